@@ -1,0 +1,22 @@
+"""Converts Stable Audio Open checkpoints to bundles that `sao_onnx` runs. Needs the extra `sao-onnx[convert]`."""
+
+from sao_onnx_convert.convert import Progress, convert
+from sao_onnx_convert.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    ConversionError,
+    ParityError,
+    TargetExistsError,
+    UnsupportedModelError,
+)
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "ConversionError",
+    "ParityError",
+    "Progress",
+    "TargetExistsError",
+    "UnsupportedModelError",
+    "convert",
+]

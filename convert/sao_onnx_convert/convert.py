@@ -1,0 +1,179 @@
+"""From a checkpoint to a bundle: the order of the steps."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.manifest import (
+    FORMAT,
+    PRECISIONS,
+    ROLES,
+    Audio,
+    Conditioning,
+    Decoder,
+    FileRole,
+    Graph,
+    Latents,
+    Manifest,
+    Model,
+    Number,
+    Prompt,
+    Sampling,
+)
+
+from sao_onnx_convert import parts
+from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights, locate
+from sao_onnx_convert.config import ModelConfig, load_config
+from sao_onnx_convert.errors import UnsupportedModelError
+from sao_onnx_convert.networks.autoencoder import SplitDecoder, split_decoder
+from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.text_encoder import FILES as TEXT_FILES
+from sao_onnx_convert.text_encoder import Text, load_text, t5_width
+from sao_onnx_convert.validate import TOLERANCE, measure
+from sao_onnx_convert.writer import describe_files, describe_graph, require_free, staged, write_manifest
+
+TOKENIZER = "tokenizer.json"
+TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxsim", "onnxruntime", "sao-onnx")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a conversion is: before step `index` (from 0) of `total`."""
+
+    step: str
+    index: int
+    total: int
+
+
+def convert(
+    checkpoint: str | Path,
+    t5: str | Path,
+    output: str | Path,
+    *,
+    precisions: Sequence[str] = PRECISIONS,
+    force: bool = False,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Bundle:
+    """Convert a checkpoint to a bundle.
+
+    Args:
+        checkpoint: Folder with `model_config.json` and `model.safetensors`, or a repository id on the Hugging Face hub.
+        t5: Folder or repository id of a T5 encoder with `config.json`, `model.safetensors` and `tokenizer.json`.
+        output: The bundle to write. It appears when it is complete, and not at all when the conversion fails.
+        precisions: Precisions to write, of `sao_onnx.manifest.PRECISIONS`.
+        force: Replace an existing bundle.
+        progress: Called before every step.
+
+    Returns:
+        The written bundle.
+
+    Raises:
+        ConversionError: In one of its forms: the model is not supported, a file is missing or damaged, a graph does not
+            compute what its torch module computes, or the target exists or cannot be written.
+    """
+    if unknown := [p for p in precisions if p not in PRECISIONS] or not precisions:
+        raise UnsupportedModelError(f"precision: found {unknown or 'none'}, supported: {', '.join(PRECISIONS)}")
+    target = Path(output).expanduser()
+    require_free(target, force)
+    steps = _Steps(progress)
+    steps.next("reading the configuration")
+    source = locate(checkpoint, (CONFIG, WEIGHTS))
+    config = load_config(source.folder / CONFIG)
+    text_source = locate(t5, TEXT_FILES)
+    steps.next("reading the weights")
+    model = AudioModel(config, t5_width(text_source.folder)).eval().requires_grad_(False)
+    load_weights(model, source.folder / WEIGHTS)
+    text = load_text(text_source.folder)
+    split = split_decoder(model.autoencoder.decoder, config.model.pretransform.config.decoder.config.strides)
+    with staged(target, force) as folder:
+        graphs = _graphs(folder, model, text, split, config, steps)
+        steps.next("writing the manifest")
+        files: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
+        text.tokenizer.save(str(folder / TOKENIZER))
+        for license in source.licenses():
+            shutil.copyfile(license, folder / license.name)
+            files[license.name] = "license"
+        for graph in graphs:
+            files |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
+        write_manifest(
+            folder,
+            Manifest(
+                format=FORMAT,
+                model=Model(source.name, source.origin, source.revision),
+                audio=Audio(config.sample_rate, config.audio_channels, config.sample_size),
+                latents=_latents(config),
+                conditioning=_conditioning(config, text),
+                # Released for eight ping-pong steps without guidance; the configuration does not say so.
+                sampling=Sampling(config.model.diffusion.diffusion_objective, "pingpong", steps=8, cfg_scale=1.0),
+                decoder=Decoder(split.rate, split.context),
+                tokenizer=TOKENIZER,
+                files=describe_files(folder, files),
+                graphs=graphs,
+                tools=_tools(),
+            ),
+        )
+        open_bundle(folder)
+    return open_bundle(target)
+
+
+def _graphs(
+    folder: Path, model: AudioModel, text: Text, split: SplitDecoder, config: ModelConfig, steps: _Steps
+) -> tuple[Graph, ...]:
+    """Export and check every graph."""
+    (folder / "fp32").mkdir()
+    graphs = []
+    for part in (
+        parts.text_encoder(text, model, config),
+        parts.number_conditioner(model, config),
+        parts.dit(model, config),
+        *parts.decoder(split, config),
+        parts.encoder(model, config),
+    ):
+        path = folder / "fp32" / f"{part.role}.onnx"
+        steps.next(f"exporting {part.role}")
+        part.export(path)
+        # The exporters leave reference cycles that hold whole networks.
+        gc.collect()
+        steps.next(f"checking {part.role}")
+        graphs.append(describe_graph(folder, path, part.role, "fp32", measure(part, path), TOLERANCE))
+    return tuple(graphs)
+
+
+def _latents(config: ModelConfig) -> Latents:
+    autoencoder = config.model.pretransform.config
+    return Latents(autoencoder.latent_dim, autoencoder.downsampling_ratio)
+
+
+def _conditioning(config: ModelConfig, text: Text) -> Conditioning:
+    diffusion = config.model.diffusion
+    return Conditioning(
+        width=config.model.conditioning.cond_dim,
+        prompt=Prompt(config.prompt.id, config.prompt.config.max_length, text.pad_id),
+        numbers=tuple(Number(number.id, number.config.min_val, number.config.max_val) for number in config.numbers),
+        cross_attention=diffusion.cross_attention_cond_ids,
+        global_condition=diffusion.global_cond_ids,
+    )
+
+
+def _tools() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in TOOLS}}
+
+
+class _Steps:
+    """Counts the steps of a conversion for its progress."""
+
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self._report = report
+        self._index = 0
+
+    def next(self, step: str) -> None:
+        # Two to read, two for each graph, one for the manifest.
+        self._report(Progress(step, self._index, 2 + 2 * len(ROLES) + 1))
+        self._index += 1

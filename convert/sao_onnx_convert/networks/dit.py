@@ -1,0 +1,211 @@
+"""The diffusion transformer: noisy latents, a time and conditioning to a velocity.
+
+Computes what `DiffusionTransformer` and `ContinuousTransformer` of stable-audio-tools 0.0.19 compute for the options that
+the released model uses.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sao_onnx_convert.config import DiTConfig
+
+TIMESTEP_FEATURES = 256
+
+
+class FourierFeatures(nn.Module):
+    """A time [b, 1] to `[cos 2πtw, sin 2πtw]`, [b, 256], with learned frequencies w."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(features // 2, 1))
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = 2 * math.pi * t @ self.weight.T
+        return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class RotaryEmbedding(nn.Module):
+    """Angles of the rotary position embedding, [n, 2 × frequencies]. Su et al., "RoFormer" (2021), base 10000."""
+
+    inv_freq: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", 10000.0 ** -(torch.arange(0, dim, 2).float() / dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        positions = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
+        angles = positions[:, None] * self.inv_freq
+        return torch.cat([angles, angles], dim=-1)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate the leading dimensions of every head of x [b, heads, n, d] by angles [n, r], r ≤ d; the others stay."""
+    width = angles.shape[-1]
+    turned, still = x[..., :width], x[..., width:]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * angles.cos() + torch.cat([-second, first], dim=-1) * angles.sin()
+    return torch.cat([turned, still], dim=-1)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with a learned gamma and a stored beta, eps 1e-5."""
+
+    beta: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+        self.register_buffer("beta", torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, 1e-5)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, over itself or over a context whose fewer heads are shared among the query heads."""
+
+    def __init__(self, dim: int, head_dim: int, context_dim: int | None, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = dim // head_dim
+        self.context_heads = self.heads if context_dim is None else context_dim // head_dim
+        if context_dim is None:
+            self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        else:
+            self.to_q = nn.Linear(dim, dim, bias=False)
+            self.to_kv = nn.Linear(context_dim, 2 * context_dim, bias=False)
+        self.to_out = nn.Linear(dim, dim, bias=False)
+        self.q_norm = nn.LayerNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, context: Tensor | None, angles: Tensor | None) -> Tensor:
+        if context is None:
+            q, k, v = self.to_qkv(x).chunk(3, dim=-1)
+        else:
+            q = self.to_q(x)
+            k, v = self.to_kv(context).chunk(2, dim=-1)
+        q = self.q_norm(_split(q, self.heads))
+        k = self.k_norm(_split(k, self.context_heads))
+        v = _split(v, self.context_heads)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        if self.context_heads != self.heads:
+            shared = self.heads // self.context_heads
+            k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
+        out = F.scaled_dot_product_attention(q, k, v)
+        y: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        return y
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    b, n, dim = x.shape
+    return x.reshape(b, n, heads, dim // heads).transpose(1, 2)
+
+
+class GatedLinear(nn.Module):
+    """One Linear to twice the width; the first half times SiLU of the second. Shazeer, "GLU Variants" (2020)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inputs, 2 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        y: Tensor = value * F.silu(gate)
+        return y
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward of four times the width."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        # The identity holds the place of a dropout, so that the second Linear is `ff.2` as in the checkpoint.
+        self.ff = nn.Sequential(GatedLinear(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.ff(x)
+        return y
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each normalised before and added after."""
+
+    def __init__(self, dim: int, head_dim: int, context_dim: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.pre_norm = LayerNorm(dim)
+        self.self_attn = Attention(dim, head_dim, None, qk_norm)
+        self.cross_attend_norm = LayerNorm(dim)
+        self.cross_attn = Attention(dim, head_dim, context_dim, qk_norm)
+        self.ff_norm = LayerNorm(dim)
+        self.ff = FeedForward(dim)
+
+    def forward(self, x: Tensor, context: Tensor, angles: Tensor) -> Tensor:
+        x = x + self.self_attn(self.pre_norm(x), None, angles)
+        x = x + self.cross_attn(self.cross_attend_norm(x), context, None)
+        y: Tensor = x + self.ff(self.ff_norm(x))
+        return y
+
+
+class Transformer(nn.Module):
+    """Projection in, the prepended token, the blocks, projection out."""
+
+    def __init__(self, config: DiTConfig, context_dim: int) -> None:
+        super().__init__()
+        head_dim = config.embed_dim // config.num_heads
+        self.project_in = nn.Linear(config.io_channels, config.embed_dim, bias=False)
+        self.project_out = nn.Linear(config.embed_dim, config.io_channels, bias=False)
+        self.rotary_pos_emb = RotaryEmbedding(max(head_dim // 2, 32))
+        self.layers = nn.ModuleList(
+            Block(config.embed_dim, head_dim, context_dim, config.attn_kwargs.qk_norm == "ln") for _ in range(config.depth)
+        )
+
+    def forward(self, x: Tensor, prepended: Tensor, context: Tensor) -> Tensor:
+        x = torch.cat([prepended, self.project_in(x)], dim=1)
+        angles = self.rotary_pos_emb(x)
+        for layer in self.layers:
+            x = layer(x, context, angles)
+        y: Tensor = self.project_out(x)
+        return y
+
+
+class DiffusionTransformer(nn.Module):
+    """Velocity [b, channels, n] of noisy latents [b, channels, n] at times [b]."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        context_dim = dim if config.project_cond_tokens else config.cond_token_dim
+        self.timestep_features = FourierFeatures(TIMESTEP_FEATURES)
+        self.to_timestep_embed = nn.Sequential(nn.Linear(TIMESTEP_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.to_cond_embed = _projection(config.cond_token_dim, context_dim)
+        self.to_global_embed = _projection(config.global_cond_dim, dim)
+        self.transformer = Transformer(config, context_dim)
+        self.preprocess_conv = nn.Conv1d(config.io_channels, config.io_channels, 1, bias=False)
+        self.postprocess_conv = nn.Conv1d(config.io_channels, config.io_channels, 1, bias=False)
+
+    def forward(self, x: Tensor, t: Tensor, cross_attention: Tensor, global_condition: Tensor) -> Tensor:
+        """Velocity at `x`.
+
+        Args:
+            x: Noisy latents, [b, channels, n].
+            t: Times (noise levels) in [0, 1], [b].
+            cross_attention: Conditioning tokens, [b, tokens, cond_token_dim].
+            global_condition: [b, global_cond_dim].
+        """
+        context = self.to_cond_embed(cross_attention)
+        time = self.to_timestep_embed(self.timestep_features(t[:, None]))
+        prepended = (self.to_global_embed(global_condition) + time)[:, None]
+        x = x + self.preprocess_conv(x)
+        y = self.transformer(x.transpose(1, 2), prepended, context).transpose(1, 2)[:, :, 1:]
+        velocity: Tensor = y + self.postprocess_conv(y)
+        return velocity
+
+
+def _projection(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.SiLU(), nn.Linear(outputs, outputs, bias=False))

@@ -1,0 +1,67 @@
+"""The whole checkpoint as one module, so that `load_state_dict(strict=True)` proves that every tensor has its place."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+
+from sao_onnx_convert.config import ModelConfig, NumberConditionerConfig
+from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.networks.conditioners import NumberConditioner, PromptProjection
+from sao_onnx_convert.networks.dit import DiffusionTransformer
+
+
+class _Model(nn.Module):
+    """Holds a network under the name `model`, as the wrappers of the reference do."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+class _Conditioner(nn.Module):
+    def __init__(self, conditioners: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.conditioners = nn.ModuleDict(conditioners)
+
+
+class AudioModel(nn.Module):
+    """DiT, conditioners and autoencoder under the tensor names of the released checkpoint (T5 is not in it).
+
+    Args:
+        config: The checkpoint's configuration.
+        t5_width: Width of the T5 encoder's embeddings; with `cond_dim` it decides whether there is a `proj_out`.
+    """
+
+    def __init__(self, config: ModelConfig, t5_width: int) -> None:
+        super().__init__()
+        conditioning = config.model.conditioning
+        conditioners: dict[str, nn.Module] = {}
+        for part in conditioning.configs:
+            if isinstance(part, NumberConditionerConfig):
+                conditioners[part.id] = NumberConditioner(part, conditioning.cond_dim)
+            else:
+                conditioners[part.id] = PromptProjection(t5_width, conditioning.cond_dim, part.config.project_out)
+        pretransform = config.model.pretransform.config
+        self.model = _Model(DiffusionTransformer(config.model.diffusion.config))
+        self.conditioner = _Conditioner(conditioners)
+        self.pretransform = _Model(Autoencoder(pretransform.encoder.config, pretransform.decoder.config))
+
+    @property
+    def dit(self) -> DiffusionTransformer:
+        """The diffusion transformer."""
+        return cast(DiffusionTransformer, self.model.model)
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """Encoder and decoder."""
+        return cast(Autoencoder, self.pretransform.model)
+
+    def number(self, id: str) -> NumberConditioner:
+        """The number conditioner called `id`."""
+        return cast(NumberConditioner, self.conditioner.conditioners[id])
+
+    def prompt_projection(self, id: str) -> PromptProjection:
+        """The projection behind the text encoder called `id`."""
+        return cast(PromptProjection, self.conditioner.conditioners[id])

@@ -1,0 +1,161 @@
+"""The graphs that a bundle is made of: which module each comes from, and what goes in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sao_onnx.manifest import Role
+from torch import Tensor, nn
+
+from sao_onnx_convert.config import ModelConfig
+from sao_onnx_convert.export import Axes, export_module, export_text_encoder
+from sao_onnx_convert.networks.autoencoder import Autoencoder, SplitDecoder, without_parametrization
+from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.text_encoder import Text, TextEncoder
+
+BATCH: Axes = {0: "batch"}
+FRAMES: Axes = {0: "batch", 2: "frames"}
+TOKENS: Axes = {0: "batch", 1: "tokens"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph to be made.
+
+    Attributes:
+        role: What it is for.
+        module: The torch module that says what it computes.
+        export: Writes the graph to a path.
+        outputs: Names of the outputs, in the order in which the module returns them.
+        sample: Random inputs by name, for a batch and a length of its dynamic axis.
+    """
+
+    role: Role
+    module: nn.Module
+    export: Callable[[Path], None]
+    outputs: tuple[str, ...]
+    sample: Callable[[int, int, torch.Generator], dict[str, Tensor]]
+
+
+class NumberConditioners(nn.Module):
+    """Every number conditioner as one module: numbers [b] each to tokens [b, 1, width] each, in the order of the ids."""
+
+    def __init__(self, model: AudioModel, ids: tuple[str, ...]) -> None:
+        super().__init__()
+        self.conditioners = nn.ModuleList(model.number(id) for id in ids)
+
+    def forward(self, *numbers: Tensor) -> tuple[Tensor, ...]:
+        return tuple(conditioner(number) for conditioner, number in zip(self.conditioners, numbers, strict=True))
+
+
+class AudioEncoder(nn.Module):
+    """Audio to mean and standard deviation of the latents."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        return self.autoencoder.encode(audio)
+
+
+def text_encoder(text: Text, model: AudioModel, config: ModelConfig) -> Part:
+    """Ids and mask [b, tokens] to embeddings [b, tokens, width]."""
+    module = TextEncoder(text.encoder, model.prompt_projection(config.prompt.id)).eval()
+
+    def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        length = min(length, config.prompt.config.max_length)
+        ids = torch.randint(0, text.encoder.config.vocab_size, (batch, length), generator=random)
+        mask = torch.ones_like(ids)
+        mask[-1, (length + 1) // 2 :] = 0
+        return {"input_ids": ids, "attention_mask": mask}
+
+    return Part("text_encoder", module, lambda path: export_text_encoder(module, path), ("embeddings",), sample)
+
+
+def number_conditioner(model: AudioModel, config: ModelConfig) -> Part:
+    """Numbers [b] to tokens [b, 1, width], one input and one output for each conditioner."""
+    ids = tuple(number.id for number in config.numbers)
+
+    def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        # Half of the draws lie outside the range, where they must be clamped.
+        return {
+            number.id: number.config.min_val
+            + (number.config.max_val - number.config.min_val) * (2 * torch.rand(batch, generator=random) - 0.5)
+            for number in config.numbers
+        }
+
+    return _part(
+        "number_conditioner",
+        NumberConditioners(model, ids),
+        dict.fromkeys(ids, BATCH),
+        tuple(f"{id}_embedding" for id in ids),
+        sample,
+    )
+
+
+def dit(model: AudioModel, config: ModelConfig) -> Part:
+    """Latents, times and conditioning to a velocity."""
+    options = config.model.diffusion.config
+    tokens = config.prompt.config.max_length + 1
+
+    def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        return {
+            "latents": torch.randn(batch, options.io_channels, length, generator=random),
+            "times": torch.rand(batch, generator=random),
+            "cross_attention": torch.randn(batch, tokens, options.cond_token_dim, generator=random),
+            "global_condition": torch.randn(batch, options.global_cond_dim, generator=random),
+        }
+
+    axes = {"latents": FRAMES, "times": BATCH, "cross_attention": TOKENS, "global_condition": BATCH}
+    return _part("dit", model.dit, axes, ("velocity",), sample)
+
+
+def decoder(split: SplitDecoder, config: ModelConfig) -> list[Part]:
+    """Latents to features, features to audio."""
+    channels = config.model.pretransform.config.latent_dim
+
+    def latents(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        return {"latents": torch.randn(batch, channels, length, generator=random)}
+
+    def features(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {"features": split.low(latents(batch, length, random)["latents"])}
+
+    return [
+        _part("decoder_low", split.low, {"latents": FRAMES}, ("features",), latents, without_parametrization),
+        _part("decoder_high", split.high, {"features": FRAMES}, ("audio",), features, without_parametrization),
+    ]
+
+
+def encoder(model: AudioModel, config: ModelConfig) -> Part:
+    """Audio to mean and standard deviation of the latents."""
+    ratio = config.model.pretransform.config.downsampling_ratio
+
+    def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        return {"audio": 0.3 * torch.randn(batch, config.audio_channels, ratio * length, generator=random)}
+
+    return _part(
+        "encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, without_parametrization
+    )
+
+
+def _part(
+    role: Role,
+    module: nn.Module,
+    axes: dict[str, Axes],
+    outputs: tuple[str, ...],
+    sample: Callable[[int, int, torch.Generator], dict[str, Tensor]],
+    prepare: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> Part:
+    module = module.eval()
+
+    def export(path: Path) -> None:
+        # Two and nine: the exporter takes a size of one, or two equal ones, for a constant.
+        example = sample(2, 9, torch.Generator().manual_seed(0))
+        export_module(prepare(module), path, {name: (example[name], axes[name]) for name in axes}, outputs)
+
+    return Part(role, module, export, outputs, sample)

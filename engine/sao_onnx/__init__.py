@@ -1,0 +1,86 @@
+"""Text to audio with Stable Audio Open Small on small machines: ONNX Runtime and NumPy, no PyTorch.
+
+    >>> import sao_onnx
+    >>> engine = sao_onnx.load("path/to/bundle")
+    >>> clip = engine.generate("128 BPM tech house drum loop", seconds=11, seed=42)
+    >>> clip.save("loop.wav")
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sao_onnx.bundle import Bundle, open_bundle
+    from sao_onnx.clip import Clip, Timings
+    from sao_onnx.engine import Conditioned, Decoded, Engine, Event, Finished, Sampled, load
+    from sao_onnx.errors import (
+        AudioFileError,
+        BundleError,
+        BundleNotFoundError,
+        Error,
+        NumericalError,
+        OutputExistsError,
+        ProviderError,
+        RequestError,
+        SaoOnnxWarning,
+    )
+    from sao_onnx.manifest import Manifest
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "bundle": ("Bundle", "open_bundle"),
+    "clip": ("Clip", "Timings"),
+    "engine": ("Conditioned", "Decoded", "Engine", "Event", "Finished", "Sampled", "load"),
+    "errors": (
+        "AudioFileError",
+        "BundleError",
+        "BundleNotFoundError",
+        "Error",
+        "NumericalError",
+        "OutputExistsError",
+        "ProviderError",
+        "RequestError",
+        "SaoOnnxWarning",
+    ),
+    "manifest": ("Manifest",),
+}
+
+__all__ = [
+    "AudioFileError",
+    "Bundle",
+    "BundleError",
+    "BundleNotFoundError",
+    "Clip",
+    "Conditioned",
+    "Decoded",
+    "Engine",
+    "Error",
+    "Event",
+    "Finished",
+    "Manifest",
+    "NumericalError",
+    "OutputExistsError",
+    "ProviderError",
+    "RequestError",
+    "Sampled",
+    "SaoOnnxWarning",
+    "Timings",
+    "load",
+    "open_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"sao_onnx.{module}"), name)
+    raise AttributeError(f"module 'sao_onnx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,75 @@
+"""`sao-onnx convert`: a checkpoint to a bundle. The terminal's side only; the work is `sao_onnx_convert`'s."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sao_onnx.cli.options import Force, Json, Quiet, Verbose
+from sao_onnx.cli.terminal import FAILED, end_interrupted, in_background, megabytes, note, progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sao_onnx_convert import Progress
+
+
+def convert(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Folder with model_config.json and model.safetensors, or a repository id.", show_default=False)
+    ],
+    t5: Annotated[str, typer.Option("--t5", help="Folder or repository id of the T5 encoder.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.", show_default=False)],
+    precision: Annotated[
+        list[str] | None, typer.Option("--precision", help="May be given several times.", show_default="fp32")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    force: Force = False,
+) -> None:
+    """Convert a checkpoint to a bundle. Needs the extra: pip install 'sao-onnx[convert]'."""
+    try:
+        from sao_onnx_convert import convert as run
+        from sao_onnx_convert.writer import staging_folder
+    except ModuleNotFoundError as error:
+        note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
+        raise typer.Exit(FAILED) from None
+    from sao_onnx.bundle import Bundle
+    from sao_onnx.manifest import PRECISIONS
+
+    def work(report: Callable[[Progress | Bundle], None]) -> None:
+        report(run(checkpoint, t5, output, precisions=precision or PRECISIONS, force=force, progress=report))
+
+    try:
+        with progress_bar(not quiet) as bar:
+            for event in in_background(work):
+                if isinstance(event, Bundle):
+                    bundle = event
+                    break
+                bar.update("converting", event.index, event.total)
+                if verbose:
+                    note(event.step)
+    except KeyboardInterrupt:
+        _remove(staging_folder(output.expanduser()))
+        end_interrupted()
+    size = sum(file.size for file in bundle.manifest.files)
+    if not quiet and not as_json:
+        for graph in bundle.manifest.graphs:
+            note(f"{graph.role:<20} {graph.precision}  {graph.max_error:.1e} from PyTorch (allowed {graph.tolerance:.0e})")
+        note(f"{megabytes(size)} in {len(bundle.manifest.files)} files")
+    print(json.dumps({"bundle": str(output), "size": size, "files": len(bundle.manifest.files)}) if as_json else output)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that a thread may still be writing to."""
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)

@@ -1,0 +1,38 @@
+"""`sao-onnx inspect`: what is in a bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from sao_onnx.cli.options import Bundle, Json
+from sao_onnx.cli.terminal import megabytes
+
+
+def inspect(bundle: Bundle, as_json: Json = False) -> None:
+    """Show what is in a bundle."""
+    from sao_onnx.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    if as_json:
+        print(json.dumps(asdict(manifest)))
+        return
+    model, audio, latents, sampling = manifest.model, manifest.audio, manifest.latents, manifest.sampling
+    numbers = ", ".join(f"{n.id} ({n.minimum:g} to {n.maximum:g})" for n in manifest.conditioning.numbers)
+    tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
+    print(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else ""))
+    print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")
+    print(f"latents     {latents.channels} channels, one for {latents.ratio} frames, {manifest.window_latents} in the window")
+    print(f"prompt      up to {manifest.conditioning.prompt.max_length} tokens")
+    print(f"numbers     {numbers}")
+    print(f"sampling    {sampling.objective}: {sampling.steps} steps of {sampling.sampler}, guidance {sampling.cfg_scale:g}")
+    for precision in manifest.precisions:
+        print(f"{precision:<11} largest difference to PyTorch in brackets")
+        for graph in (graph for graph in manifest.graphs if graph.precision == precision):
+            print(f"  {graph.role:<20} {megabytes(opened.weight(graph)):>10}  [{graph.max_error:.1e}]")
+    print(f"size        {megabytes(sum(file.size for file in manifest.files))} in {len(manifest.files)} files")
+    print(f"made with   {tools}")
+    for file in manifest.files:
+        if file.role == "license":
+            print(f"licence     {opened.path(file.path)}")

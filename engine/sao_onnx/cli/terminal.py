@@ -1,0 +1,154 @@
+"""What the commands share: errors to messages and exit codes, interruption, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol, TextIO, TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+FAILED = 1
+WRONG_USAGE = 2
+BAD_BUNDLE = 3
+INTERRUPTED = 130
+
+
+def prepare_process() -> None:
+    """Set up the process for a command: warnings as one line each, a request to terminate treated like Ctrl-C."""
+    from sao_onnx.errors import SaoOnnxWarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, SaoOnnxWarning):
+            note(f"warning: {message}")
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", SaoOnnxWarning)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def note(text: str) -> None:
+    """Print a line for the person at the terminal."""
+    typer.echo(text, err=True)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors end the process with a message and the fitting exit code."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        from sao_onnx.errors import BundleError, Error, ProviderError, RequestError
+
+        try:
+            function(*arguments, **options)
+        except KeyboardInterrupt:
+            end_interrupted()
+        except BrokenPipeError:
+            # The reader of stdout has left. Python would complain again when it flushes at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from None
+        except Error as error:
+            note(f"error: {error}")
+            code = BAD_BUNDLE if isinstance(error, BundleError) else FAILED
+            raise typer.Exit(WRONG_USAGE if isinstance(error, (RequestError, ProviderError)) else code) from None
+
+    return guarded
+
+
+def end_interrupted() -> NoReturn:
+    """End at once. A graph may still be running in a thread that cannot be stopped, so nothing is waited for."""
+    note("interrupted")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
+    """What a function reports while it runs in a thread of its own, so that Ctrl-C is heard while a graph runs.
+
+    The thread is left behind when the caller is interrupted.
+
+    Args:
+        work: Called with the function to report with.
+    """
+    arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            work(lambda item: arrived.put(("item", item)))
+            arrived.put(("end", None))
+        except BaseException as error:
+            arrived.put(("error", error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            # With a timeout, because on Windows a wait without one does not hear Ctrl-C.
+            kind, value = arrived.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if kind == "item":
+            yield value
+        elif kind == "error":
+            raise value
+        else:
+            return
+
+
+class ProgressBar(Protocol):
+    """Shows the stage, how far it is, and the time it has left."""
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of a stage's `total` parts are finished. A new stage starts its own count of time."""
+
+
+class _Silent:
+    def update(self, stage: str, done: int, total: int) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
+    """A progress bar on stderr if that is a terminal and the bar is wanted, nothing otherwise."""
+    if not (wanted and sys.stderr.isatty()):
+        yield _Silent()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        tasks: dict[str, TaskID] = {}
+
+        class Bar:
+            def update(self, stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    for task in tasks.values():
+                        display.update(task, visible=False)
+                    tasks[stage] = display.add_task(stage, total=total)
+                display.update(tasks[stage], completed=done, total=total)
+
+        yield Bar()
+
+
+def megabytes(size: int | None) -> str:
+    """A size for a person."""
+    if size is None:
+        return "unknown"
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,77 @@
+"""What a generation returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sao_onnx.files import encode_audio, write_whole
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that each stage of a generation worked; what its consumer did between two events does not count.
+
+    Attributes:
+        load: Opening graphs.
+        conditioning: Prompt and numbers.
+        encoding: Initial audio to latents.
+        sampling: All steps.
+        decoding: Latents to audio.
+    """
+
+    load: float = 0.0
+    conditioning: float = 0.0
+    encoding: float = 0.0
+    sampling: float = 0.0
+    decoding: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Their sum."""
+        return self.load + self.conditioning + self.encoding + self.sampling + self.decoding
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Generated audio and where it came from.
+
+    Attributes:
+        samples: float32 [channels, frames], full scale at 1.
+        sample_rate: In hertz.
+        seed: Generates the clip again, with the same request, model and precision.
+        latents: float32 [latent channels, n], before decoding.
+        timings: Where the time went.
+    """
+
+    samples: Array
+    sample_rate: int
+    seed: int
+    latents: Array
+    timings: Timings
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return int(self.samples.shape[1]) / self.sample_rate
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the clip as the format that the suffix names: .wav, .flac (16 bits both) or .ogg.
+
+        The file appears whole or not at all.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputExistsError: The file exists and `overwrite` is not set.
+            AudioFileError: It cannot be written, or the format is unknown.
+        """
+        path = Path(path).expanduser()
+        write_whole(path, encode_audio(self.samples, self.sample_rate, path.suffix), overwrite=overwrite)
+        return path

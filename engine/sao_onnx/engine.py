@@ -1,0 +1,304 @@
+"""`load` and `Engine`: the order of the stages, and when each is loaded and dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
+
+import numpy as np
+
+from sao_onnx.audio import normalize as normalized
+from sao_onnx.autoencoder import Decoder, Encoder
+from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.clip import Clip, Timings
+from sao_onnx.conditioning import Conditioner, Conditioning
+from sao_onnx.denoiser import Denoiser
+from sao_onnx.manifest import Manifest, Precision, Role
+from sao_onnx.noise import Noise
+from sao_onnx.request import InitAudio, Options, Request, make_request
+from sao_onnx.sampler import SAMPLERS
+from sao_onnx.sessions import GraphSession, SessionFactory
+from sao_onnx.stage import Stage
+from sao_onnx.tokenizer import Tokenizer
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """The prompt has been read; `steps` steps of sampling follow."""
+
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """A step of sampling is done.
+
+    Attributes:
+        index: From 0.
+        steps: How many there are.
+        latents: After the step, float32 [latent channels, n].
+        denoised: The estimate of the clean latents, float32 [latent channels, n].
+    """
+
+    index: int
+    steps: int
+    latents: Array
+    denoised: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A piece of audio is there, in order and not yet normalised.
+
+    Attributes:
+        piece: From 0.
+        pieces: How many there are.
+        samples: float32 [channels, m], following the piece before.
+    """
+
+    piece: int
+    pieces: int
+    samples: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """The last event."""
+
+    clip: Clip
+
+
+Event = Conditioned | Sampled | Decoded | Finished
+"""What `Engine.stream` yields: one `Conditioned`, a `Sampled` for each step, a `Decoded` for each piece, `Finished`."""
+
+
+def load(
+    model: str | Path,
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    session_options: Mapping[str, str] | None = None,
+    keep_loaded: bool = True,
+) -> Engine:
+    """Open a bundle for generating. Its graphs are opened when they are first needed.
+
+    Args:
+        model: Folder of a bundle.
+        precision: One that the bundle holds; by default its best.
+        threads: Threads of each run; by default every processor that this process may use.
+        providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are
+            left out with a warning.
+        session_options: Session configuration entries of ONNX Runtime.
+        keep_loaded: Keep every stage's graphs for the next clip. Without it each stage is dropped after use, and memory peaks
+            at the largest stage instead of their sum.
+
+    Raises:
+        BundleNotFoundError: There is no bundle.
+        BundleError: It is damaged, of another version, or lacks the precision.
+        ProviderError: `threads` is less than 1.
+    """
+    bundle = open_bundle(model)
+    return Engine(bundle, bundle.precision(precision), SessionFactory(threads, providers, session_options), keep_loaded)
+
+
+class Engine:
+    """A model ready to generate. Safe to use from several threads at once. Made by `load`.
+
+    Attributes:
+        bundle: Where it came from.
+        precision: What it runs in.
+    """
+
+    def __init__(self, bundle: Bundle, precision: Precision, factory: SessionFactory, keep_loaded: bool) -> None:
+        self.bundle = bundle
+        self.precision = precision
+        self._factory = factory
+        self._conditioner = Stage(self._load_conditioner, keep_loaded)
+        self._denoiser = Stage(lambda: Denoiser(self._graph("dit")), keep_loaded)
+        self._decoder = Stage(self._load_decoder, keep_loaded)
+        self._encoder = Stage(lambda: Encoder(self._graph("encoder")), keep_loaded)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    @property
+    def threads(self) -> int:
+        """Threads of each run."""
+        return self._factory.threads
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        seconds: float | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        sampler: str | None = None,
+        cfg_scale: float | None = None,
+        negative_prompt: str | None = None,
+        init_audio: InitAudio | None = None,
+        init_noise_level: float | None = None,
+        window_seconds: float | None = None,
+        numbers: Mapping[str, float] | None = None,
+        trim: bool = True,
+        normalize: bool = True,
+    ) -> Clip:
+        """Generate a clip.
+
+        Args:
+            prompt: What it shall sound like. A prompt longer than the model reads is cut, with a warning.
+            seconds: Length, more than 0 and at most the window; by default the window.
+            steps: Sampling steps, at least 1; by default the model's (8 for Stable Audio Open Small).
+            seed: 0 to 2³² − 1; the same seed, request and model give the same clip, here and in PyTorch. By default drawn.
+            sampler: "pingpong", "euler" or "dpmpp"; by default the model's ("pingpong").
+            cfg_scale: Guidance, 0 to 100; by default the model's (1, which is none). Others double the work of sampling.
+            negative_prompt: What guidance leads away from.
+            init_audio: Audio to start from, cut or padded with silence to the window: samples [channels, frames] with their
+                rate, a file, or a clip.
+            init_noise_level: How much noise to start from, 0.12 (close to `init_audio`) to 1 (ignores it); by default 0.7.
+            window_seconds: Sample a shorter window, for less work; the model was trained on the whole one.
+            numbers: Values for number conditioners of the model by name, over the defaults: `seconds_total` is `seconds`, any
+                other its minimum.
+            trim: Cut the clip to `seconds`; otherwise the whole window is decoded.
+            normalize: Scale the clip to a peak of 1. Silence is left as it is.
+
+        Raises:
+            RequestError: A value outside its range.
+            AudioFileError: The initial audio cannot be read.
+            BundleError: A graph cannot be loaded.
+            NumericalError: A network returned values that are not finite.
+        """
+        events = self.stream(
+            prompt,
+            seconds=seconds,
+            steps=steps,
+            seed=seed,
+            sampler=sampler,
+            cfg_scale=cfg_scale,
+            negative_prompt=negative_prompt,
+            init_audio=init_audio,
+            init_noise_level=init_noise_level,
+            window_seconds=window_seconds,
+            numbers=numbers,
+            trim=trim,
+            normalize=normalize,
+        )
+        for event in events:
+            if isinstance(event, Finished):
+                return event.clip
+        raise AssertionError("a stream ends with Finished")
+
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[Event]:
+        """Generate a clip event by event. The arguments and errors are those of `generate`; the request is checked at once.
+
+        Nothing runs between two events, so a consumer that stops iterating stops the work.
+        """
+        return self._events(make_request(self.manifest, prompt, **options))
+
+    def close(self) -> None:
+        """Let go of every loaded graph. The engine stays usable and loads them again when needed."""
+        for stage in (self._conditioner, self._denoiser, self._decoder, self._encoder):
+            stage.drop()
+
+    def _events(self, request: Request) -> Iterator[Event]:
+        clock = _Clock()
+        positive, negative = self._condition(request, clock)
+        yield Conditioned(len(request.levels) - 1)
+        noise = Noise(request.seed)
+        # The order of the draws is the reference's: the start, the encoder's, then one for each step.
+        latents = noise.normal((1, self.manifest.latents.channels, request.window))
+        if request.init_audio is not None:
+            with self._use(self._encoder, clock) as encoder, clock("encoding"):
+                level = request.levels[0]
+                latents = (1 - level) * encoder(request.init_audio[None], noise) + level * latents
+        with self._use(self._denoiser, clock) as denoiser:
+            if request.cfg_scale == 1:
+                velocity = denoiser.velocity(positive)
+            else:
+                velocity = denoiser.guided(positive, negative, request.cfg_scale)
+            shape = latents.shape
+            steps = SAMPLERS[request.sampler](velocity, latents, request.levels, lambda: noise.normal(shape))
+            for step in clock.iterate("sampling", steps):
+                latents = step.latents
+                yield Sampled(step.index, len(request.levels) - 1, latents[0], step.denoised[0])
+        # The bound velocity holds the network, which the decoder's memory is meant to replace.
+        del denoiser, velocity, steps
+        yield from self._decode(request, latents, clock)
+
+    def _condition(self, request: Request, clock: _Clock) -> tuple[Conditioning, Conditioning | None]:
+        numbers = {name: [value] for name, value in request.numbers.items()}
+        with self._use(self._conditioner, clock) as conditioner, clock("conditioning"):
+            positive = conditioner([request.prompt], numbers)
+            if request.negative_prompt is None or request.cfg_scale == 1:
+                return positive, None
+            return positive, conditioner([request.negative_prompt], numbers)
+
+    def _decode(self, request: Request, latents: Array, clock: _Clock) -> Iterator[Event]:
+        frames = request.frames if request.trim else request.window * self.manifest.latents.ratio
+        pieces: list[Array] = []
+        with self._use(self._decoder, clock) as decoder:
+            total = decoder.pieces(frames)
+            for audio in clock.iterate("decoding", decoder(latents, frames)):
+                yield Decoded(len(pieces), total, audio[0])
+                pieces.append(audio[0])
+        samples = np.concatenate(pieces, axis=1)
+        if request.normalize:
+            samples = normalized(samples)
+        yield Finished(Clip(samples, self.manifest.audio.sample_rate, request.seed, latents[0], clock.timings()))
+
+    @contextlib.contextmanager
+    def _use(self, stage: Stage[T], clock: _Clock) -> Iterator[T]:
+        with contextlib.ExitStack() as stack:
+            with clock("load"):
+                value = stack.enter_context(stage.use())
+            yield value
+
+    def _graph(self, role: Role) -> GraphSession:
+        graph = self.manifest.graph(role, self.precision)
+        return GraphSession(self._factory, self.bundle.path(graph.path), graph)
+
+    def _load_conditioner(self) -> Conditioner:
+        config = self.manifest.conditioning
+        tokenizer = Tokenizer(self.bundle.path(self.manifest.tokenizer), config.prompt)
+        return Conditioner(config, tokenizer, self._graph("text_encoder"), self._graph("number_conditioner"))
+
+    def _load_decoder(self) -> Decoder:
+        low, high = self._graph("decoder_low"), self._graph("decoder_high")
+        return Decoder(self.manifest.decoder, self.manifest.latents.ratio, low, high)
+
+
+class _Clock:
+    """Adds up the seconds that each stage works."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[stage] = self._spent.get(stage, 0.0) + time.perf_counter() - start
+
+    def iterate(self, stage: str, items: Iterator[T]) -> Iterator[T]:
+        """The items, with the time that each takes to come, and not the time until the next is asked for."""
+        while True:
+            with self(stage):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def timings(self) -> Timings:
+        return Timings(**self._spent)

@@ -1,0 +1,39 @@
+"""What can go wrong, as types: each error is also the built-in that fits, and says how to mend it."""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base of every error that sao-onnx raises on purpose."""
+
+
+class RequestError(Error, ValueError):
+    """A request asks for something outside the allowed range."""
+
+
+class BundleError(Error, ValueError):
+    """A bundle is missing a part, damaged, or of a version that this release does not read."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """There is no bundle at the given place."""
+
+
+class AudioFileError(Error, OSError):
+    """An audio file cannot be read or written."""
+
+
+class OutputExistsError(Error, FileExistsError):
+    """A file to be written exists and overwriting was not asked for."""
+
+
+class ProviderError(Error, ValueError):
+    """No execution provider, thread count or session option of the request can be used here."""
+
+
+class NumericalError(Error, ArithmeticError):
+    """A network returned values that are not finite."""
+
+
+class SaoOnnxWarning(UserWarning):
+    """Base of every warning that sao-onnx issues."""

@@ -1,0 +1,290 @@
+"""What a bundle says about itself: `manifest.json` as frozen dataclasses.
+
+The converter writes the manifest and the engine reads it with the same types, so neither can drift from the other. Pure data:
+nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from sao_onnx.errors import BundleError
+from sao_onnx.schema import SchemaError, read
+
+FORMAT = 1
+
+Precision = Literal["fp32"]
+"""Numbers that a graph's weights and arithmetic use."""
+
+PRECISIONS: tuple[Precision, ...] = ("fp32",)
+"""Every precision, the one to prefer first."""
+
+Role = Literal["text_encoder", "number_conditioner", "dit", "decoder_low", "decoder_high", "encoder"]
+"""What a graph is for. The decoder is two graphs: its low-rate blocks, then the high-rate ones that run in tiles."""
+
+ROLES: tuple[Role, ...] = ("text_encoder", "number_conditioner", "dit", "decoder_low", "decoder_high", "encoder")
+
+FileRole = Literal["graph", "weights", "tokenizer", "license"]
+
+SamplerName = Literal["pingpong", "euler", "dpmpp"]
+"""The samplers; here, because a manifest names its model's default one."""
+
+DType = Literal["float32", "int64"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the weights came from.
+
+    Attributes:
+        name: Short name of the model.
+        source: Repository id or folder name of the checkpoint.
+        revision: Commit of that repository, if it was one.
+    """
+
+    name: str
+    source: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Audio:
+    """What the model makes.
+
+    Attributes:
+        sample_rate: In hertz.
+        channels: 1 or 2.
+        window: Frames of the longest clip, the length that the model was trained on.
+    """
+
+    sample_rate: int
+    channels: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The autoencoder's latents: `channels` numbers for every `ratio` audio frames."""
+
+    channels: int
+    ratio: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text conditioner.
+
+    Attributes:
+        id: Its name among the conditioners.
+        max_length: Tokens that a prompt is cut and padded to.
+        pad_id: Token that fills the rest.
+    """
+
+    id: str
+    max_length: int
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number conditioner, with the range that it is clamped to."""
+
+    id: str
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """How conditioners become inputs of the DiT.
+
+    Attributes:
+        width: Channels of every conditioning token.
+        cross_attention: Conditioner ids, in the order in which their tokens are concatenated.
+        global_condition: Number conditioner ids, in the order in which their channels are concatenated.
+    """
+
+    width: int
+    prompt: Prompt
+    numbers: tuple[Number, ...]
+    cross_attention: tuple[str, ...]
+    global_condition: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The model's objective and the settings that it is meant to be used with."""
+
+    objective: Literal["rf_denoiser"]
+    sampler: SamplerName
+    steps: int
+    cfg_scale: float
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How the decoder is cut in two.
+
+    Attributes:
+        rate: Feature frames per latent between the low-rate and the high-rate graph.
+        context: Feature frames on each side of a tile that the high-rate graph needs for the tile to be exact.
+    """
+
+    rate: int
+    context: int
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the bundle, its path relative to the manifest, with `/` between folders."""
+
+    path: str
+    role: FileRole
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph; a named axis is dynamic."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph.
+
+    Attributes:
+        path: Its `.onnx` file.
+        weights: The external weight files that it reads.
+        max_error: Largest difference to the torch module that was measured, relative to the output's peak where that
+            exceeds 1.
+        tolerance: What that difference was allowed to be.
+    """
+
+    role: Role
+    precision: Precision
+    path: str
+    weights: tuple[str, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    max_error: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that the engine must know of a bundle before it opens a graph."""
+
+    format: int
+    model: Model
+    audio: Audio
+    latents: Latents
+    conditioning: Conditioning
+    sampling: Sampling
+    decoder: Decoder
+    tokenizer: str
+    files: tuple[File, ...]
+    graphs: tuple[Graph, ...]
+    tools: dict[str, str]
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions in which every graph is there, the one to prefer first."""
+        held = {(graph.role, graph.precision) for graph in self.graphs}
+        return tuple(p for p in PRECISIONS if all((role, p) in held for role in ROLES))
+
+    @property
+    def window_latents(self) -> int:
+        """Latents in a whole window."""
+        return self.audio.window // self.latents.ratio
+
+    @property
+    def window_seconds(self) -> float:
+        """Seconds in a whole window."""
+        return self.audio.window / self.audio.sample_rate
+
+    def graph(self, role: Role, precision: Precision) -> Graph:
+        """The graph for a role.
+
+        Raises:
+            BundleError: The bundle does not hold it.
+        """
+        for graph in self.graphs:
+            if (graph.role, graph.precision) == (role, precision):
+                return graph
+        raise BundleError(f"the bundle holds no {role} in {precision}; it holds {', '.join(self.precisions)}")
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Read the text of `manifest.json`.
+
+    Raises:
+        BundleError: It is not JSON, of another format version, has missing or unknown fields, unsafe paths, or contradicts
+            itself.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"manifest.json is not valid JSON ({error}); convert the model again") from error
+    version = data.get("format") if isinstance(data, dict) else None
+    if version != FORMAT or isinstance(version, bool):
+        newer = isinstance(version, int) and version > FORMAT
+        remedy = "upgrade sao-onnx" if newer else "convert the model again"
+        raise BundleError(f"manifest.json has format {version!r}, this release reads format {FORMAT}: {remedy}")
+    try:
+        manifest = read(Manifest, data)
+        _check(manifest)
+    except SchemaError as error:
+        raise BundleError(f"manifest.json: {error}") from error
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    paths = [file.path for file in manifest.files]
+    for path in paths:
+        if not safe_path(path):
+            raise SchemaError("files", f"unsafe path {path!r}; expected a relative path inside the bundle")
+    if len(set(paths)) != len(paths):
+        raise SchemaError("files", "a path is listed twice")
+    named = [manifest.tokenizer, *(p for graph in manifest.graphs for p in (graph.path, *graph.weights))]
+    for path in named:
+        if path not in paths:
+            raise SchemaError("files", f"{path!r} is used but not listed")
+    for name, value in (
+        ("audio.sample_rate", manifest.audio.sample_rate),
+        ("audio.channels", manifest.audio.channels),
+        ("audio.window", manifest.audio.window),
+        ("latents.channels", manifest.latents.channels),
+        ("latents.ratio", manifest.latents.ratio),
+        ("conditioning.width", manifest.conditioning.width),
+        ("conditioning.prompt.max_length", manifest.conditioning.prompt.max_length),
+        ("sampling.steps", manifest.sampling.steps),
+        ("decoder.rate", manifest.decoder.rate),
+    ):
+        if value < 1:
+            raise SchemaError(name, f"found {value}, expected at least 1")
+    if manifest.latents.ratio % manifest.decoder.rate or manifest.decoder.context < 0:
+        raise SchemaError("decoder", "rate must divide latents.ratio and context must not be negative")
+    known = {manifest.conditioning.prompt.id, *(number.id for number in manifest.conditioning.numbers)}
+    for id in (*manifest.conditioning.cross_attention, *manifest.conditioning.global_condition):
+        if id not in known:
+            raise SchemaError("conditioning", f"{id!r} is not a conditioner of this model ({', '.join(sorted(known))})")
+    if not manifest.precisions:
+        raise SchemaError("graphs", f"no precision is complete; each needs {', '.join(ROLES)}")
+
+
+def safe_path(path: str) -> bool:
+    """Whether a path stays inside the folder that it is relative to, on every operating system."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and "\\" not in path and ":" not in path and ".." not in parts

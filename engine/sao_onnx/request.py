@@ -1,0 +1,211 @@
+"""What is asked for, checked against what the model can do before any work starts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from sao_onnx.audio import fit, prepare
+from sao_onnx.clip import Clip
+from sao_onnx.errors import RequestError, SaoOnnxWarning
+from sao_onnx.files import read_audio
+from sao_onnx.manifest import Manifest, SamplerName
+from sao_onnx.noise import MAX_SEED, random_seed
+from sao_onnx.sampler import SAMPLERS
+from sao_onnx.schedule import schedule
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+InitAudio = tuple[np.ndarray[Any, Any], int] | str | Path | Clip
+"""Audio to start from: samples [channels, frames] with their rate, a file, or a clip."""
+
+DURATION = "seconds_total"
+"""The number conditioner that is told how long the sound shall be."""
+
+DEFAULT_NOISE_LEVEL = 0.7
+MAX_CFG_SCALE = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A checked request, every default worked out.
+
+    Attributes:
+        prompt: Text.
+        numbers: Value of every number conditioner.
+        frames: Audio frames of the clip.
+        window: Latents that are sampled.
+        levels: Noise levels, float32 [steps + 1].
+        sampler: Name of the sampler.
+        seed: Of the noise.
+        cfg_scale: Guidance; 1 is none.
+        negative_prompt: What guidance leads away from, or None.
+        init_audio: Audio to start from, float32 [channels, window × ratio], or None.
+        trim: Cut the clip to `frames`.
+        normalize: Scale the clip to a peak of 1.
+    """
+
+    prompt: str
+    numbers: Mapping[str, float]
+    frames: int
+    window: int
+    levels: Array
+    sampler: SamplerName
+    seed: int
+    cfg_scale: float
+    negative_prompt: str | None
+    init_audio: Array | None
+    trim: bool
+    normalize: bool
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `Engine.generate`, where they are described."""
+
+    seconds: float | None
+    steps: int | None
+    seed: int | None
+    sampler: str | None
+    cfg_scale: float | None
+    negative_prompt: str | None
+    init_audio: InitAudio | None
+    init_noise_level: float | None
+    window_seconds: float | None
+    numbers: Mapping[str, float] | None
+    trim: bool
+    normalize: bool
+
+
+def make_request(
+    manifest: Manifest,
+    prompt: str,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    sampler: str | None = None,
+    cfg_scale: float | None = None,
+    negative_prompt: str | None = None,
+    init_audio: InitAudio | None = None,
+    init_noise_level: float | None = None,
+    window_seconds: float | None = None,
+    numbers: Mapping[str, float] | None = None,
+    trim: bool = True,
+    normalize: bool = True,
+) -> Request:
+    """Check a request; for the arguments see `Engine.generate`.
+
+    Raises:
+        RequestError: A value outside its range; the message names the value, the range and the remedy.
+        AudioFileError: The initial audio cannot be read.
+    """
+    if not isinstance(prompt, str):
+        raise RequestError(f"the prompt is {prompt!r}, expected text")
+    if negative_prompt is not None and not isinstance(negative_prompt, str):
+        raise RequestError(f"the negative prompt is {negative_prompt!r}, expected text or None")
+    window = _window(manifest, window_seconds)
+    limit = window * manifest.latents.ratio / manifest.audio.sample_rate
+    length = limit if seconds is None else _number("seconds", seconds)
+    # Rounded up in the message's own digits, so that the limit that it names is accepted.
+    if not 0 < length <= math.ceil(limit * 1000) / 1000:
+        raise RequestError(
+            f"seconds is {seconds}, expected more than 0 and at most {math.ceil(limit * 1000) / 1000:g}, the window"
+        )
+    if init_noise_level is not None and init_audio is None:
+        raise RequestError("a noise level was given without initial audio; give both or neither")
+    level = (
+        1.0
+        if init_audio is None
+        else DEFAULT_NOISE_LEVEL
+        if init_noise_level is None
+        else _number("the noise level", init_noise_level)
+    )
+    name = _sampler(manifest.sampling.sampler if sampler is None else sampler)
+    scale = manifest.sampling.cfg_scale if cfg_scale is None else _number("cfg_scale", cfg_scale)
+    if not 0 <= scale <= MAX_CFG_SCALE:
+        raise RequestError(f"cfg_scale is {scale}, expected 0 to {MAX_CFG_SCALE:g} (1 is no guidance)")
+    if negative_prompt is not None and scale == 1:
+        warnings.warn("a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning, stacklevel=4)
+    return Request(
+        prompt=prompt,
+        numbers=_numbers(manifest, numbers or {}, length),
+        frames=min(round(length * manifest.audio.sample_rate), window * manifest.latents.ratio),
+        window=window,
+        levels=schedule(manifest.sampling.steps if steps is None else _whole("steps", steps), level),
+        sampler=name,
+        seed=_seed(seed),
+        cfg_scale=scale,
+        negative_prompt=negative_prompt,
+        init_audio=None if init_audio is None else _initial(manifest, init_audio, window),
+        trim=trim,
+        normalize=normalize,
+    )
+
+
+def _window(manifest: Manifest, seconds: float | None) -> int:
+    """Latents to sample: the whole window, or as many as cover the wanted seconds."""
+    if seconds is None:
+        return manifest.window_latents
+    frames = _number("window_seconds", seconds) * manifest.audio.sample_rate
+    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
+    latents = math.ceil((frames - 1e-3) / manifest.latents.ratio) if frames > 0 else 0
+    if not 1 <= latents <= manifest.window_latents:
+        raise RequestError(f"window_seconds is {seconds}, expected more than 0 and at most {manifest.window_seconds:.3f}")
+    return latents
+
+
+def _number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not math.isfinite(value):
+        raise RequestError(f"{name} is {value!r}, expected a finite number")
+    return float(value)
+
+
+def _whole(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise RequestError(f"{name} is {value!r}, expected a whole number")
+    return int(value)
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return random_seed()
+    seed = _whole("seed", seed)
+    if not 0 <= seed <= MAX_SEED:
+        raise RequestError(f"seed is {seed}, expected 0 to {MAX_SEED}")
+    return seed
+
+
+def _sampler(name: str) -> SamplerName:
+    for known in SAMPLERS:
+        if known == name:
+            return known
+    raise RequestError(f"sampler is {name!r}, known: {', '.join(SAMPLERS)}")
+
+
+def _numbers(manifest: Manifest, given: Mapping[str, float], seconds: float) -> dict[str, float]:
+    known = [number.id for number in manifest.conditioning.numbers]
+    if unknown := [name for name in given if name not in known]:
+        raise RequestError(f"the model has no number conditioner {unknown[0]!r}; it has {', '.join(known)}")
+    values = {number.id: number.minimum for number in manifest.conditioning.numbers}
+    if DURATION in values:
+        values[DURATION] = seconds
+    return values | {name: _number(name, value) for name, value in given.items()}
+
+
+def _initial(manifest: Manifest, init_audio: InitAudio, window: int) -> Array:
+    if isinstance(init_audio, Clip):
+        samples, rate = init_audio.samples, init_audio.sample_rate
+    elif isinstance(init_audio, (str, Path)):
+        samples, rate = read_audio(init_audio)
+    elif isinstance(init_audio, tuple) and len(init_audio) == 2:
+        samples, rate = init_audio
+    else:
+        raise RequestError(f"init_audio is {type(init_audio).__name__}, expected (samples, sample_rate), a path or a Clip")
+    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
+    return fit(audio, window * manifest.latents.ratio)

@@ -1,0 +1,140 @@
+"""JSON objects to frozen dataclasses, strictly: what does not fit is refused where it enters.
+
+The manifest of a bundle and the configuration of a checkpoint are both read with it. A dataclass states the fields, their
+types and the supported values (`Literal`); a field that it does not name is an error, so that no option is ever ignored
+silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+
+class SchemaError(ValueError):
+    """A value that does not fit its dataclass.
+
+    Attributes:
+        field: Dotted path of the field, for example `model.diffusion.diffusion_objective`.
+        problem: What was found and what was expected.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+def read(cls: type[T], data: object, field: str = "") -> T:
+    """Build `cls` from a decoded JSON object.
+
+    Supported field types: bool, int, float (whole numbers accepted, NaN and infinities not), str, None, `Any`, `Literal`,
+    unions, `tuple[X, ...]`, `dict[str, X]`, and other dataclasses. In a union of dataclasses, the `Literal` field called
+    `type` chooses.
+
+    Args:
+        cls: A dataclass.
+        data: The decoded JSON value.
+        field: Dotted path of `data`, used in errors.
+
+    Raises:
+        SchemaError: A field is missing, unknown, of another type or not among the supported values.
+    """
+    if not isinstance(data, Mapping):
+        raise SchemaError(field or "(top level)", f"found {_shown(data)}, expected an object")
+    hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # Types are hashable, whatever their metaclass.
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in data:
+        if name not in known:
+            raise SchemaError(_join(field, str(name)), f"unknown field (found {_shown(data[name])}); known: {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for name, spec in known.items():
+        if name in data:
+            values[name] = _value(hints[name], data[name], _join(field, name))
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise SchemaError(_join(field, name), f"missing; expected {_named(hints[name])}")
+    return cls(**values)
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _value(hint: Any, data: object, field: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        # `True == 1` in Python, but a flag is not a number in a file.
+        if any(data == choice and type(data) is type(choice) for choice in args):
+            return data
+    elif origin in (Union, types.UnionType):
+        return _union(args, data, field)
+    elif origin is tuple:
+        if isinstance(data, (list, tuple)):
+            return tuple(_value(args[0], item, f"{field}[{i}]") for i, item in enumerate(data))
+    elif origin is dict:
+        if isinstance(data, Mapping):
+            return {str(key): _value(args[1], item, _join(field, str(key))) for key, item in data.items()}
+    elif dataclasses.is_dataclass(hint):
+        return read(hint, data, field)  # type: ignore[arg-type]
+    elif hint is float:
+        if isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data):
+            return float(data)
+    elif hint is type(None):
+        if data is None:
+            return None
+    elif hint is Any or type(data) is hint:
+        return data
+    raise SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
+
+
+def _union(choices: tuple[Any, ...], data: object, field: str) -> Any:
+    variants = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+    if len(variants) > 1 and isinstance(data, Mapping):
+        tags = {tag: variant for variant in variants for tag in typing.get_args(_hints(variant)["type"])}  # type: ignore[arg-type]
+        if data.get("type") not in tags:
+            raise SchemaError(
+                _join(field, "type"), f"found {_shown(data.get('type'))}, supported: {', '.join(map(repr, tags))}"
+            )
+        return read(tags[data["type"]], data, field)  # type: ignore[arg-type]
+    if data is None and type(None) in choices:
+        return None
+    present = tuple(choice for choice in choices if choice is not type(None))
+    if len(present) == 1:
+        return _value(present[0], data, field)
+    for choice in present:
+        try:
+            return _value(choice, data, field)
+        except SchemaError:
+            continue
+    raise SchemaError(field, f"found {_shown(data)}, expected {' or '.join(map(_named, choices))}")
+
+
+def _named(hint: Any) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, args)) if len(args) > 1 else repr(args[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_named, args))
+    if origin is tuple:
+        return f"a list of {_named(args[0])}"
+    if origin is dict or dataclasses.is_dataclass(hint):
+        return "an object"
+    names = {int: "a whole number", float: "a finite number", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(hint, str(hint))
+
+
+def _shown(data: object) -> str:
+    text = repr(data)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _join(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name

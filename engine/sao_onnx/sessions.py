@@ -1,0 +1,128 @@
+"""ONNX Runtime sessions: the only place that knows its options."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from sao_onnx.errors import BundleError, NumericalError, ProviderError, SaoOnnxWarning
+from sao_onnx.manifest import Graph
+
+CPU = "CPUExecutionProvider"
+
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+
+
+def default_threads() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+class SessionFactory:
+    """Opens sessions that share one set of options.
+
+    Args:
+        threads: Threads of one run; by default the processors that this process may use.
+        providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning;
+            the CPU provider always follows.
+        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over the ones set here.
+
+    Raises:
+        ProviderError: `threads` is less than 1.
+    """
+
+    def __init__(
+        self, threads: int | None = None, providers: Sequence[str] | None = None, options: Mapping[str, str] | None = None
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ProviderError(f"threads is {threads}, expected at least 1 (or None for every processor)")
+        self.threads = threads or default_threads()
+        self.providers = _available(providers or (CPU,))
+        self._entries = dict(options or {})
+        # ONNX Runtime's official builds send usage events on Windows unless told not to; elsewhere this does nothing.
+        ort.disable_telemetry_events()
+
+    def session(self, path: Path) -> ort.InferenceSession:
+        """Open a graph.
+
+        Raises:
+            BundleError: ONNX Runtime cannot load it.
+            ProviderError: It refuses a session option.
+        """
+        options = ort.SessionOptions()
+        # Always explicit: left to itself, ONNX Runtime pins threads to processors that a container may not own.
+        options.intra_op_num_threads = self.threads
+        # The graphs are chains; parallelism between nodes would only add a second thread pool.
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # An arena keeps the largest block of every shape that it has met; runs here are few and long, so memory counts more.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        try:
+            for key, value in self._entries.items():
+                options.add_session_config_entry(key, value)
+        except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
+            raise ProviderError(f"ONNX Runtime refuses the session options {self._entries}: {error}") from error
+        try:
+            return ort.InferenceSession(path, options, providers=list(self.providers))
+        except Exception as error:
+            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+
+
+def _available(wanted: Sequence[str]) -> tuple[str, ...]:
+    present = ort.get_available_providers()
+    usable = [name for name in wanted if name in present]
+    if missing := [name for name in wanted if name not in present]:
+        warnings.warn(
+            f"this ONNX Runtime has no {', '.join(missing)} (it has {', '.join(present)}); using {', '.join(usable) or CPU}",
+            SaoOnnxWarning,
+            stacklevel=4,
+        )
+    return tuple(dict.fromkeys([*usable, CPU]))
+
+
+class GraphSession:
+    """A graph ready to run: tensors bound by name, its signature checked against the manifest.
+
+    Args:
+        factory: Opens the session.
+        path: The `.onnx` file.
+        graph: What the manifest says of it.
+
+    Raises:
+        BundleError: The file cannot be loaded, or does not have the inputs and outputs that the manifest promises.
+    """
+
+    def __init__(self, factory: SessionFactory, path: Path, graph: Graph) -> None:
+        self._session = factory.session(path)
+        self._role = graph.role
+        self._outputs = [tensor.name for tensor in graph.outputs]
+        promised = {tensor.name: tensor.dtype for tensor in (*graph.inputs, *graph.outputs)}
+        present = {node.name: _DTYPES.get(node.type) for node in (*self._session.get_inputs(), *self._session.get_outputs())}
+        if promised != present:
+            raise BundleError(
+                f"{path} has inputs and outputs {present}, the manifest promises {promised}; convert the model again"
+            )
+
+    def run(self, **inputs: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+        """Run the graph on named inputs; outputs in the manifest's order. Safe to call from several threads at once.
+
+        Raises:
+            NumericalError: An output is not finite.
+        """
+        outputs = tuple(self._session.run(self._outputs, inputs))
+        for name, output in zip(self._outputs, outputs, strict=True):
+            if not np.isfinite(output).all():
+                raise NumericalError(
+                    f"{self._role} returned NaN or infinite values in {name}; check the bundle with "
+                    "`sao-onnx verify`, or try other settings"
+                )
+        return outputs
