@@ -101,5 +101,8 @@ def describe_files(folder: Path, roles: dict[str, FileRole]) -> tuple[File, ...]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`."""
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    """Write `manifest.json`, and let whoever may read it read the other files: some libraries write theirs for the owner alone."""
+    path = folder / MANIFEST
+    path.write_text(manifest.to_json(), encoding="utf-8")
+    for file in manifest.files:
+        (folder / file.path).chmod(path.stat().st_mode)

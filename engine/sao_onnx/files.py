@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,12 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         AudioFileError: It cannot be written; nothing is left behind.
     """
     require_free(path, overwrite)
-    partial: Path | None = None
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        partial = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
+        with partial.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.chmod(0o666 & ~_umask())
         if overwrite:
             partial.replace(path)
         else:
@@ -103,9 +100,8 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
     except OSError as error:
         raise AudioFileError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _move_to_new(source: Path, target: Path) -> None:
@@ -119,10 +115,3 @@ def _move_to_new(source: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(target) from None
         source.replace(target)
-
-
-def _umask() -> int:
-    """The process's file mode mask. It can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -54,9 +54,10 @@ class Tokenizer:
         return ids, mask
 
     def _warn(self, prompt: str, cut: int) -> None:
+        rest = prompt[cut:].lstrip()
         warnings.warn(
             f"the prompt is longer than the {self._prompt.max_length} tokens that the model reads; it was cut before "
-            f"{prompt[cut:].strip()[:40]!r} (character {cut + 1} of {len(prompt)})",
+            f"{rest[:40]!r} (character {len(prompt) - len(rest) + 1} of {len(prompt)})",
             PromptWarning,
             stacklevel=3,
         )

@@ -1,0 +1,67 @@
+"""Bundles and golden data that several tests share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sao_onnx
+
+ROOT = Path(__file__).parent.parent
+MINIATURE = ROOT / "models" / "miniature"
+GOLDEN = ROOT.parent / "shared" / "reference" / "golden"
+
+
+@pytest.fixture(scope="session")
+def miniature() -> Path:
+    """The committed bundle of random weights."""
+    return MINIATURE / "bundle"
+
+
+@pytest.fixture
+def bundle(miniature, tmp_path) -> Path:
+    """A copy of it, to be damaged."""
+    import shutil
+
+    return Path(shutil.copytree(miniature, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def engine(miniature) -> sao_onnx.Engine:
+    return sao_onnx.load(miniature, threads=2)
+
+
+@pytest.fixture
+def model_config() -> dict:
+    return json.loads((MINIATURE / "model_config.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """The miniature's checkpoint, its T5 in the folder `t5`."""
+    from sao_onnx_convert.synthetic import write_checkpoint, write_t5
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    t5_config = json.loads((MINIATURE / "t5_config.json").read_text())
+    write_checkpoint(folder, json.loads((MINIATURE / "model_config.json").read_text()), t5_config["d_model"])
+    write_t5(folder / "t5", t5_config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """What the reference computed; see the notes beside it."""
+    if not GOLDEN.is_dir():
+        pytest.skip("the reference's golden data is not beside this checkout")
+    with np.load(GOLDEN / "golden.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def golden_bundle(golden, tmp_path_factory) -> Path:
+    from sao_onnx_convert import convert
+
+    return convert(GOLDEN, GOLDEN / "t5-base", tmp_path_factory.mktemp("golden") / "bundle").folder

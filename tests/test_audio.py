@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sao_onnx
+from sao_onnx.audio import fit, normalize, prepare
+
+
+def test_normalize():
+    samples = np.array([[0.1, -0.5], [0.25, 0.0]], np.float32)
+    np.testing.assert_allclose(normalize(samples), samples * 2)
+    assert normalize(samples).dtype == np.float32
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-9])
+def test_silence_is_not_divided_by_its_peak(level):
+    samples = np.full((2, 8), level, np.float32)
+    np.testing.assert_array_equal(normalize(samples), samples)
+    assert normalize(np.zeros((2, 0), np.float32)).shape == (2, 0)
+
+
+def test_fit():
+    samples = np.ones((2, 5), np.float32)
+    assert fit(samples, 3).shape == (2, 3)
+    assert fit(samples, 8)[:, 5:].sum() == 0
+    assert fit(samples, 8).sum() == 10
+
+
+def _prepare(samples, rate=44100, channels=2, target=44100):
+    return prepare(np.asarray(samples), rate, channels=channels, target_rate=target)
+
+
+def test_channels():
+    mono = np.linspace(-1, 1, 10, dtype=np.float32)
+    np.testing.assert_array_equal(_prepare(mono), [mono, mono])
+    np.testing.assert_array_equal(_prepare(mono[None]), [mono, mono])
+    five = np.arange(50, dtype=np.float32).reshape(5, 10)
+    np.testing.assert_array_equal(_prepare(five), five[:2])
+    np.testing.assert_array_equal(_prepare(five, channels=1), five.mean(0, keepdims=True))
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 48000, 96000])
+def test_resampling_keeps_pitch_and_length(rate):
+    tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
+    found = _prepare(tone, rate)
+    assert found.shape == (2, 44100)
+    assert found.dtype == np.float32
+    spectrum = np.abs(np.fft.rfft(found[0] * np.hanning(44100)))
+    assert abs(int(spectrum.argmax()) - 1000) <= 1
+    assert abs(np.abs(found[0, 4410:-4410]).max() - 1) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "match"),
+    [
+        (np.zeros((2, 0)), 44100, "empty"),
+        (np.zeros(0), 44100, "empty"),
+        (np.full((2, 4), np.nan), 44100, "NaN"),
+        (np.array([[1.0, np.inf]]), 44100, "infinite"),
+        (np.zeros((1, 2, 3)), 44100, "shape"),
+        (np.array(["a"]), 44100, "dtype"),
+        (np.zeros((2, 4), complex), 44100, "dtype"),
+        (np.zeros((2, 4)), 0, "sample rate"),
+        (np.zeros((2, 4)), 44100.5, "sample rate"),
+        (np.zeros((2, 4)), True, "sample rate"),
+    ],
+)
+def test_refuses(samples, rate, match):
+    with pytest.raises(sao_onnx.RequestError, match=match):
+        _prepare(samples, rate)

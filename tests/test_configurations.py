@@ -1,0 +1,166 @@
+"""Other shapes of the model: the converted bundle against the whole pipeline in PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sao_onnx
+from sao_onnx.sessions import GraphSession, SessionFactory
+from tests.torch_pipeline import Pipeline, decoded_frames
+
+T5 = {"vocab_size": 256, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2, "pad_token_id": 0}
+
+VARIANTS = {
+    "three blocks of odd strides, mono, 32 kHz, no qk_norm": {
+        "strides": [3, 5, 2],
+        "channels": 1,
+        "sample_rate": 32000,
+        "qk_norm": None,
+    },
+    "five blocks, proj_out, two numbers, tanh": {
+        "strides": [2, 2, 3, 2, 4],
+        "cond_dim": 48,
+        "numbers": {"seconds_start": (0, 512), "seconds_total": (1, 30.5)},
+        "final_tanh": True,
+        "half": True,
+    },
+    "one block, grouped key and value heads, proj_out by request": {
+        "strides": [16],
+        "embed_dim": 128,
+        "num_heads": 4,
+        "cond_dim": 64,
+        "project_cond_tokens": False,
+        "t5_width": 64,
+        "project_out": True,
+        "max_length": 20,
+    },
+}
+
+
+def variant(
+    *,
+    strides: list[int],
+    channels: int = 2,
+    sample_rate: int = 44100,
+    qk_norm: str | None = "ln",
+    cond_dim: int = 32,
+    numbers: dict[str, tuple[float, float]] | None = None,
+    final_tanh: bool = False,
+    half: bool = False,
+    embed_dim: int = 64,
+    num_heads: int = 2,
+    project_cond_tokens: bool = True,
+    t5_width: int = 32,
+    project_out: bool = False,
+    max_length: int = 64,
+) -> tuple[dict, dict]:
+    """A model_config.json and a T5 configuration."""
+    numbers = numbers or {"seconds_total": (0, 256)}
+    ratio, mults = math.prod(strides), [1 + i // 2 for i in range(len(strides))]
+    oobleck = {"channels": 4, "c_mults": mults, "strides": strides, "use_snake": True}
+    prompt = {"t5_model_name": "t5-base", "max_length": max_length, "project_out": project_out}
+    configs = [{"id": "prompt", "type": "t5", "config": prompt}]
+    configs += [{"id": id, "type": "number", "config": {"min_val": a, "max_val": b}} for id, (a, b) in numbers.items()]
+    dit = {
+        "io_channels": 6,
+        "embed_dim": embed_dim,
+        "depth": 2,
+        "num_heads": num_heads,
+        "cond_token_dim": cond_dim,
+        "global_cond_dim": cond_dim * len(numbers),
+        "project_cond_tokens": project_cond_tokens,
+        "attn_kwargs": {} if qk_norm is None else {"qk_norm": qk_norm},
+    }
+    autoencoder = {
+        "encoder": {"type": "oobleck", "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
+        "decoder": {"type": "oobleck", "config": oobleck | {"out_channels": channels, "latent_dim": 6, "final_tanh": final_tanh}},
+        "bottleneck": {"type": "vae"},
+        "latent_dim": 6,
+        "downsampling_ratio": ratio,
+        "io_channels": channels,
+    }
+    config = {
+        "model_type": "diffusion_cond",
+        "sample_size": 70 * ratio,
+        "sample_rate": sample_rate,
+        "audio_channels": channels,
+        "model": {
+            "pretransform": {"type": "autoencoder", "config": autoencoder, "model_half": half},
+            "conditioning": {"configs": configs, "cond_dim": cond_dim},
+            "diffusion": {
+                "cross_attention_cond_ids": ["prompt", *numbers],
+                "global_cond_ids": list(numbers),
+                "diffusion_objective": "rf_denoiser",
+                "type": "dit",
+                "config": dit,
+            },
+            "io_channels": 6,
+        },
+    }
+    return copy.deepcopy(config), T5 | {"d_model": t5_width}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def converted(request, tmp_path_factory) -> tuple[Path, Path]:
+    from sao_onnx_convert import convert
+    from sao_onnx_convert.synthetic import write_checkpoint, write_t5
+
+    folder = tmp_path_factory.mktemp("variant")
+    config, t5_config = variant(**VARIANTS[request.param])
+    write_checkpoint(folder / "checkpoint", config, t5_config["d_model"], seed=3)
+    write_t5(folder / "checkpoint" / "t5", t5_config, seed=4)
+    convert(folder / "checkpoint", folder / "checkpoint" / "t5", folder / "bundle")
+    return folder / "checkpoint", folder / "bundle"
+
+
+def test_generates_what_pytorch_generates(converted):
+    checkpoint, bundle = converted
+    pipeline, engine = Pipeline(checkpoint, checkpoint / "t5"), sao_onnx.load(bundle, threads=2)
+    numbers = {number.id: 0.002 * (i + 1) for i, number in enumerate(engine.manifest.conditioning.numbers)}
+    latents, audio = pipeline.pingpong("a warm pad, slow", numbers, seed=11, steps=4)
+    clip = engine.generate("a warm pad, slow", seed=11, steps=4, numbers=numbers, trim=False, normalize=False)
+    np.testing.assert_allclose(clip.latents, latents, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(clip.samples, audio, rtol=0, atol=1e-4)
+    assert audio.std() > 1e-3
+    config = json.loads((checkpoint / "model_config.json").read_text())
+    strides = config["model"]["pretransform"]["config"]["decoder"]["config"]["strides"]
+    assert clip.samples.shape[1] == decoded_frames(70, strides)
+    assert engine.manifest.audio.sample_rate == config["sample_rate"] == clip.sample_rate
+
+
+def test_encodes_what_pytorch_encodes(converted):
+    checkpoint, bundle = converted
+    pipeline, engine = Pipeline(checkpoint, checkpoint / "t5"), sao_onnx.load(bundle, threads=2)
+    manifest = engine.manifest
+    audio = np.random.default_rng(0).uniform(-1, 1, (1, manifest.audio.channels, 9 * manifest.latents.ratio)).astype(np.float32)
+    graph = manifest.graph("encoder", "fp32")
+    found = GraphSession(SessionFactory(2), engine.bundle.path(graph.path), graph).run(audio=audio)
+    for one, other in zip(found, pipeline.encode(audio), strict=True):
+        assert one.shape == (1, 6, 9)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
+def test_audio_to_audio_runs(converted):
+    _, bundle = converted
+    engine = sao_onnx.load(bundle, threads=2)
+    clip = engine.generate("rain", init_audio=(np.ones(100, np.float32), 44100), init_noise_level=0.3, seed=1)
+    assert np.isfinite(clip.samples).all()
+
+
+def test_the_manifest_says_what_the_configuration_says(converted):
+    checkpoint, bundle = converted
+    config = json.loads((checkpoint / "model_config.json").read_text())
+    manifest = sao_onnx.open_bundle(bundle).manifest
+    conditioning = config["model"]["conditioning"]
+    expected = [(c["id"], c["config"]["min_val"], c["config"]["max_val"]) for c in conditioning["configs"] if c["type"] == "number"]
+    assert [(n.id, n.minimum, n.maximum) for n in manifest.conditioning.numbers] == expected
+    assert manifest.audio.channels == config["audio_channels"]
+    assert manifest.audio.window == config["sample_size"]
+    assert manifest.conditioning.width == conditioning["cond_dim"]
+    assert all(graph.max_error < graph.tolerance for graph in manifest.graphs)

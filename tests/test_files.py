@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import sao_onnx
+from sao_onnx.files import FORMATS, encode_audio, read_audio, write_whole
+
+
+def _tone(frames=4410):
+    return np.stack([np.sin(np.arange(frames) / 20), np.cos(np.arange(frames) / 30)]).astype(np.float32) * 0.5
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_round_trip(tmp_path, suffix):
+    path = tmp_path / f"tone{suffix}"
+    write_whole(path, encode_audio(_tone(), 44100, suffix))
+    samples, rate = read_audio(path)
+    assert rate == 44100
+    assert samples.shape == (2, 4410)
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, _tone(), atol=0.1 if suffix == ".ogg" else 1 / 32768)
+
+
+def test_wav_is_16_bit_and_clipped(tmp_path):
+    path = tmp_path / "loud.wav"
+    write_whole(path, encode_audio(_tone() * 10, 44100))
+    assert soundfile.info(path).subtype == "PCM_16"
+    assert abs(read_audio(path)[0]).max() <= 1
+
+
+def test_unknown_format():
+    with pytest.raises(sao_onnx.AudioFileError, match=r"'\.xyz'.*\.wav, \.flac, \.ogg"):
+        encode_audio(_tone(), 44100, ".xyz")
+
+
+def test_existing_file_is_kept(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"mine")
+    with pytest.raises(sao_onnx.OutputExistsError, match="exists; use --force"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"mine"
+    write_whole(path, b"new", overwrite=True)
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "a.wav"
+    sync = os.fsync
+
+    def appear(descriptor):
+        path.write_bytes(b"theirs")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", appear)
+    with pytest.raises(sao_onnx.OutputExistsError):
+        write_whole(path, b"mine")
+    assert path.read_bytes() == b"theirs"
+    assert os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_without_hard_links(tmp_path, monkeypatch):
+    """As on a memory card with FAT."""
+
+    def refuse(self, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    write_whole(tmp_path / "a.wav", b"mine")
+    assert (tmp_path / "a.wav").read_bytes() == b"mine"
+    assert os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(sao_onnx.AudioFileError, match="No space left on device"):
+        write_whole(tmp_path / "a.wav", b"mine")
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(sao_onnx.AudioFileError, match="does not exist; create it first"):
+        write_whole(tmp_path / "x" / "a.wav", b"")
+
+
+def test_folder_as_a_file(tmp_path):
+    with pytest.raises(sao_onnx.AudioFileError, match="is a folder"):
+        write_whole(tmp_path, b"", overwrite=True)
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    write_whole(tmp_path / "a.wav", b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.parametrize("content", [b"", b"not audio at all", b"RIFF\xff\xff\xff\xffWAVE"])
+def test_not_audio(tmp_path, content):
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(sao_onnx.AudioFileError, match="cannot be read as audio"):
+        read_audio(tmp_path / "x.wav")
+    with pytest.raises(OSError, match="cannot be read as audio"):
+        read_audio(tmp_path / "missing.wav")

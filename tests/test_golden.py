@@ -1,0 +1,154 @@
+"""Parity with the reference: every array of the golden data, through the converted bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sao_onnx
+from sao_onnx.autoencoder import Decoder, Encoder
+from sao_onnx.conditioning import Conditioner
+from sao_onnx.denoiser import Denoiser
+from sao_onnx.noise import Noise
+from sao_onnx.sampler import SAMPLERS
+from sao_onnx.schedule import schedule
+from sao_onnx.sessions import GraphSession, SessionFactory
+from sao_onnx.tokenizer import Tokenizer
+
+RATE = 44100
+
+
+@pytest.fixture(scope="module")
+def engine(golden_bundle):
+    return sao_onnx.load(golden_bundle, threads=2)
+
+
+@pytest.fixture(scope="module")
+def graph(engine):
+    factory = SessionFactory(2)
+
+    def make(role):
+        entry = engine.manifest.graph(role, "fp32")
+        return GraphSession(factory, engine.bundle.path(entry.path), entry)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def conditioner(engine, graph):
+    config = engine.manifest.conditioning
+    tokenizer = Tokenizer(engine.bundle.path("tokenizer.json"), config.prompt)
+    return Conditioner(config, tokenizer, graph("text_encoder"), graph("number_conditioner"))
+
+
+@pytest.fixture(scope="module")
+def conditioning(conditioner, golden):
+    return conditioner([str(prompt) for prompt in golden["prompts"]], {"seconds_total": golden["seconds_total"]})
+
+
+def _close(found, expected, tolerance):
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_ids_and_mask(engine, golden):
+    tokenizer = Tokenizer(engine.bundle.path("tokenizer.json"), engine.manifest.conditioning.prompt)
+    ids, mask = tokenizer([str(prompt) for prompt in golden["prompts"]])
+    np.testing.assert_array_equal(ids, golden["input_ids"])
+    np.testing.assert_array_equal(mask, golden["attention_mask"])
+
+
+def test_conditioning(conditioning, golden):
+    _close(conditioning.cross_attention, golden["cross_attn_cond"], 1e-5)
+    _close(conditioning.global_condition, golden["global_cond"], 1e-5)
+    _close(conditioning.cross_attention[:, :64], golden["prompt_embedding"], 1e-5)
+    _close(conditioning.cross_attention[:, 64:], golden["seconds_total_embedding"], 1e-5)
+
+
+def test_prompts_are_conditioned_alone_as_in_a_batch(conditioner, golden):
+    for i, prompt in enumerate(golden["prompts"]):
+        alone = conditioner([str(prompt)], {"seconds_total": golden["seconds_total"][i : i + 1]})
+        _close(alone.cross_attention[0], golden["cross_attn_cond"][i], 1e-5)
+
+
+def test_velocity(graph, golden):
+    (velocity,) = graph("dit").run(
+        latents=golden["dit_x"],
+        times=golden["dit_t"],
+        cross_attention=golden["cross_attn_cond"],
+        global_condition=golden["global_cond"],
+    )
+    _close(velocity, golden["dit_v"], 1e-4)
+
+
+@pytest.mark.parametrize("tile", [1, 5, 32, 64])
+def test_decoder(engine, graph, golden, tile):
+    decoder = Decoder(engine.manifest.decoder, engine.manifest.latents.ratio, graph("decoder_low"), graph("decoder_high"), tile)
+    _close(np.concatenate(list(decoder(golden["decode_z"], 4096)), axis=2), golden["decode_audio"], 1e-4)
+
+
+def test_encoder(graph, golden):
+    mean, stdev = graph("encoder").run(audio=golden["encode_audio"])
+    _close(mean, golden["encode_mean"], 1e-4)
+    _close(stdev, golden["encode_stdev"], 1e-4)
+    sampled = Encoder(graph("encoder"))(golden["encode_audio"], Noise(4))
+    _close(sampled, golden["encode_mean"] + golden["encode_stdev"] * Noise(4).normal(mean.shape), 1e-4)
+
+
+RUNS = {
+    "pingpong": {},
+    "pingpong_4steps_seed7": {"request": 1, "steps": 4, "seed": 7},
+    "pingpong_cfg": {"cfg_scale": 3.5},
+    "euler": {"sampler": "euler"},
+    "dpmpp": {"sampler": "dpmpp"},
+    "init_audio": {"init_audio": 3072, "init_noise_level": 0.7},
+    "short": {"window_seconds": 16 * 64 / RATE},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs(engine, golden, name):
+    options = {"seed": 42} | RUNS[name]
+    request = options.pop("request", 0)
+    if "init_audio" in options:
+        options["init_audio"] = (golden["encode_audio"][0][:, : options["init_audio"]], RATE)
+    clip = engine.generate(
+        str(golden["prompts"][request]),
+        seconds=float(golden["seconds_total"][request]),
+        trim=False,
+        normalize=False,
+        **options,
+    )
+    _close(clip.latents[None], golden[f"{name}_latents"], 1e-4)
+    _close(clip.samples[None], golden[f"{name}_audio"], 1e-4)
+
+
+def _sample(graph, engine, velocity, count, golden, name):
+    """Sample and decode a run that `generate` does not offer, stage by stage."""
+    noise = Noise(42)
+    shape = (count, engine.manifest.latents.channels, engine.manifest.window_latents)
+    *_, last = SAMPLERS["pingpong"](velocity, noise.normal(shape), schedule(8), lambda: noise.normal(shape))
+    decoder = Decoder(engine.manifest.decoder, engine.manifest.latents.ratio, graph("decoder_low"), graph("decoder_high"))
+    _close(last.latents, golden[f"{name}_latents"], 1e-4)
+    _close(np.concatenate(list(decoder(last.latents, 4096)), axis=2), golden[f"{name}_audio"], 1e-4)
+
+
+def test_run_batch_of_three(engine, graph, conditioner, golden):
+    chosen = [0, 1, 3]
+    conditioning = conditioner(
+        [str(golden["prompts"][i]) for i in chosen], {"seconds_total": [golden["seconds_total"][i] for i in chosen]}
+    )
+    velocity = Denoiser(graph("dit")).velocity(conditioning)
+    _sample(graph, engine, velocity, 3, golden, "pingpong_batch3")
+
+
+def test_run_with_a_negative_prompt_of_its_own_duration(engine, graph, conditioner, golden):
+    positive = conditioner([str(golden["prompts"][0])], {"seconds_total": golden["seconds_total"][:1]})
+    negative = conditioner(["noise, hiss"], {"seconds_total": [11.0]})
+    velocity = Denoiser(graph("dit")).guided(positive, negative, 3.5)
+    _sample(graph, engine, velocity, 1, golden, "pingpong_negative")
+
+
+def test_every_run_is_covered(golden):
+    runs = {name.removesuffix("_latents") for name in golden if name.endswith("_latents")}
+    assert runs == {*RUNS, "pingpong_batch3", "pingpong_negative"}

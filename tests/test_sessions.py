@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import sao_onnx
+from sao_onnx.sessions import GraphSession, SessionFactory, default_threads
+
+
+def _dit(engine, factory):
+    graph = engine.manifest.graph("dit", "fp32")
+    return GraphSession(factory, engine.bundle.path(graph.path), graph)
+
+
+def test_threads():
+    assert SessionFactory(3).threads == 3
+    assert SessionFactory().threads == default_threads() >= 1
+    with pytest.raises(sao_onnx.ProviderError, match="threads is 0, expected at least 1"):
+        SessionFactory(0)
+
+
+def test_an_absent_provider_falls_back_with_a_warning(miniature):
+    with pytest.warns(sao_onnx.SaoOnnxWarning, match="no XnnpackExecutionProvider.*using CPUExecutionProvider"):
+        engine = sao_onnx.load(miniature, providers=["XnnpackExecutionProvider", "CPUExecutionProvider"])
+    assert engine.generate("kick", seconds=0.1, steps=1, seed=1).samples.size
+
+
+def test_options_reach_onnx_runtime(engine):
+    factory = SessionFactory(2, options={"session.intra_op.allow_spinning": "0"})
+    session = factory.session(engine.bundle.path("fp32/dit.onnx"))
+    assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert session.get_session_options().intra_op_num_threads == 2
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(sao_onnx.ProviderError, match="refuses the session options"):
+        SessionFactory(options={"x" * 5000: "1"}).session(engine.bundle.path("fp32/dit.onnx"))
+
+
+def test_values_that_are_not_finite_are_caught(engine):
+    dit = _dit(engine, SessionFactory(1))
+    inputs = {
+        "latents": np.full((1, 8, 4), np.nan, np.float32),
+        "times": np.ones(1, np.float32),
+        "cross_attention": np.zeros((1, 65, 32), np.float32),
+        "global_condition": np.zeros((1, 32), np.float32),
+    }
+    with pytest.raises(sao_onnx.NumericalError, match="dit returned NaN or infinite values in velocity"):
+        dit.run(**inputs)
+    assert issubclass(sao_onnx.NumericalError, ArithmeticError)
+
+
+def test_telemetry_is_turned_off(monkeypatch):
+    calls = []
+    monkeypatch.setattr(ort, "disable_telemetry_events", lambda: calls.append(1))
+    SessionFactory()
+    assert calls
