@@ -79,7 +79,10 @@ def variant(
     }
     autoencoder = {
         "encoder": {"type": "oobleck", "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
-        "decoder": {"type": "oobleck", "config": oobleck | {"out_channels": channels, "latent_dim": 6, "final_tanh": final_tanh}},
+        "decoder": {
+            "type": "oobleck",
+            "config": oobleck | {"out_channels": channels, "latent_dim": 6, "final_tanh": final_tanh},
+        },
         "bottleneck": {"type": "vae"},
         "latent_dim": 6,
         "downsampling_ratio": ratio,
@@ -158,7 +161,9 @@ def test_the_manifest_says_what_the_configuration_says(converted):
     config = json.loads((checkpoint / "model_config.json").read_text())
     manifest = sao_onnx.open_bundle(bundle).manifest
     conditioning = config["model"]["conditioning"]
-    expected = [(c["id"], c["config"]["min_val"], c["config"]["max_val"]) for c in conditioning["configs"] if c["type"] == "number"]
+    expected = [
+        (c["id"], c["config"]["min_val"], c["config"]["max_val"]) for c in conditioning["configs"] if c["type"] == "number"
+    ]
     assert [(n.id, n.minimum, n.maximum) for n in manifest.conditioning.numbers] == expected
     assert manifest.audio.channels == config["audio_channels"]
     assert manifest.audio.window == config["sample_size"]

@@ -126,7 +126,9 @@ def test_tiles_equal_the_whole(engine, tile, length):
 def test_decodes_only_what_is_wanted(engine):
     short = list(engine.stream("rain", seconds=0.5, steps=1, seed=1, normalize=False))
     whole = list(engine.stream("rain", seconds=0.5, steps=1, seed=1, normalize=False, trim=False))
-    assert sum(isinstance(event, sao_onnx.Decoded) for event in short) < sum(isinstance(event, sao_onnx.Decoded) for event in whole)
+    assert sum(isinstance(event, sao_onnx.Decoded) for event in short) < sum(
+        isinstance(event, sao_onnx.Decoded) for event in whole
+    )
     clip, full = short[-1].clip.samples, whole[-1].clip.samples
     assert clip.shape == (2, 22050)
     assert full.shape == (2, engine.manifest.audio.window)

@@ -37,7 +37,9 @@ def test_not_an_object():
         parse_manifest("[]")
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(FORMAT + 1, "upgrade sao-onnx"), (0, "convert the model again"), ("1", "convert")])
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(FORMAT + 1, "upgrade sao-onnx"), (0, "convert the model again"), ("1", "convert")]
+)
 def test_other_versions(data, version, remedy):
     _refused(data | {"format": version}, remedy)
 

@@ -21,7 +21,9 @@ def test_shape_and_padding(tokenizer):
     assert ids[1, 0] == 1
 
 
-@pytest.mark.parametrize("prompt", ["café \U0001f3b9 ümlaut", "日本語の太鼓", "a\tb\nc", "\x00", "   ", "<pad></s>", "x" * 5000])
+@pytest.mark.parametrize(
+    "prompt", ["café \U0001f3b9 ümlaut", "日本語の太鼓", "a\tb\nc", "\x00", "   ", "<pad></s>", "x" * 5000]
+)
 def test_any_text(tokenizer, prompt):
     import warnings
 

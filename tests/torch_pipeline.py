@@ -5,6 +5,7 @@ It shares the networks with the converter and nothing with the engine: torch's o
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Pipeline:
         x = torch.randn(shape, generator=generator)
         t = torch.sigmoid(-torch.linspace(-6, 2, steps + 1))
         t[0], t[-1] = 1, 0
-        for now, after in zip(t[:-1], t[1:], strict=True):
+        for now, after in itertools.pairwise(t):
             denoised = x - now * self.model.dit(x, now[None], cross, condition)
             x = (1 - after) * denoised + after * torch.randn(shape, generator=generator)
         return x[0].numpy(), self.model.autoencoder.decoder(x)[0].numpy()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sao_onnx.schema import SchemaError, read
-
 from sao_onnx_convert.errors import UnsupportedModelError
 
 
@@ -211,6 +210,7 @@ def _check(config: ModelConfig) -> None:
     networks = config.model
     autoencoder, conditioning, diffusion = networks.pretransform.config, networks.conditioning, networks.diffusion
     encoder, decoder, dit = autoencoder.encoder.config, autoencoder.decoder.config, diffusion.config
+    _check_conditioning(config)
     pretransform = "model.pretransform.config"
     for where, part in ((f"{pretransform}.encoder.config", encoder), (f"{pretransform}.decoder.config", decoder)):
         sizes = (*part.c_mults, *part.strides, part.channels, part.latent_dim)
@@ -245,7 +245,6 @@ def _check(config: ModelConfig) -> None:
     ):
         if found != expected:
             _refuse(name, f"found {found}, expected {expected} from the rest of the configuration")
-    _check_conditioning(config)
     _check_dit(dit)
     if config.sample_rate < 1 or config.sample_size < autoencoder.downsampling_ratio:
         _refuse("sample_size", f"found {config.sample_size} at {config.sample_rate} Hz, expected at least one latent")

@@ -27,7 +27,6 @@ from sao_onnx.manifest import (
     Prompt,
     Sampling,
 )
-
 from sao_onnx_convert import parts
 from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights, locate
 from sao_onnx_convert.config import ModelConfig, load_config

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.utils import NormalizedTextConfig
 from torch import Tensor, nn
 
+from sao_onnx_convert.quiet import quiet
 from sao_onnx_convert.text_encoder import TextEncoder
 
 OPSET = 20
@@ -46,7 +44,7 @@ def export_module(module: nn.Module, path: Path, inputs: Mapping[str, tuple[Tens
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
         # A `*numbers` is one argument that holds several.
         shapes = (shapes,)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
             tuple(tensor for tensor, _ in inputs.values()),
@@ -85,7 +83,7 @@ def export_text_encoder(module: TextEncoder, path: Path) -> None:
     """Export the T5 encoder with optimum, simplified by onnxsim (which halves its nodes)."""
     from onnxsim import simplify
 
-    with _quiet():
+    with quiet():
         optimum_export(module, _TextEncoderExport(module.config, task="feature-extraction"), path, opset=TEXT_OPSET)
     graph = onnx.load(path)
     simplified, agrees = simplify(copy.deepcopy(graph))
@@ -115,19 +113,3 @@ def _forget_origin(graph: onnx.ModelProto) -> None:
         item.doc_string = ""
     # Shapes of inner tensors double the file, and ONNX Runtime infers them again.
     del graph.graph.value_info[:]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' remarks on absent packages and their own deprecations off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "optimum", "transformers", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sao_onnx.manifest import Role
 from torch import Tensor, nn
 
+from sao_onnx.manifest import Role
 from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.export import Axes, export_module, export_text_encoder
 from sao_onnx_convert.networks.autoencoder import Autoencoder, SplitDecoder, without_parametrization

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig, T5EncoderModel
 
 from sao_onnx_convert.checkpoint import require_finite
 from sao_onnx_convert.errors import CheckpointError, UnsupportedModelError
+from sao_onnx_convert.quiet import quiet
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
@@ -100,12 +101,13 @@ def _config(folder: Path) -> PretrainedConfig:
 
 def _encoder(folder: Path, config: PretrainedConfig) -> T5EncoderModel:
     try:
-        encoder, report = T5EncoderModel.from_pretrained(
-            folder, config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+        with quiet():
+            encoder, report = T5EncoderModel.from_pretrained(
+                folder, config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
     except Exception as error:  # safetensors and transformers share no base class.
         raise CheckpointError(f"{folder}/model.safetensors cannot be read: {error}") from error
-    misshapen = [entry[0] for entry in report["mismatched_keys"]]
+    misshapen = sorted(entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"])
     if report["missing_keys"] or misshapen:
         raise CheckpointError(
             f"{folder}/model.safetensors does not match config.json; missing: {sorted(report['missing_keys'])}, "

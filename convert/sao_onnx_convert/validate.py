@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
-from sao_onnx.sessions import SessionFactory
 from torch import Tensor
 
+from sao_onnx.sessions import SessionFactory
 from sao_onnx_convert.errors import ParityError
 from sao_onnx_convert.parts import Part
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+
 from sao_onnx.bundle import MANIFEST, digest
 from sao_onnx.manifest import DType, File, FileRole, Graph, Manifest, Precision, Role, Tensor
-
 from sao_onnx_convert.errors import ConversionError, TargetExistsError
 
 _DTYPES: dict[int, DType] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
@@ -101,7 +101,7 @@ def describe_files(folder: Path, roles: dict[str, FileRole]) -> tuple[File, ...]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, and let whoever may read it read the other files: some libraries write theirs for the owner alone."""
+    """Write `manifest.json`, and let whoever may read it read the rest: some libraries write for the owner alone."""
     path = folder / MANIFEST
     path.write_text(manifest.to_json(), encoding="utf-8")
     for file in manifest.files:

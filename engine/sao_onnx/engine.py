@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 import numpy as np
 
@@ -193,10 +194,8 @@ class Engine:
             trim=trim,
             normalize=normalize,
         )
-        for event in events:
-            if isinstance(event, Finished):
-                return event.clip
-        raise AssertionError("a stream ends with Finished")
+        last = deque(events, maxlen=1)[0]
+        return cast(Finished, last).clip
 
     def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[Event]:
         """Generate a clip event by event. The arguments and errors are those of `generate`; the request is checked at once.

@@ -134,8 +134,8 @@ def _generate(engine: Engine, prompt: str, options: Options, bar: bool) -> Clip:
                 case Decoded():
                     progress.update("decoding", event.piece + 1, event.pieces)
                 case Finished():
-                    return event.clip
-    raise AssertionError("a stream ends with Finished")
+                    clip = event.clip
+    return clip
 
 
 def _slug(prompt: str) -> str:

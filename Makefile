@@ -1,0 +1,45 @@
+# Chores, one command each. Everything is installed into folders of this checkout.
+
+PYTHON ?= python3
+# The converter's PyTorch. Where pip would fetch a CUDA build, any CPU build from 2.9 on does.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint miniature rehearsal clean
+
+demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
+	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --model models/miniature/bundle --seed 42 -o demo.wav --force
+	@echo "demo.wav: made by a miniature model of random weights, so it is noise. It shows that the engine runs here."
+
+.venv-demo/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check .
+	touch $@
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[convert,dev]'
+	touch $@
+
+test: lint  ## Style, types and tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready  ## The full-size rehearsal: minutes, 8 GB of memory, 8 GB of disk
+	$(BIN)/python -m pytest -m slow -s
+
+lint: .venv/ready
+	$(BIN)/ruff check --output-format concise .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+miniature: .venv/ready  ## Make the committed miniature bundle again
+	$(BIN)/python -m sao_onnx_convert.synthetic models/miniature scratch/miniature
+	cp models/miniature/LICENSE scratch/miniature/LICENSE
+	$(BIN)/sao-onnx convert scratch/miniature --t5 scratch/miniature/t5 -o models/miniature/bundle --force
+
+rehearsal: .venv/ready  ## Measure a full-size conversion and clip; writes bench/rehearsal.md
+	$(BIN)/python bench/rehearsal.py
+
+clean:
+	rm -rf .venv .venv-demo build dist scratch

@@ -1,0 +1,361 @@
+"""The command as a process: what it prints where, its exit codes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+COMMAND = Path(sys.executable).with_name("sao-onnx")
+
+
+def run(*arguments, cwd=None, text=True, **environment):
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=text,
+        timeout=120,
+        env=os.environ | {"COLUMNS": "120"} | environment,
+        check=False,
+    )
+
+
+def start(*arguments, cwd):
+    return subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def interrupt(process, number=signal.SIGINT):
+    """Interrupt a process; its exit code, what it wrote to stderr, and the seconds that it took to end."""
+    began = time.monotonic()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    return process.returncode, stderr, time.monotonic() - began
+
+
+@pytest.fixture
+def gen(miniature, tmp_path):
+    def call(*arguments, **options):
+        return run("gen", *arguments, "--model", miniature, cwd=tmp_path, **options)
+
+    return call
+
+
+def test_gen(gen, tmp_path):
+    done = gen("Tech house, 128 BPM!", "--seconds", 1.5, "--seed", 7)
+    assert done.returncode == 0
+    assert done.stdout == "tech-house-128-bpm-7.wav\n"
+    assert "seed 7" in done.stderr
+    samples, rate = soundfile.read(tmp_path / "tech-house-128-bpm-7.wav")
+    assert samples.shape == (66150, 2)
+    assert rate == 44100
+    assert np.abs(samples).max() > 0.99
+    assert os.listdir(tmp_path) == ["tech-house-128-bpm-7.wav"]
+
+
+def test_gen_is_what_the_library_generates(gen, engine, tmp_path):
+    assert (
+        gen("rain", "-o", "a.wav", "--seconds", 1, "--seed", 7, "--steps", 3, "--sampler", "euler", "--cfg", 2).returncode == 0
+    )
+    clip = engine.generate("rain", seconds=1, seed=7, steps=3, sampler="euler", cfg_scale=2)
+    np.testing.assert_allclose(soundfile.read(tmp_path / "a.wav")[0].T, clip.samples, atol=2e-4)
+
+
+def test_gen_json(gen, tmp_path):
+    done = gen("rain", "-o", "a.flac", "--json", "--seed", 3, "--seconds", 1)
+    report = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert report["file"] == "a.flac"
+    assert report["seed"] == 3
+    assert report["seconds"] == 1
+    assert report["precision"] == "fp32"
+    assert set(report["timings"]) == {"load", "conditioning", "encoding", "sampling", "decoding", "total"}
+    assert report["peak_memory"] > 1e7
+    assert soundfile.info(tmp_path / "a.flac").format == "FLAC"
+
+
+def test_gen_to_stdout(gen, tmp_path):
+    done = gen("rain", "-o", "-", "--seed", 3, "--seconds", 0.5, text=False)
+    samples, _ = soundfile.read(io.BytesIO(done.stdout))
+    assert samples.shape == (22050, 2)
+    assert os.listdir(tmp_path) == []
+
+
+def test_gen_quiet_and_verbose(gen):
+    assert gen("rain", "-o", "a.wav", "-q", "--seconds", 0.2).stderr == ""
+    loud = gen("rain", "-o", "b.wav", "-v", "--seconds", 0.2)
+    assert "miniature, fp32, window 3.99 s at 44100 Hz" in loud.stderr
+    assert "peak memory" in loud.stderr
+    assert loud.stdout == "b.wav\n"
+
+
+def test_gen_init(gen):
+    assert gen("rain", "-o", "a.wav", "--seconds", 1, "--seed", 1).returncode == 0
+    done = gen("kick", "-o", "b.wav", "--init", "a.wav", "--strength", 0.4, "--seconds", 1)
+    assert done.returncode == 0
+
+
+def test_model_from_the_environment(miniature, tmp_path):
+    assert run("gen", "rain", "--seconds", 0.2, cwd=tmp_path, SAO_ONNX_MODEL=str(miniature)).returncode == 0
+
+
+def test_warnings_are_one_line(gen):
+    done = gen("kick " * 100, "-o", "a.wav", "--seconds", 0.2, "--negative", "hiss")
+    assert done.returncode == 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == 2
+    assert "no effect without guidance" in lines[0]
+    assert "it was cut before 'kick" in lines[1]
+    assert "Warning" not in done.stderr
+
+
+def test_a_file_is_never_replaced_unasked(gen, tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"mine")
+    (tmp_path / "rain-5.wav").write_bytes(b"mine")
+    for arguments in (("-o", "a.wav"), ("--seed", 5)):
+        done = gen("rain", *arguments, "--steps", 100_000)  # It must refuse before the work.
+        assert done.returncode == 1
+        assert "exists; use --force" in done.stderr
+    assert (tmp_path / "a.wav").read_bytes() == b"mine"
+    assert gen("rain", "-o", "a.wav", "--seconds", 0.2, "--force").returncode == 0
+    assert soundfile.info(tmp_path / "a.wav").frames == 8820
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--seconds", "5"], 2, "at most 3.994"),
+        (["--seconds", "nan"], 2, "seconds is nan"),
+        (["--seconds", "long"], 2, "--seconds"),
+        (["--steps", "0"], 2, "steps is 0"),
+        (["--seed", "-1"], 2, "seed is -1"),
+        (["--sampler", "ddim"], 2, "known: pingpong, euler, dpmpp"),
+        (["--cfg", "inf"], 2, "cfg_scale is inf"),
+        (["--threads", "0"], 2, "threads is 0"),
+        (["--strength", "0.5"], 2, "--strength needs --init"),
+        (["--init", "nothing.wav"], 1, "nothing.wav cannot be read as audio"),
+        (["--precision", "int3"], 3, "holds fp32, not 'int3'"),
+        (["-o", "a.xyz"], 2, "no known suffix"),
+        (["-o", "a"], 2, "no known suffix"),
+        (["-o", "x/a.wav"], 1, "the folder x does not exist"),
+        (["-o", "-", "--json"], 2, "both want stdout"),
+        (["--nonsense"], 2, "--nonsense"),
+    ],
+)
+def test_bad_requests(gen, tmp_path, arguments, code, message):
+    done = gen("rain", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_bad_strength(gen, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 44100)
+    done = gen("rain", "--init", "a.wav", "--strength", 2)
+    assert done.returncode == 2
+    assert "strength is 2.0, expected 0" in done.stderr
+
+
+def test_no_model(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"}
+    done = subprocess.run([COMMAND, "gen", "rain"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert "--model" in done.stderr
+
+
+def test_bad_bundles(bundle, tmp_path):
+    assert run("gen", "rain", "--model", tmp_path).returncode == 3
+    path = bundle / "fp32" / "dit.onnx.data"
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 4
+    path.write_bytes(data)
+    done = run("verify", bundle)
+    assert done.returncode == 3
+    assert "fp32/dit.onnx.data is damaged" in done.stderr
+    assert done.stdout == ""
+    path.write_bytes(data[:-1])
+    for command in (["verify"], ["inspect"], ["gen", "rain", "--model"]):
+        done = run(*command, bundle)
+        assert done.returncode == 3
+        assert "fp32/dit.onnx.data has" in done.stderr
+
+
+def test_verify(miniature):
+    done = run("verify", miniature)
+    assert done.returncode == 0
+    assert "14 files are as they should be" in done.stdout
+    assert json.loads(run("verify", miniature, "--json").stdout)["ok"] is True
+
+
+def test_inspect(miniature):
+    done = run("inspect", miniature)
+    assert done.returncode == 0
+    for text in ("2 channels at 44100 Hz", "seconds_total (0 to 256)", "8 steps of pingpong", "decoder_high", "torch 2."):
+        assert text in done.stdout
+    assert json.loads(run("inspect", miniature, "--json").stdout)["audio"]["window"] == 176128
+
+
+def test_doctor(miniature):
+    done = run("doctor", "--model", miniature)
+    assert done.returncode == 0
+    for text in ("ONNX Runtime", "CPUExecutionProvider", "threads", "available of", "fits"):
+        assert text in done.stdout
+    report = json.loads(run("doctor", "--model", miniature, "--json").stdout)
+    assert report["bundle"]["peak_memory"]["fp32"] > 1e8
+    assert report["cores"] >= 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["gen", "--help"]])
+def test_help_and_version_answer_at_once(arguments):
+    """Under 0.3 s; the quickest of five, because the machine may be busy with other things."""
+    times = []
+    for _ in range(5):
+        began = time.monotonic()
+        assert run(*arguments).returncode == 0
+        times.append(time.monotonic() - began)
+    assert min(times) < 0.3
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from sao_onnx.cli import app; "
+        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'soundfile', 'torch', 'sao_onnx_convert'} & set(sys.modules); "
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_completion():
+    done = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert done.returncode == 0
+    assert "_SAO_ONNX_COMPLETE" in done.stdout
+    completed = run(_SAO_ONNX_COMPLETE="complete_bash", COMP_WORDS="sao-onnx ", COMP_CWORD="1")
+    assert {"gen", "convert", "inspect", "verify", "doctor"} <= set(completed.stdout.split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_gen(miniature, tmp_path, number):
+    process = start("gen", "rain", "-m", miniature, "--steps", 1_000_000, "-o", "a.wav", cwd=tmp_path)
+    time.sleep(1.5)
+    assert process.poll() is None
+    code, stderr, seconds = interrupt(process, number)
+    assert code == 130
+    assert stderr == "interrupted\n"
+    assert seconds < 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_progress_on_a_terminal_only(miniature, tmp_path):
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "gen", "rain", "-m", miniature, "--steps", "40", "-o", "a.wav"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(controller, 4096):
+            shown += chunk
+    except OSError:  # The terminal closes when the process ends.
+        pass
+    assert process.communicate()[0] == b"a.wav\n"
+    assert b"sampling" in shown
+    assert b"/40" in shown
+    assert b"seed" in shown
+
+
+def test_a_closed_pipe(miniature, tmp_path):
+    command = f"'{COMMAND}' gen rain -m '{miniature}' --seconds 3 -q -o - | head -c 10 | wc -c"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "10"
+    assert done.stderr == ""
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+sys.argv[:] = ["sao-onnx", *sys.argv[2:]]
+from sao_onnx.cli import main
+main()
+"""
+
+
+def _limited(size, *arguments, cwd):
+    """Run the command where no file can grow past a size, as on a disk that is full."""
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(size), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_full_disk_leaves_no_file(miniature, tmp_path):
+    done = _limited(50_000, "gen", "rain", "-m", miniature, "--seconds", 3, "-o", "a.wav", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "a.wav cannot be written: File too large" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_convert(checkpoint, tmp_path):
+    done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "fp32", "-v", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "bundle\n"
+    for text in ("exporting dit", "checking decoder_high", "from PyTorch (allowed 1e-04)"):
+        assert text in done.stderr
+    assert run("verify", tmp_path / "bundle").returncode == 0
+    again = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "use --force" in again.stderr
+
+
+def test_convert_refuses(checkpoint, tmp_path):
+    done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "int3", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "supported: fp32" in done.stderr
+    done = run("convert", tmp_path / "nothing at all", "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "neither a folder nor a repository id" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_convert_on_a_full_disk(checkpoint, tmp_path):
+    done = _limited(50_000, "convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "bundle cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_interrupted_convert(checkpoint, tmp_path):
+    process = start("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".bundle.*.partial/fp32/*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    code, stderr, seconds = interrupt(process)
+    assert code == 130
+    assert stderr.endswith("interrupted\n")
+    assert seconds < 1
+    assert os.listdir(tmp_path) == []

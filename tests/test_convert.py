@@ -1,0 +1,305 @@
+"""The converter on the miniature checkpoint: what it writes, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import sao_onnx
+import sao_onnx_convert
+from sao_onnx.bundle import open_bundle
+from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, ParityError, TargetExistsError, convert
+from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
+from tests.torch_pipeline import Pipeline
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path) -> Path:
+    """The miniature's checkpoint, to be damaged."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoint, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("converted")
+    (checkpoint / "LICENSE.md").write_text("Do good.")
+    seen = []
+    bundle = convert(checkpoint, checkpoint / "t5", folder / "bundle", progress=seen.append)
+    (checkpoint / "LICENSE.md").unlink()
+    assert [step.index for step in seen] == list(range(seen[0].total))
+    assert os.listdir(folder) == ["bundle"]
+    return bundle.folder
+
+
+def _edit(path: Path, change) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def _refused(checkpoint: Path, error: type[Exception], match: str, t5: Path | None = None) -> None:
+    target = checkpoint.parent / "bundle"
+    with pytest.raises(error, match=match):
+        convert(checkpoint, t5 or checkpoint / "t5", target)
+    assert sorted(p.name for p in checkpoint.parent.iterdir() if "bundle" in p.name) == []
+
+
+def test_the_committed_miniature_is_what_the_converter_writes(converted, miniature):
+    new, old = (sao_onnx.load(folder, threads=2) for folder in (converted, miniature))
+    one, other = (engine.generate("slow rain", seconds=1, seed=3, normalize=False) for engine in (new, old))
+    np.testing.assert_allclose(one.latents, other.latents, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(one.samples, other.samples, rtol=0, atol=1e-5)
+    assert new.manifest.graphs[0].inputs == old.manifest.graphs[0].inputs
+    assert new.manifest.decoder == old.manifest.decoder
+
+
+def test_generates_what_pytorch_generates(converted, checkpoint):
+    latents, audio = Pipeline(checkpoint, checkpoint / "t5").pingpong("dark drums", {"seconds_total": 2.0}, seed=8, steps=8)
+    clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, trim=False, normalize=False)
+    np.testing.assert_allclose(clip.latents, latents, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(clip.samples, audio, rtol=0, atol=1e-4)
+
+
+def test_graphs(converted):
+    """Dynamic batch and length everywhere, named tensors, external weights, nothing of this machine inside."""
+    manifest = open_bundle(converted).manifest
+    for graph in manifest.graphs:
+        model = onnx.load(converted / graph.path)
+        onnx.checker.check_model(model, full_check=True)
+        assert graph.weights == (f"{graph.path}.data",)
+        assert all(tensor.shape[0] == "batch" for tensor in graph.inputs)
+        if graph.role != "number_conditioner":
+            assert all(isinstance(tensor.shape[-1], str) or isinstance(tensor.shape[1], str) for tensor in graph.inputs[:1])
+        text = (converted / graph.path).read_bytes()
+        assert b".py" not in text
+        assert str(Path.home()).encode() not in text
+
+
+def test_manifest(converted):
+    manifest = open_bundle(converted).manifest
+    assert manifest.model.source.startswith("checkpoint")
+    assert manifest.model.revision is None
+    assert manifest.tools["torch"] == torch.__version__
+    assert all(0 < graph.max_error < graph.tolerance for graph in manifest.graphs)
+    assert (converted / "LICENSE.md").read_text() == "Do good."
+    assert any(file.role == "license" for file in manifest.files)
+
+
+def test_others_may_read_the_files(converted):
+    assert len({path.stat().st_mode for path in converted.rglob("*") if path.is_file()}) == 1
+
+
+def test_existing_target(checkpoint, tmp_path):
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "precious.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(TargetExistsError, match="is not a bundle; choose another name"):
+            convert(checkpoint, checkpoint / "t5", target, force=force)
+    assert (target / "precious.txt").read_text() == "mine"
+
+
+def test_force_replaces_a_bundle(checkpoint, bundle):
+    with pytest.raises(TargetExistsError, match="use --force"):
+        convert(checkpoint, checkpoint / "t5", bundle)
+    (bundle / "manifest.json").write_text("{}")
+    convert(checkpoint, checkpoint / "t5", bundle, force=True)
+    assert list(open_bundle(bundle).verify())
+    assert os.listdir(bundle.parent) == ["bundle"]
+
+
+def test_unknown_precision(checkpoint, tmp_path):
+    for precisions in (["fp32", "int3"], []):
+        with pytest.raises(sao_onnx_convert.UnsupportedModelError, match="supported: fp32"):
+            convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", precisions=precisions)
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".pt"])
+def test_pickles_are_refused(copy, suffix):
+    (copy / "model.safetensors").unlink()
+    (copy / f"model{suffix}").write_bytes(b"\x80\x04")
+    _refused(copy, CheckpointError, rf"model{suffix} is a pickled checkpoint, which can run any program.*safetensors")
+    with pytest.raises(CheckpointError, match="pickled"):
+        convert(copy / f"model{suffix}", copy / "t5", copy.parent / "x")
+
+
+def test_missing_files(copy, tmp_path):
+    _refused(tmp_path / "nothing here", CheckpointNotFoundError, "neither a folder nor a repository id")
+    _refused(copy / "model.safetensors", CheckpointError, "is a file; expected the folder")
+    (copy / "model_config.json").unlink()
+    _refused(copy, CheckpointError, r"lacks model_config\.json")
+
+
+def test_missing_tensor(copy):
+    _edit(copy / "model.safetensors", lambda tensors: tensors.pop("model.model.postprocess_conv.weight"))
+    _refused(copy, CheckpointError, r"missing: model\.model\.postprocess_conv\.weight")
+
+
+def test_extra_tensor(copy):
+    _edit(copy / "model.safetensors", lambda tensors: tensors.update({"model.extra": torch.zeros(1)}))
+    _refused(copy, CheckpointError, r"not in the configured model: model\.extra")
+
+
+def test_misshapen_tensor(copy):
+    _edit(
+        copy / "model.safetensors", lambda tensors: tensors.update({"model.model.postprocess_conv.weight": torch.zeros(8, 8)})
+    )
+    _refused(copy, CheckpointError, r"postprocess_conv\.weight \[8, 8\], expected \[8, 8, 1\]")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(copy, value):
+    def change(tensors):
+        tensors["pretransform.model.decoder.layers.0.bias"][2] = value
+
+    _edit(copy / "model.safetensors", change)
+    _refused(copy, CheckpointError, r"NaN or infinite values in pretransform\.model\.decoder\.layers\.0\.bias")
+
+
+def test_truncated_checkpoint(copy):
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    _refused(copy, CheckpointError, "cannot be read as safetensors")
+
+
+def test_t5_of_another_kind(copy):
+    (copy / "t5" / "config.json").write_text('{"model_type": "bert"}')
+    _refused(copy, sao_onnx_convert.UnsupportedModelError, "model_type: found 'bert', supported: 't5'")
+
+
+def test_t5_without_a_tensor(copy):
+    _edit(copy / "t5" / "model.safetensors", lambda tensors: tensors.pop("encoder.final_layer_norm.weight"))
+    _refused(copy, CheckpointError, r"missing: \['encoder\.final_layer_norm\.weight'\]")
+
+
+def test_t5_misshapen(copy):
+    _edit(copy / "t5" / "model.safetensors", lambda tensors: tensors.update({"encoder.final_layer_norm.weight": torch.ones(3)}))
+    _refused(copy, CheckpointError, "misshapen.*final_layer_norm")
+
+
+def test_t5_not_finite(copy):
+    _edit(copy / "t5" / "model.safetensors", lambda tensors: tensors["encoder.final_layer_norm.weight"].fill_(float("nan")))
+    _refused(copy, CheckpointError, "NaN or infinite")
+
+
+def test_t5_damaged(copy):
+    (copy / "t5" / "tokenizer.json").write_text("{}")
+    _refused(copy, CheckpointError, r"tokenizer\.json cannot be read")
+    (copy / "t5" / "config.json").write_text("[]")
+    _refused(copy, CheckpointError, r"config\.json cannot be read")
+
+
+def test_t5_of_another_width(copy):
+    config = json.loads((copy / "t5" / "config.json").read_text())
+    (copy / "t5" / "config.json").write_text(json.dumps(config | {"d_model": 48}))
+    _refused(copy, CheckpointError, r"missing: conditioner\.conditioners\.prompt\.proj_out\.bias")
+
+
+def test_a_graph_that_differs_fails_the_conversion(copy, monkeypatch):
+    from sao_onnx_convert import validate
+
+    monkeypatch.setattr(validate, "TOLERANCE", 1e-12)
+    _refused(copy, ParityError, "text_encoder: the graph differs from its torch module by")
+
+
+def test_a_network_that_overflows_fails_the_conversion(copy):
+    _edit(copy / "t5" / "model.safetensors", lambda tensors: tensors["shared.weight"].fill_(6e4))
+    _edit(copy / "t5" / "model.safetensors", lambda tensors: tensors["encoder.final_layer_norm.weight"].fill_(6e4))
+    _edit(copy / "model.safetensors", lambda tensors: tensors["model.model.to_timestep_embed.0.bias"].fill_(3e38))
+    _refused(copy, ParityError, "dit: velocity holds NaN or infinite values")
+
+
+def test_interruption_leaves_nothing(copy):
+    def interrupt(step):
+        if step.step == "exporting dit":
+            raise KeyboardInterrupt
+
+    target = copy.parent / "bundle"
+    with pytest.raises(KeyboardInterrupt):
+        convert(copy, copy / "t5", target, progress=interrupt)
+    assert os.listdir(copy.parent) == ["checkpoint"]
+
+
+def test_gated_repository(monkeypatch, tmp_path):
+    import huggingface_hub
+    import requests
+    from huggingface_hub.errors import GatedRepoError
+
+    def gated(*args, **kwargs):
+        response = requests.Response()
+        response.status_code = 403
+        response.request = requests.Request("GET", "https://example.invalid").prepare()
+        raise GatedRepoError("gated", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
+    with pytest.raises(
+        CheckpointNotFoundError, match=r"accept its licence at https://huggingface\.co/owner/model.*hf auth login"
+    ):
+        convert("owner/model", "t5-base", tmp_path / "bundle")
+
+
+def test_repository_out_of_reach(monkeypatch, tmp_path):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*args, **kwargs):
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(CheckpointNotFoundError, match="the hub cannot be reached"):
+        convert("owner/model", "t5-base", tmp_path / "bundle")
+
+
+def test_repository_is_downloaded(monkeypatch, checkpoint, tmp_path):
+    """The id, revision and name of a repository reach the source, and only the needed files are asked for."""
+    import huggingface_hub
+
+    from sao_onnx_convert.checkpoint import locate
+
+    asked = {}
+    snapshot = Path(shutil.copytree(checkpoint, tmp_path / "0123abcd"))
+
+    def download(repository, allow_patterns):
+        asked[repository] = allow_patterns
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    source = locate("owner/model", ("model_config.json", "model.safetensors"))
+    assert (source.name, source.origin, source.revision) == ("model", "owner/model", "0123abcd")
+    assert not any(pattern.startswith("*") or pattern.endswith((".bin", ".ckpt")) for pattern in asked["owner/model"])
+
+
+@pytest.mark.parametrize("strides", [[2, 4, 4, 8, 8], [2, 4, 8], [3, 5, 2], [16], [1, 2], [2, 2, 2, 2, 2, 2]])
+def test_the_split_decoder_sees_enough_and_no_more(strides):
+    """Of all contexts, the stated one is the least that makes a tile exact."""
+    from types import SimpleNamespace
+
+    torch.manual_seed(0)
+    config = SimpleNamespace(
+        channels=2, c_mults=(1,) * len(strides), strides=tuple(strides), latent_dim=2, out_channels=1, final_tanh=False
+    )
+    decoder = Decoder(config).double().eval()
+    split = split_decoder(decoder, tuple(strides))
+    upsampling = int(np.prod(strides)) // split.rate
+    with torch.no_grad():
+        features = split.low(torch.randn(1, 2, 40, dtype=torch.float64))
+        count = features.shape[2]
+        start, stop = count // 3, 2 * count // 3
+        whole = split.high(features)[0, 0, start * upsampling : stop * upsampling]
+
+        def tile(context):
+            first = max(0, start - context)
+            audio = split.high(features[:, :, first : stop + context])[0, 0]
+            return audio[(start - first) * upsampling :][: len(whole)]
+
+        assert torch.allclose(tile(split.context), whole, rtol=0, atol=1e-12)
+        if split.context < start:
+            assert not torch.allclose(tile(split.context - 1), whole, rtol=0, atol=1e-12)

@@ -1,0 +1,86 @@
+"""Rules of the house that a reader would otherwise have to watch over."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ENGINE = ROOT / "engine" / "sao_onnx"
+
+FLOORS = [
+    {"errors", "schema"},
+    {"manifest"},
+    {"noise", "schedule", "sampler", "audio", "files", "machine", "stage"},
+    {"bundle", "sessions"},
+    {"tokenizer", "autoencoder", "memory", "clip"},
+    {"conditioning", "request"},
+    {"denoiser"},
+    {"engine"},
+    {"cli"},
+]
+"""Modules of the engine from the ground up: each imports only from the floors below its own."""
+
+PURE = {"noise", "schedule", "sampler", "audio"}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _floor(module: str) -> int:
+    return next(i for i, modules in enumerate(FLOORS) if module in modules)
+
+
+@pytest.mark.parametrize("path", sorted(ENGINE.glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_imports_point_down(path):
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "sao_onnx" and len(parts) > 1 and (ENGINE / f"{parts[1]}.py").exists():
+            assert _floor(parts[1]) < _floor(path.stem), f"{path.stem} imports {parts[1]}"
+
+
+def test_the_engine_needs_nothing_of_the_converter():
+    heavy = {"torch", "transformers", "onnx", "optimum", "onnxsim", "safetensors", "sao_onnx_convert"}
+    for path in ENGINE.rglob("*.py"):
+        # The command hands over to the converter; it is the only place.
+        if path != ENGINE / "cli" / "convert.py":
+            assert not heavy & {name.split(".")[0] for name in _imports(path)}, path
+
+
+def test_the_middle_is_pure():
+    edges = {"onnxruntime", "soundfile", "pathlib", "os", "sao_onnx.files", "sao_onnx.sessions"}
+    for module in PURE:
+        assert not edges & _imports(ENGINE / f"{module}.py"), module
+
+
+def test_only_one_place_knows_onnx_runtime():
+    users = {path.relative_to(ENGINE).as_posix() for path in ENGINE.rglob("*.py") if "onnxruntime" in _imports(path)}
+    assert users == {"sessions.py", "cli/doctor.py"}
+
+
+def test_the_library_neither_prints_nor_asserts():
+    for path in ENGINE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not isinstance(node, ast.Assert), path
+            assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"print", "exit"}), path
+
+
+def test_version_is_said_once(pytestconfig):
+    import tomllib
+
+    import sao_onnx
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == sao_onnx.__version__
+    assert f"## [{sao_onnx.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
