@@ -18,7 +18,7 @@ import sao_onnx_convert
 from sao_onnx.bundle import open_bundle
 from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, ParityError, TargetExistsError, convert
 from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
-from tests.torch_pipeline import Pipeline
+from sao_onnx_convert.pipeline import TorchPipeline
 
 
 @pytest.fixture
@@ -62,10 +62,11 @@ def test_the_committed_miniature_is_what_the_converter_writes(converted, miniatu
 
 
 def test_generates_what_pytorch_generates(converted, checkpoint):
-    latents, audio = Pipeline(checkpoint, checkpoint / "t5").pingpong("dark drums", {"seconds_total": 2.0}, seed=8, steps=8)
+    pipeline = TorchPipeline(checkpoint, checkpoint / "t5")
+    latents = pipeline.sample(*pipeline.condition("dark drums", {"seconds_total": 2.0}), seed=8, steps=8)
     clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, trim=False, normalize=False)
-    np.testing.assert_allclose(clip.latents, latents, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(clip.samples, audio, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(clip.latents, latents[0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(clip.samples, pipeline.decode(latents)[0], rtol=0, atol=1e-4)
 
 
 def test_graphs(converted):

@@ -1,0 +1,225 @@
+"""The full size once: a synthetic checkpoint, its conversion, a clip, and PyTorch's clip beside it.
+
+    python bench/rehearsal.py [FOLDER]
+
+Writes `bench/rehearsal.json` and `bench/rehearsal.md`. Every measured program is a process of its own. A checkpoint that FOLDER
+already holds is used again. Linux only: it reads and resets the kernel's peak of resident memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+MODEL = ROOT / "models" / "stable-audio-open-small"
+PROMPT = "128 BPM tech house drum loop"
+SEED, STEPS, THREADS = 42, 8, 2
+
+
+def main() -> None:
+    """Run whatever is asked for: the rehearsal, or one of its measured programs."""
+    if len(sys.argv) > 2:
+        {"engine": engine_stages, "torch": torch_stages}[sys.argv[2]](Path(sys.argv[1]))
+        return
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "scratch" / "rehearsal"
+    report = rehearse(folder)
+    (ROOT / "bench" / "rehearsal.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (ROOT / "bench" / "rehearsal.md").write_text(table(report), encoding="utf-8")
+    print(table(report))
+
+
+def rehearse(folder: Path) -> dict[str, Any]:
+    """Convert and generate at full size; everything that was measured."""
+    from sao_onnx import __version__, open_bundle
+    from sao_onnx.machine import describe_machine
+
+    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    if not (checkpoint / "t5" / "tokenizer.json").exists():
+        measured([sys.executable, "-m", "sao_onnx_convert.synthetic", str(MODEL), str(checkpoint)])
+    command = Path(sys.executable).with_name("sao-onnx")
+    convert = [str(command), "convert", str(checkpoint), "--t5", str(checkpoint / "t5"), "-o", str(bundle), "--force"]
+    conversion = measured(convert)
+    clip = folder / "clip.wav"
+    generate = [str(command), "gen", PROMPT, "-m", str(bundle), "-o", str(clip), "--force", "--json"]
+    generate += ["--seed", str(SEED), "--steps", str(STEPS), "--threads", str(THREADS)]
+    runs = []
+    for _ in range(3):
+        run = measured(generate)
+        runs.append(json.loads(run.pop("stdout")) | {"process": run})
+    for name in ("engine", "torch"):
+        measured([sys.executable, __file__, str(folder), name])
+    stages = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("engine", "torch")}
+    manifest = open_bundle(bundle).manifest
+    machine = describe_machine()
+    return {
+        "command": "make rehearsal",
+        "version": __version__,
+        "tools": manifest.tools,
+        "machine": {
+            "processor": machine.processor,
+            "cores": machine.cores,
+            "features": machine.features,
+            "system": platform.platform(),
+        },
+        "threads": THREADS,
+        "conversion": {key: conversion[key] for key in ("seconds", "peak_memory")},
+        "bundle": {"size": sum(file.size for file in manifest.files)},
+        "graphs": {
+            graph.role: {"max_error": graph.max_error, "size": open_bundle(bundle).weight(graph)} for graph in manifest.graphs
+        },
+        "clips": [{"timings": run["timings"], "peak_memory": run["peak_memory"], "process": run["process"]} for run in runs],
+        "stages": {name: stages[name]["stages"] for name in stages},
+        "differences": differences(folder),
+    }
+
+
+def measured(command: list[str]) -> dict[str, Any]:
+    """Run a program; its output, seconds and peak of resident memory."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    if process.stdout is None:
+        raise RuntimeError("no pipe")
+    stdout = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed with status {status}")
+    return {"stdout": stdout, "seconds": time.monotonic() - began, "peak_memory": usage.ru_maxrss * 1024}
+
+
+class Stages:
+    """Seconds and peak of resident memory between marks."""
+
+    def __init__(self) -> None:
+        self.measured: dict[str, dict[str, float]] = {}
+        self._reset()
+
+    def mark(self, stage: str) -> None:
+        """What happened since the last mark belongs to this stage."""
+        entry = self.measured.setdefault(stage, {"seconds": 0.0, "peak_memory": 0})
+        entry["seconds"] += time.perf_counter() - self._began
+        entry["peak_memory"] = max(entry["peak_memory"], _resident_peak())
+        self._reset()
+
+    def _reset(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        self._began = time.perf_counter()
+
+    def save(self, folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> None:
+        """Write the measurements and what was computed."""
+        np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+        (folder / f"{name}.json").write_text(json.dumps({"stages": self.measured}), encoding="utf-8")
+
+
+def _resident_peak() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def engine_stages(folder: Path) -> None:
+    """The engine, stage by stage."""
+    import sao_onnx
+
+    stages = Stages()
+    engine = sao_onnx.load(folder / "bundle", threads=THREADS, keep_loaded=False)
+    for event in engine.stream(PROMPT, seed=SEED, steps=STEPS, normalize=False):
+        match event:
+            case sao_onnx.Conditioned():
+                stages.mark("T5 + number")
+            case sao_onnx.Sampled(index=0):
+                stages.mark("DiT, loading and first step")
+            case sao_onnx.Sampled():
+                stages.mark(f"DiT, other {STEPS - 1} steps")
+            case sao_onnx.Decoded():
+                stages.mark("decoder")
+            case sao_onnx.Finished(clip):
+                stages.save(folder, "engine", latents=clip.latents, samples=clip.samples)
+
+
+def torch_stages(folder: Path) -> None:
+    """PyTorch in eager mode, stage by stage; loading does not count."""
+    import torch
+
+    from sao_onnx_convert.pipeline import TorchPipeline
+
+    torch.set_num_threads(THREADS)
+    pipeline = TorchPipeline(folder / "checkpoint", folder / "checkpoint" / "t5")
+    config = pipeline.config
+    stages = Stages()
+    cross, condition = pipeline.condition(PROMPT, {"seconds_total": config.sample_size / config.sample_rate})
+    stages.mark("T5 + number")
+    first = "DiT, loading and first step"
+    latents = pipeline.sample(
+        cross, condition, SEED, STEPS, lambda index: stages.mark(first if index == 0 else f"DiT, other {STEPS - 1} steps")
+    )
+    audio = pipeline.decode(latents)
+    stages.mark("decoder")
+    stages.save(folder, "torch", latents=latents[0].numpy(), samples=audio[0].numpy())
+
+
+def differences(folder: Path) -> dict[str, dict[str, float]]:
+    """Largest difference of the engine to PyTorch, and the peak of what PyTorch computed."""
+    with np.load(folder / "engine.npz") as engine, np.load(folder / "torch.npz") as reference:
+        return {
+            name: {
+                "max": float(np.abs(engine[name] - reference[name]).max()),
+                "peak": float(np.abs(reference[name]).max()),
+            }
+            for name in ("latents", "samples")
+        }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    machine = report["machine"]
+    clips = sorted(report["clips"], key=lambda clip: clip["timings"]["total"])
+    middle = clips[len(clips) // 2]
+    engine, reference = report["stages"]["engine"], report["stages"]["torch"]
+    totals = [sum(stage["seconds"] for stage in stages.values()) for stages in (engine, reference)]
+    peaks = [max(stage["peak_memory"] for stage in stages.values()) for stages in (engine, reference)]
+    lines = [
+        "# Full-size rehearsal, single precision",
+        "",
+        f"Synthetic weights in the sizes of Stable Audio Open Small; the whole 11.89 s window, {STEPS} steps, "
+        f"{report['threads']} threads. {machine['processor']}, {machine['cores']} cores ({', '.join(machine['features'] or ())}). "
+        f"Made by `{report['command']}`: sao-onnx {report['version']}, ONNX Runtime {report['tools']['onnxruntime']}, PyTorch {report['tools']['torch']}.",
+        "",
+        "| stage | sao-onnx | peak memory | PyTorch eager | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for stage, ours in engine.items():
+        theirs = reference[stage]
+        lines.append(
+            f"| {stage} | {ours['seconds']:.2f} s | {ours['peak_memory'] / 1e6:.0f} MB "
+            f"| {theirs['seconds']:.2f} s | {theirs['peak_memory'] / 1e6:.0f} MB |"
+        )
+    lines += [
+        f"| whole clip | {totals[0]:.1f} s | {peaks[0] / 1e6:.0f} MB | {totals[1]:.1f} s | {peaks[1] / 1e6:.0f} MB |",
+        "",
+        "sao-onnx opens each stage's graphs when they are needed and drops them after use, and its times include that; "
+        "PyTorch's weights are loaded before the first stage and stay.",
+        "",
+        f"`sao-onnx gen` as a process, median of {len(clips)}: {middle['process']['seconds']:.1f} s from start to exit, "
+        f"peak {middle['process']['peak_memory'] / 1e6:.0f} MB.",
+        f"Conversion: {report['conversion']['seconds']:.0f} s, peak {report['conversion']['peak_memory'] / 1e9:.1f} GB; "
+        f"the bundle takes {report['bundle']['size'] / 1e9:.2f} GB.",
+        "",
+        "| compared with PyTorch | largest difference | peak of the signal |",
+        "|---|---|---|",
+    ]
+    for name, entry in report["differences"].items():
+        lines.append(f"| {name} of the clip, same seed | {entry['max']:.1e} | {entry['peak']:.2f} |")
+    lines += [f"| {role}, one run, relative | {entry['max_error']:.1e} | |" for role, entry in report["graphs"].items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
