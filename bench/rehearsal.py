@@ -188,9 +188,10 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         "# Full-size rehearsal, single precision",
         "",
-        f"Synthetic weights in the sizes of Stable Audio Open Small; the whole 11.89 s window, {STEPS} steps, "
-        f"{report['threads']} threads. {machine['processor']}, {machine['cores']} cores ({', '.join(machine['features'] or ())}). "
-        f"Made by `{report['command']}`: sao-onnx {report['version']}, ONNX Runtime {report['tools']['onnxruntime']}, PyTorch {report['tools']['torch']}.",
+        "Synthetic weights in the sizes of Stable Audio Open Small; the whole 11.89 s window, "
+        f"{STEPS} steps, {report['threads']} threads. {machine['processor']}, {machine['cores']} cores "
+        f"({', '.join(machine['features'] or ())}). Made by `{report['command']}`: sao-onnx {report['version']}, "
+        f"ONNX Runtime {report['tools']['onnxruntime']}, PyTorch {report['tools']['torch']}.",
         "",
         "| stage | sao-onnx | peak memory | PyTorch eager | peak memory |",
         "|---|---|---|---|---|",

@@ -1,7 +1,7 @@
 """A whole generation in PyTorch, from the checkpoint alone: what the engine must compute, written a second time.
 
-It shares the networks with the conversion and nothing with the engine: torch's own noise, a sampling loop of its own, the decoder
-in one piece. Tests compare the engine with it, and benchmarks measure it as PyTorch's side.
+It shares the networks with the conversion and nothing with the engine: torch's own noise, a sampling loop of its own, the
+decoder in one piece. Tests compare the engine with it, and benchmarks measure it as PyTorch's side.
 """
 
 from __future__ import annotations
