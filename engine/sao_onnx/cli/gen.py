@@ -130,7 +130,7 @@ def _generate(engine: Engine, prompt: str, options: Options, bar: bool) -> Clip:
                 case Sampled():
                     progress.update("sampling", event.index + 1, event.steps)
                     if event.index + 1 == event.steps:
-                        progress.update("decoding", 0, 1)
+                        progress.update("decoding", 0, None)
                 case Decoded():
                     progress.update("decoding", event.piece + 1, event.pieces)
                 case Finished():

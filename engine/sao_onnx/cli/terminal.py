@@ -114,12 +114,12 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
 class ProgressBar(Protocol):
     """Shows the stage, how far it is, and the time it has left."""
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of a stage's `total` parts are finished. A new stage starts its own count of time."""
+    def update(self, stage: str, done: int, total: int | None) -> None:
+        """Show that `done` of a stage's `total` parts (None: not known yet) are finished. A new stage starts its own time."""
 
 
 class _Silent:
-    def update(self, stage: str, done: int, total: int) -> None:
+    def update(self, stage: str, done: int, total: int | None) -> None:
         pass
 
 
@@ -137,7 +137,7 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
         tasks: dict[str, TaskID] = {}
 
         class Bar:
-            def update(self, stage: str, done: int, total: int) -> None:
+            def update(self, stage: str, done: int, total: int | None) -> None:
                 if stage not in tasks:
                     for task in tasks.values():
                         display.update(task, visible=False)
