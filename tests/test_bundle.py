@@ -45,11 +45,11 @@ def test_truncated_file(bundle):
 
 
 def test_flipped_byte(bundle):
-    path = bundle / "fp32" / "decoder_low.onnx.data"
+    path = bundle / "fp32" / "decoder_1.onnx.data"
     data = bytearray(path.read_bytes())
     data[1234] ^= 1
     path.write_bytes(data)
-    with pytest.raises(sao_onnx.BundleError, match=r"fp32/decoder_low\.onnx\.data is damaged"):
+    with pytest.raises(sao_onnx.BundleError, match=r"fp32/decoder_1\.onnx\.data is damaged"):
         list(open_bundle(bundle).verify())
 
 

@@ -202,14 +202,14 @@ def test_bad_bundles(bundle, tmp_path):
 def test_verify(miniature):
     done = run("verify", miniature)
     assert done.returncode == 0
-    assert "14 files are as they should be" in done.stdout
+    assert "files are as they should be" in done.stdout
     assert json.loads(run("verify", miniature, "--json").stdout)["ok"] is True
 
 
 def test_inspect(miniature):
     done = run("inspect", miniature)
     assert done.returncode == 0
-    for text in ("2 channels at 44100 Hz", "seconds_total (0 to 256)", "8 steps of pingpong", "decoder_high", "torch 2."):
+    for text in ("2 channels at 44100 Hz", "seconds_total (0 to 256)", "8 steps of pingpong", "decoder_2", "torch 2."):
         assert text in done.stdout
     assert json.loads(run("inspect", miniature, "--json").stdout)["audio"]["window"] == 176128
 
@@ -321,7 +321,7 @@ def test_convert(checkpoint, tmp_path):
     done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "fp32", "-v", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "bundle\n"
-    for text in ("exporting dit", "checking decoder_high", "from PyTorch (allowed 1e-04)"):
+    for text in ("exporting dit", "checking decoder_2", "from PyTorch (allowed 1e-04)"):
         assert text in done.stderr
     assert run("verify", tmp_path / "bundle").returncode == 0
     again = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)

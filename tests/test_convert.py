@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,8 +18,10 @@ import sao_onnx
 import sao_onnx_convert
 from sao_onnx.bundle import open_bundle
 from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, ParityError, TargetExistsError, convert
+from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
 from sao_onnx_convert.pipeline import TorchPipeline
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -278,29 +281,40 @@ def test_repository_is_downloaded(monkeypatch, checkpoint, tmp_path):
     assert not any(pattern.startswith("*") or pattern.endswith((".bin", ".ckpt")) for pattern in asked["owner/model"])
 
 
-@pytest.mark.parametrize("strides", [[2, 4, 4, 8, 8], [2, 4, 8], [3, 5, 2], [16], [1, 2], [2, 2, 2, 2, 2, 2]])
-def test_the_split_decoder_sees_enough_and_no_more(strides):
+@pytest.mark.parametrize("strides", [[2, 4, 4, 8, 8], [2, 4, 8], [3, 5, 2], [16], [2, 2], [2, 2, 2, 2, 2, 2]])
+def test_every_stage_of_the_decoder_sees_enough_and_no_more(strides):
     """Of all contexts, the stated one is the least that makes a tile exact."""
-    from types import SimpleNamespace
-
     torch.manual_seed(0)
     config = SimpleNamespace(
         channels=2, c_mults=(1,) * len(strides), strides=tuple(strides), latent_dim=2, out_channels=1, final_tanh=False
     )
     decoder = Decoder(config).double().eval()
-    split = split_decoder(decoder, tuple(strides))
-    upsampling = int(np.prod(strides)) // split.rate
+    stages = split_decoder(decoder, tuple(strides))
+    latents = torch.randn(1, 2, 60, dtype=torch.float64)
     with torch.no_grad():
-        features = split.low(torch.randn(1, 2, 40, dtype=torch.float64))
-        count = features.shape[2]
-        start, stop = count // 3, 2 * count // 3
-        whole = split.high(features)[0, 0, start * upsampling : stop * upsampling]
+        features = stages[0].layers(latents)
+        for stage, following in zip(stages[1:], [*stages[2:], None], strict=True):
+            upsampling = (following.rate if following else int(np.prod(strides))) // stage.rate
+            count = features.shape[2]
+            start, stop = count // 3, 2 * count // 3
+            result = stage.layers(features)
+            whole = result[:, :, start * upsampling : stop * upsampling]
 
-        def tile(context):
-            first = max(0, start - context)
-            audio = split.high(features[:, :, first : stop + context])[0, 0]
-            return audio[(start - first) * upsampling :][: len(whole)]
+            def tile(context, features=features, stage=stage, start=start, stop=stop, upsampling=upsampling):
+                first = max(0, start - context)
+                audio = stage.layers(features[:, :, first : stop + context])
+                return audio[:, :, (start - first) * upsampling :][:, :, : (stop - start) * upsampling]
 
-        assert torch.allclose(tile(split.context), whole, rtol=0, atol=1e-12)
-        if split.context < start:
-            assert not torch.allclose(tile(split.context - 1), whole, rtol=0, atol=1e-12)
+            assert torch.allclose(tile(stage.context), whole, rtol=0, atol=1e-12)
+            assert stage.context < start
+            assert not torch.allclose(tile(stage.context - 1), whole, rtol=0, atol=1e-12)
+            features = result
+        assert torch.allclose(features, decoder(latents), rtol=0, atol=1e-12)
+
+
+def test_where_the_released_decoder_is_cut():
+    config = load_config(ROOT / "models" / "stable-audio-open-small" / "model_config.json")
+    with torch.device("meta"):
+        decoder = Decoder(config.model.pretransform.config.decoder.config)
+    stages = split_decoder(decoder, (2, 4, 4, 8, 8))
+    assert [(stage.rate, stage.context) for stage in stages] == [(1, 0), (8, 7), (256, 16)]

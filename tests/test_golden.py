@@ -81,10 +81,21 @@ def test_velocity(graph, golden):
     _close(velocity, golden["dit_v"], 1e-4)
 
 
-@pytest.mark.parametrize("tile", [1, 5, 32, 64])
-def test_decoder(engine, graph, golden, tile):
-    decoder = Decoder(engine.manifest.decoder, engine.manifest.latents.ratio, graph("decoder_low"), graph("decoder_high"), tile)
-    _close(np.concatenate(list(decoder(golden["decode_z"], 4096)), axis=2), golden["decode_audio"], 1e-4)
+@pytest.fixture(scope="module")
+def decode(engine, graph):
+    manifest = engine.manifest
+    graphs = [graph(role) for role in manifest.decoder_roles]
+
+    def run(latents, piece=32):
+        decoder = Decoder(manifest.decoder, manifest.latents.ratio, graphs, workers=2, piece=piece)
+        return np.concatenate(list(decoder(latents, manifest.audio.window)), axis=2)
+
+    return run
+
+
+@pytest.mark.parametrize("piece", [1, 5, 32, 64])
+def test_decoder(decode, golden, piece):
+    _close(decode(golden["decode_z"], piece), golden["decode_audio"], 1e-4)
 
 
 def test_encoder(graph, golden):
@@ -123,30 +134,29 @@ def test_runs(engine, golden, name):
     _close(clip.samples[None], golden[f"{name}_audio"], 1e-4)
 
 
-def _sample(graph, engine, velocity, count, golden, name):
+def _sample(decode, engine, velocity, count, golden, name):
     """Sample and decode a run that `generate` does not offer, stage by stage."""
     noise = Noise(42)
     shape = (count, engine.manifest.latents.channels, engine.manifest.window_latents)
     *_, last = SAMPLERS["pingpong"](velocity, noise.normal(shape), schedule(8), lambda: noise.normal(shape))
-    decoder = Decoder(engine.manifest.decoder, engine.manifest.latents.ratio, graph("decoder_low"), graph("decoder_high"))
     _close(last.latents, golden[f"{name}_latents"], 1e-4)
-    _close(np.concatenate(list(decoder(last.latents, 4096)), axis=2), golden[f"{name}_audio"], 1e-4)
+    _close(decode(last.latents), golden[f"{name}_audio"], 1e-4)
 
 
-def test_run_batch_of_three(engine, graph, conditioner, golden):
+def test_run_batch_of_three(engine, graph, decode, conditioner, golden):
     chosen = [0, 1, 3]
     conditioning = conditioner(
         [str(golden["prompts"][i]) for i in chosen], {"seconds_total": [golden["seconds_total"][i] for i in chosen]}
     )
     velocity = Denoiser(graph("dit")).velocity(conditioning)
-    _sample(graph, engine, velocity, 3, golden, "pingpong_batch3")
+    _sample(decode, engine, velocity, 3, golden, "pingpong_batch3")
 
 
-def test_run_with_a_negative_prompt_of_its_own_duration(engine, graph, conditioner, golden):
+def test_run_with_a_negative_prompt_of_its_own_duration(engine, graph, decode, conditioner, golden):
     positive = conditioner([str(golden["prompts"][0])], {"seconds_total": golden["seconds_total"][:1]})
     negative = conditioner(["noise, hiss"], {"seconds_total": [11.0]})
     velocity = Denoiser(graph("dit")).guided(positive, negative, 3.5)
-    _sample(graph, engine, velocity, 1, golden, "pingpong_negative")
+    _sample(decode, engine, velocity, 1, golden, "pingpong_negative")
 
 
 def test_every_run_is_covered(golden):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import sao_onnx
-from sao_onnx.manifest import FORMAT, ROLES, parse_manifest, safe_path
+from sao_onnx.manifest import FORMAT, parse_manifest, safe_path
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_round_trip(miniature):
     assert manifest.to_json() == text
     assert manifest.precisions == ("fp32",)
     assert manifest.window_latents * manifest.latents.ratio == manifest.audio.window
-    assert {graph.role for graph in manifest.graphs} == set(ROLES)
+    assert {graph.role for graph in manifest.graphs} == set(manifest.roles)
 
 
 def test_not_json():
@@ -78,7 +78,14 @@ def test_unknown_conditioner(data):
 
 def test_sizes(data):
     _refused(data | {"audio": data["audio"] | {"sample_rate": 0}}, r"audio\.sample_rate: found 0")
-    _refused(data | {"decoder": {"rate": 7, "context": 1}}, "rate must divide")
+
+
+def test_decoder_stages(data):
+    first, *others = data["decoder"]
+    _refused(data | {"decoder": [first]}, "found 1 stages, expected 2 or 3")
+    _refused(data | {"decoder": [first | {"tile": 3}, *others]}, r"decoder\[0\]: the first stage must have rate 1")
+    _refused(data | {"decoder": [first, others[0] | {"rate": 7}, *others[1:]]}, r"decoder\[1\]: rate must divide the next")
+    _refused(data | {"decoder": [first, others[0] | {"tile": 0}, *others[1:]]}, "tile at least 1")
 
 
 def test_an_incomplete_precision(data):

@@ -14,10 +14,9 @@ from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.manifest import (
     FORMAT,
     PRECISIONS,
-    ROLES,
     Audio,
     Conditioning,
-    Decoder,
+    DecoderStage,
     FileRole,
     Graph,
     Latents,
@@ -31,7 +30,7 @@ from sao_onnx_convert import parts
 from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights, locate
 from sao_onnx_convert.config import ModelConfig, load_config
 from sao_onnx_convert.errors import UnsupportedModelError
-from sao_onnx_convert.networks.autoencoder import SplitDecoder, split_decoder
+from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.text_encoder import FILES as TEXT_FILES
 from sao_onnx_convert.text_encoder import Text, load_text, t5_width
@@ -39,6 +38,11 @@ from sao_onnx_convert.validate import TOLERANCE, measure
 from sao_onnx_convert.writer import describe_files, describe_graph, require_free, staged, write_manifest
 
 TOKENIZER = "tokenizer.json"
+
+TILES = (16, 2)
+"""Latents in a tile of the decoder's last two stages: the activations of the released model then stay in a core's cache, and
+the overlap is still small."""
+
 TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxsim", "onnxruntime", "sao-onnx")
 
 
@@ -81,18 +85,19 @@ def convert(
         raise UnsupportedModelError(f"precision: found {unknown or 'none'}, supported: {', '.join(PRECISIONS)}")
     target = Path(output).expanduser()
     require_free(target, force)
-    steps = _Steps(progress)
-    steps.next("reading the configuration")
     source = locate(checkpoint, (CONFIG, WEIGHTS))
     config = load_config(source.folder / CONFIG)
     text_source = locate(t5, TEXT_FILES)
+    strides = config.model.pretransform.config.decoder.config.strides
+    # Reading, exporting and checking each graph, the manifest. A decoder of n cuts is n + 1 graphs beside four others.
+    steps = _Steps(progress, 2 + 2 * (5 + len(decoder_cuts(strides))))
     steps.next("reading the weights")
     model = AudioModel(config, t5_width(text_source.folder)).eval().requires_grad_(False)
     load_weights(model, source.folder / WEIGHTS)
     text = load_text(text_source.folder)
-    split = split_decoder(model.autoencoder.decoder, config.model.pretransform.config.decoder.config.strides)
+    stages = split_decoder(model.autoencoder.decoder, strides)
     with staged(target, force) as folder:
-        graphs = _graphs(folder, model, text, split, config, steps)
+        graphs = _graphs(folder, model, text, stages, config, steps)
         steps.next("writing the manifest")
         files: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
         text.tokenizer.save(str(folder / TOKENIZER))
@@ -111,7 +116,7 @@ def convert(
                 conditioning=_conditioning(config, text),
                 # Released for eight ping-pong steps without guidance; the configuration does not say so.
                 sampling=Sampling(config.model.diffusion.diffusion_objective, "pingpong", steps=8, cfg_scale=1.0),
-                decoder=Decoder(split.rate, split.context),
+                decoder=_decoder(stages),
                 tokenizer=TOKENIZER,
                 files=describe_files(folder, files),
                 graphs=graphs,
@@ -123,7 +128,7 @@ def convert(
 
 
 def _graphs(
-    folder: Path, model: AudioModel, text: Text, split: SplitDecoder, config: ModelConfig, steps: _Steps
+    folder: Path, model: AudioModel, text: Text, stages: list[Stage], config: ModelConfig, steps: _Steps
 ) -> tuple[Graph, ...]:
     """Export and check every graph."""
     (folder / "fp32").mkdir()
@@ -132,7 +137,7 @@ def _graphs(
         parts.text_encoder(text, model, config),
         parts.number_conditioner(model, config),
         parts.dit(model, config),
-        *parts.decoder(split, config),
+        *parts.decoder(stages, config),
         parts.encoder(model, config),
     ):
         path = folder / "fp32" / f"{part.role}.onnx"
@@ -143,6 +148,11 @@ def _graphs(
         steps.next(f"checking {part.role}")
         graphs.append(describe_graph(folder, path, part.role, "fp32", measure(part, path), TOLERANCE))
     return tuple(graphs)
+
+
+def _decoder(stages: list[Stage]) -> tuple[DecoderStage, ...]:
+    tiles = (0, *TILES[-(len(stages) - 1) :])
+    return tuple(DecoderStage(stage.rate, stage.context, tile) for stage, tile in zip(stages, tiles, strict=True))
 
 
 def _latents(config: ModelConfig) -> Latents:
@@ -168,11 +178,11 @@ def _tools() -> dict[str, str]:
 class _Steps:
     """Counts the steps of a conversion for its progress."""
 
-    def __init__(self, report: Callable[[Progress], None]) -> None:
+    def __init__(self, report: Callable[[Progress], None], total: int) -> None:
         self._report = report
+        self._total = total
         self._index = 0
 
     def next(self, step: str) -> None:
-        # Two to read, two for each graph, one for the manifest.
-        self._report(Progress(step, self._index, 2 + 2 * len(ROLES) + 1))
+        self._report(Progress(step, self._index, self._total))
         self._index += 1

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sao_onnx.manifest import Role
+from sao_onnx.manifest import DECODER_ROLES, Role
 from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.export import Axes, export_module, export_text_encoder
-from sao_onnx_convert.networks.autoencoder import Autoencoder, SplitDecoder, without_parametrization
+from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_parametrization
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.text_encoder import Text, TextEncoder
 
@@ -114,20 +114,25 @@ def dit(model: AudioModel, config: ModelConfig) -> Part:
     return _part("dit", model.dit, axes, ("velocity",), sample)
 
 
-def decoder(split: SplitDecoder, config: ModelConfig) -> list[Part]:
-    """Latents to features, features to audio."""
+def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
+    """Latents to features, features to features of a higher rate, features to audio."""
     channels = config.model.pretransform.config.latent_dim
 
-    def latents(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
-        return {"latents": torch.randn(batch, channels, length, generator=random)}
+    def sampler(index: int) -> Callable[[int, int, torch.Generator], dict[str, Tensor]]:
+        def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+            x = torch.randn(batch, channels, length, generator=random)
+            with torch.no_grad():
+                for stage in stages[:index]:
+                    # Later stages are tried on the first few frames, or their trials would take longer than all others.
+                    x = stage.layers(x)[:, :, : 8 * length]
+            return {names[index]: x}
 
-    def features(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
-        with torch.no_grad():
-            return {"features": split.low(latents(batch, length, random)["latents"])}
+        return sample
 
+    names = ["latents", *(f"features_{i}" for i in range(1, len(stages))), "audio"]
     return [
-        _part("decoder_low", split.low, {"latents": FRAMES}, ("features",), latents, without_parametrization),
-        _part("decoder_high", split.high, {"features": FRAMES}, ("audio",), features, without_parametrization),
+        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), without_parametrization)
+        for i, (role, stage) in enumerate(zip(DECODER_ROLES, stages, strict=False))
     ]
 
 

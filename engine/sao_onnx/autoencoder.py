@@ -3,66 +3,89 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from sao_onnx import manifest
+from sao_onnx.manifest import DecoderStage
 from sao_onnx.noise import Noise
 from sao_onnx.sessions import GraphSession
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
-TILE = 32
-"""Latents in a tile: 1.5 s of the released model. Activations grow with it, the share of overlap shrinks."""
+PIECE = 32
+"""Latents that are decoded before they are handed on: 1.5 s of the released model."""
 
 
 class Decoder:
-    """Latents to audio: the low-rate blocks over the whole clip, the high-rate blocks in tiles.
+    """Latents to audio, through graphs of rising rate: the first over the whole clip, the others in tiles.
 
-    Every tile sees enough of its neighbours to be exact, so where the tiles are cut cannot be heard or measured.
+    Every tile sees enough of its neighbours to be exact, so where the tiles are cut cannot be heard or measured. Tiles run side
+    by side, each on one thread: much of a decoder's work are operators that ONNX Runtime does not spread over threads.
 
     Args:
-        config: How the decoder is cut in two.
+        stages: How the decoder is cut.
         ratio: Audio frames per latent.
-        low: Latents to features.
-        high: Features to audio.
-        tile: Latents in a tile.
+        graphs: One for each stage.
+        workers: Tiles that run at the same time.
+        piece: Latents in a piece.
     """
 
-    def __init__(self, config: manifest.Decoder, ratio: int, low: GraphSession, high: GraphSession, tile: int = TILE) -> None:
-        self._config = config
-        self._ratio = ratio
-        self._low = low
-        self._high = high
-        self._tile = tile
+    def __init__(
+        self,
+        stages: Sequence[DecoderStage],
+        ratio: int,
+        graphs: Sequence[GraphSession],
+        workers: int,
+        piece: int = PIECE,
+    ) -> None:
+        self._stages = tuple(stages)
+        self._rates = (*(stage.rate for stage in stages), ratio)
+        self._graphs = tuple(graphs)
+        self._workers = workers
+        self._piece = piece
 
     def pieces(self, frames: int) -> int:
-        """Tiles that it takes to decode so many audio frames."""
-        return math.ceil(math.ceil(frames / self._ratio) / self._tile)
+        """Pieces that so many audio frames come in."""
+        return math.ceil(frames / (self._piece * self._rates[-1]))
 
     def __call__(self, latents: Array, frames: int) -> Iterator[Array]:
         """Decode in order.
 
         Args:
             latents: float32 [b, latent channels, n].
-            frames: Audio frames that are wanted, at most ratio × n; tiles past them are not decoded.
+            frames: Audio frames that are wanted, at most ratio × n; what lies past them is not decoded.
 
         Yields:
-            Audio of each tile, float32 [b, channels, m]. Together they are the wanted frames; a few less at the end of
-            the window where the autoencoder has odd strides.
+            Audio of each piece, float32 [b, channels, m]. Together they are the wanted frames; a few less at the end of the
+            window where the autoencoder has odd strides.
         """
-        (features,) = self._low.run(latents=latents)
-        rate, context = self._config.rate, self._config.context
-        for piece in range(self.pieces(frames)):
-            start = piece * self._tile
-            stop = min(start + self._tile, latents.shape[2])
-            first = max(0, start * rate - context)
-            (audio,) = self._high.run(features=features[:, :, first : stop * rate + context])
-            begin = (start * rate - first) * (self._ratio // rate)
-            length = min(stop * self._ratio, frames) - start * self._ratio
-            yield audio[:, :, begin : begin + length]
+        (features,) = self._graphs[0].run(**{self._graphs[0].inputs[0]: latents})
+        length = self._piece * self._rates[-1]
+        with ThreadPoolExecutor(self._workers) as pool:
+            for start in range(0, frames, length):
+                yield self._output(len(self._stages) - 1, start, min(start + length, frames), features, pool)
+
+    def _output(self, stage: int, start: int, stop: int, features: Array, pool: Executor) -> Array:
+        """Frames `start` to `stop` of a stage's output, or up to the end of the clip if that comes first."""
+        if stage == 0:
+            return features[:, :, start:stop]
+        upsampling = self._rates[stage + 1] // self._rates[stage]
+        context, graph = self._stages[stage].context, self._graphs[stage]
+        first = max(0, start // upsampling - context)
+        source = self._output(stage - 1, first, -(-stop // upsampling) + context, features, pool)
+
+        def tile(begin: int) -> Array:
+            end = min(begin + length, stop)
+            low = max(first, begin // upsampling - context)
+            high = -(-end // upsampling) + context
+            (output,) = graph.run(**{graph.inputs[0]: source[:, :, low - first : high - first]})
+            return output[:, :, begin - low * upsampling : end - low * upsampling]
+
+        length = self._stages[stage].tile * self._rates[stage + 1]
+        return np.concatenate(list(pool.map(tile, range(start, stop, length))), axis=2)
 
 
 class Encoder:

@@ -262,9 +262,9 @@ class Engine:
                 value = stack.enter_context(stage.use())
             yield value
 
-    def _graph(self, role: Role) -> GraphSession:
+    def _graph(self, role: Role, *, tiled: bool = False) -> GraphSession:
         graph = self.manifest.graph(role, self.precision)
-        return GraphSession(self._factory, self.bundle.path(graph.path), graph)
+        return GraphSession(self._factory, self.bundle.path(graph.path), graph, tiled=tiled)
 
     def _load_conditioner(self) -> Conditioner:
         config = self.manifest.conditioning
@@ -272,8 +272,8 @@ class Engine:
         return Conditioner(config, tokenizer, self._graph("text_encoder"), self._graph("number_conditioner"))
 
     def _load_decoder(self) -> Decoder:
-        low, high = self._graph("decoder_low"), self._graph("decoder_high")
-        return Decoder(self.manifest.decoder, self.manifest.latents.ratio, low, high)
+        graphs = [self._graph(role, tiled=i > 0) for i, role in enumerate(self.manifest.decoder_roles)]
+        return Decoder(self.manifest.decoder, self.manifest.latents.ratio, graphs, self.threads)
 
 
 class _Clock:

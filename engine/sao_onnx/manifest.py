@@ -22,10 +22,10 @@ Precision = Literal["fp32"]
 PRECISIONS: tuple[Precision, ...] = ("fp32",)
 """Every precision, the one to prefer first."""
 
-Role = Literal["text_encoder", "number_conditioner", "dit", "decoder_low", "decoder_high", "encoder"]
-"""What a graph is for. The decoder is two graphs: its low-rate blocks, then the high-rate ones that run in tiles."""
+Role = Literal["text_encoder", "number_conditioner", "dit", "decoder_1", "decoder_2", "decoder_3", "encoder"]
+"""What a graph is for. The decoder is two or three graphs, one behind the other."""
 
-ROLES: tuple[Role, ...] = ("text_encoder", "number_conditioner", "dit", "decoder_low", "decoder_high", "encoder")
+DECODER_ROLES: tuple[Role, ...] = ("decoder_1", "decoder_2", "decoder_3")
 
 FileRole = Literal["graph", "weights", "tokenizer", "license"]
 
@@ -125,16 +125,18 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """How the decoder is cut in two.
+class DecoderStage:
+    """One of the graphs that the decoder is cut into. The first runs over a whole clip, the others in tiles.
 
     Attributes:
-        rate: Feature frames per latent between the low-rate and the high-rate graph.
-        context: Feature frames on each side of a tile that the high-rate graph needs for the tile to be exact.
+        rate: Frames per latent of its input; 1 for the first.
+        context: Frames of its input that it must see on each side of a tile for the tile to be exact.
+        tile: Latents in a tile; 0 for the first.
     """
 
     rate: int
     context: int
+    tile: int
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Manifest:
     latents: Latents
     conditioning: Conditioning
     sampling: Sampling
-    decoder: Decoder
+    decoder: tuple[DecoderStage, ...]
     tokenizer: str
     files: tuple[File, ...]
     graphs: tuple[Graph, ...]
@@ -198,7 +200,17 @@ class Manifest:
     def precisions(self) -> tuple[Precision, ...]:
         """The precisions in which every graph is there, the one to prefer first."""
         held = {(graph.role, graph.precision) for graph in self.graphs}
-        return tuple(p for p in PRECISIONS if all((role, p) in held for role in ROLES))
+        return tuple(p for p in PRECISIONS if all((role, p) in held for role in self.roles))
+
+    @property
+    def decoder_roles(self) -> tuple[Role, ...]:
+        """The roles of the decoder's graphs, in the order in which they run."""
+        return DECODER_ROLES[: len(self.decoder)]
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that every precision must fill."""
+        return ("text_encoder", "number_conditioner", "dit", *self.decoder_roles, "encoder")
 
     @property
     def window_latents(self) -> int:
@@ -270,18 +282,28 @@ def _check(manifest: Manifest) -> None:
         ("conditioning.width", manifest.conditioning.width),
         ("conditioning.prompt.max_length", manifest.conditioning.prompt.max_length),
         ("sampling.steps", manifest.sampling.steps),
-        ("decoder.rate", manifest.decoder.rate),
     ):
         if value < 1:
             raise SchemaError(name, f"found {value}, expected at least 1")
-    if manifest.latents.ratio % manifest.decoder.rate or manifest.decoder.context < 0:
-        raise SchemaError("decoder", "rate must divide latents.ratio and context must not be negative")
+    _check_decoder(manifest)
     known = {manifest.conditioning.prompt.id, *(number.id for number in manifest.conditioning.numbers)}
     for id in (*manifest.conditioning.cross_attention, *manifest.conditioning.global_condition):
         if id not in known:
             raise SchemaError("conditioning", f"{id!r} is not a conditioner of this model ({', '.join(sorted(known))})")
     if not manifest.precisions:
-        raise SchemaError("graphs", f"no precision is complete; each needs {', '.join(ROLES)}")
+        raise SchemaError("graphs", f"no precision is complete; each needs {', '.join(manifest.roles)}")
+
+
+def _check_decoder(manifest: Manifest) -> None:
+    stages = manifest.decoder
+    if not 2 <= len(stages) <= len(DECODER_ROLES):
+        raise SchemaError("decoder", f"found {len(stages)} stages, expected 2 or {len(DECODER_ROLES)}")
+    if stages[0] != DecoderStage(rate=1, context=0, tile=0):
+        raise SchemaError("decoder[0]", "the first stage must have rate 1, context 0 and tile 0")
+    rates = [*(stage.rate for stage in stages), manifest.latents.ratio]
+    for i, stage in enumerate(stages[1:], start=1):
+        if stage.rate < 1 or rates[i + 1] % stage.rate or stage.context < 0 or stage.tile < 1:
+            raise SchemaError(f"decoder[{i}]", "rate must divide the next one, context must be 0 or more and tile at least 1")
 
 
 def safe_path(path: str) -> bool:

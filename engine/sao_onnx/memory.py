@@ -5,9 +5,6 @@ from __future__ import annotations
 from sao_onnx.bundle import Bundle
 from sao_onnx.manifest import Precision, Role
 
-STAGES: tuple[tuple[Role, ...], ...] = (("text_encoder", "number_conditioner"), ("dit",), ("decoder_low", "decoder_high"))
-"""Graphs that are loaded together."""
-
 PROCESS = 150_000_000
 """Bytes of the interpreter, NumPy, ONNX Runtime and a stage's activations."""
 
@@ -17,5 +14,7 @@ WEIGHT_FACTOR = 1.1
 
 def estimate_peak(bundle: Bundle, precision: Precision) -> int:
     """Bytes at the peak of a clip whose stages are dropped after use: the heaviest stage, and the process around it."""
-    stages = [sum(bundle.weight(bundle.manifest.graph(role, precision)) for role in roles) for roles in STAGES]
+    manifest = bundle.manifest
+    together: tuple[tuple[Role, ...], ...] = (("text_encoder", "number_conditioner"), ("dit",), manifest.decoder_roles)
+    stages = [sum(bundle.weight(manifest.graph(role, precision)) for role in roles) for roles in together]
     return PROCESS + round(WEIGHT_FACTOR * max(stages))

@@ -50,8 +50,12 @@ class SessionFactory:
         # ONNX Runtime's official builds send usage events on Windows unless told not to; elsewhere this does nothing.
         ort.disable_telemetry_events()
 
-    def session(self, path: Path) -> ort.InferenceSession:
+    def session(self, path: Path, *, tiled: bool = False) -> ort.InferenceSession:
         """Open a graph.
+
+        Args:
+            path: The `.onnx` file.
+            tiled: The graph runs on many small tiles at the same time: one thread each, and memory that is kept between them.
 
         Raises:
             BundleError: ONNX Runtime cannot load it.
@@ -59,12 +63,13 @@ class SessionFactory:
         """
         options = ort.SessionOptions()
         # Always explicit: left to itself, ONNX Runtime pins threads to processors that a container may not own.
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = 1 if tiled else self.threads
         # The graphs are chains; parallelism between nodes would only add a second thread pool.
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # An arena keeps the largest block of every shape that it has met; runs here are few and long, so memory counts more.
-        options.enable_cpu_mem_arena = False
+        # An arena keeps the largest block of every shape that it has met. Most runs here are few and long, so memory counts
+        # more; tiles are small and many.
+        options.enable_cpu_mem_arena = tiled
         options.log_severity_level = 3
         try:
             for key, value in self._entries.items():
@@ -92,18 +97,23 @@ def _available(wanted: Sequence[str]) -> tuple[str, ...]:
 class GraphSession:
     """A graph ready to run: tensors bound by name, its signature checked against the manifest.
 
+    Attributes:
+        inputs: Names of its inputs, in the manifest's order.
+
     Args:
         factory: Opens the session.
         path: The `.onnx` file.
         graph: What the manifest says of it.
+        tiled: It runs on many small tiles at the same time.
 
     Raises:
         BundleError: The file cannot be loaded, or does not have the inputs and outputs that the manifest promises.
     """
 
-    def __init__(self, factory: SessionFactory, path: Path, graph: Graph) -> None:
-        self._session = factory.session(path)
+    def __init__(self, factory: SessionFactory, path: Path, graph: Graph, *, tiled: bool = False) -> None:
+        self._session = factory.session(path, tiled=tiled)
         self._role = graph.role
+        self.inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = [tensor.name for tensor in graph.outputs]
         promised = {tensor.name: tensor.dtype for tensor in (*graph.inputs, *graph.outputs)}
         present = {node.name: _DTYPES.get(node.type) for node in (*self._session.get_inputs(), *self._session.get_outputs())}

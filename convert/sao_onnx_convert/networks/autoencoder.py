@@ -174,44 +174,58 @@ class Decoder(_Layers):
 
 
 @dataclass(frozen=True)
-class SplitDecoder:
-    """A decoder cut in two: what is cheap and sees far, and what is dear and sees little.
-
-    Nearly all of the receptive field comes from the first, low-rate blocks, and nearly all of the work is in the others. Run
-    over the whole clip, the first part lets the second run in tiles that hardly overlap.
+class Stage:
+    """A run of the decoder's layers.
 
     Attributes:
-        low: Latents to features.
-        high: Features to audio.
-        rate: Feature frames per latent.
-        context: Feature frames that `high` must see on each side of a tile.
+        layers: Features to features; the first stage's input is latents, the last one's output is audio.
+        rate: Frames per latent of its input.
+        context: Frames of its input that it must see on each side of a tile for the tile to be exact.
     """
 
-    low: nn.Module
-    high: nn.Module
+    layers: nn.Sequential
     rate: int
     context: int
 
 
-def split_decoder(decoder: Decoder, strides: tuple[int, ...]) -> SplitDecoder:
-    """Cut a decoder after the first block behind which the context is no more than one latent.
+def split_decoder(decoder: Decoder, strides: tuple[int, ...]) -> list[Stage]:
+    """Cut a decoder where what follows sees little: no more than one latent on each side, then no more than an eighth.
+
+    Nearly all of the receptive field comes from the first, low-rate blocks, and nearly all of the work is in the others. With
+    the first stage run over the whole clip, the others can run in tiles that hardly overlap, the later the smaller.
 
     Args:
         decoder: The whole decoder.
         strides: As in its configuration, the high-rate end first.
     """
-    upsampling = strides[::-1]
-    for blocks in range(len(upsampling)):
-        rate, context = math.prod(upsampling[:blocks]), _context(upsampling[blocks:])
-        if blocks > 0 and context <= rate:
-            break
+    upsampling, cuts = strides[::-1], decoder_cuts(strides)
     layers = list(decoder.layers)
-    return SplitDecoder(nn.Sequential(*layers[: blocks + 1]), nn.Sequential(*layers[blocks + 1 :]), rate, context)
+    # The first convolution stands before the blocks, the last activation and convolution behind them.
+    edges = [0, *(cut + 1 for cut in cuts), len(layers)]
+    stages = [Stage(nn.Sequential(*layers[: edges[1]]), 1, 0)]
+    for cut, start, stop in zip(cuts, edges[1:-1], edges[2:], strict=True):
+        last = stop == len(layers)
+        blocks = upsampling[cut:] if last else upsampling[cut : stop - 1]
+        stages.append(Stage(nn.Sequential(*layers[start:stop]), math.prod(upsampling[:cut]), _context(blocks, last)))
+    return stages
 
 
-def _context(upsampling: tuple[int, ...]) -> int:
-    """Frames on each side that decoder blocks of these strides, and the last convolution, need for exact output."""
-    reach = KERNEL // 2
+def decoder_cuts(strides: tuple[int, ...]) -> list[int]:
+    """Before which blocks `split_decoder` cuts, in the order in which they run."""
+    upsampling = strides[::-1]
+    reaches = [_context(upsampling[blocks:]) / math.prod(upsampling[:blocks]) for blocks in range(len(upsampling))]
+    cuts = []
+    for share in (1, 1 / 8):
+        fitting = [blocks for blocks, reach in enumerate(reaches) if blocks > 0 and reach <= share]
+        if fitting and fitting[0] not in cuts:
+            cuts.append(fitting[0])
+    # Where no block is that far up, the last one runs in tiles anyway.
+    return cuts or [len(upsampling) - 1]
+
+
+def _context(upsampling: tuple[int, ...], last: bool = True) -> int:
+    """Frames on each side that decoder blocks of these strides, and the last convolution behind them, need for exact output."""
+    reach = KERNEL // 2 if last else 0
     for stride in reversed(upsampling):
         reach += sum(dilation * (KERNEL - 1) // 2 for dilation in DILATIONS)
         padding = math.ceil(stride / 2)
