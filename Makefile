@@ -36,7 +36,7 @@ lint: .venv/ready
 miniature: .venv/ready  ## Make the committed miniature bundle again
 	$(BIN)/python -m sao_onnx_convert.synthetic models/miniature scratch/miniature
 	cp models/miniature/LICENSE scratch/miniature/LICENSE
-	$(BIN)/sao-onnx convert scratch/miniature --t5 scratch/miniature/t5 -o models/miniature/bundle --force
+	$(BIN)/sao-onnx convert scratch/miniature --t5 scratch/miniature/t5 -o models/miniature/bundle --precision int8 --precision fp32 --force
 
 rehearsal: .venv/ready  ## Measure a full-size conversion and clip; writes bench/rehearsal.md
 	$(BIN)/python bench/rehearsal.py

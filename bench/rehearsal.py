@@ -151,7 +151,7 @@ def torch_stages(folder: Path) -> None:
     from sao_onnx_convert.pipeline import TorchPipeline
 
     torch.set_num_threads(THREADS)
-    pipeline = TorchPipeline(folder / "checkpoint", folder / "checkpoint" / "t5")
+    pipeline = TorchPipeline.load(folder / "checkpoint", folder / "checkpoint" / "t5")
     config = pipeline.config
     stages = Stages()
     cross, condition = pipeline.condition(PROMPT, {"seconds_total": config.sample_size / config.sample_rate})

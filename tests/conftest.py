@@ -31,7 +31,7 @@ def bundle(miniature, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(miniature) -> sao_onnx.Engine:
-    return sao_onnx.load(miniature, threads=2)
+    return sao_onnx.load(miniature, precision="fp32", threads=2)
 
 
 @pytest.fixture

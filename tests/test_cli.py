@@ -71,9 +71,8 @@ def test_gen(gen, tmp_path):
 
 
 def test_gen_is_what_the_library_generates(gen, engine, tmp_path):
-    assert (
-        gen("rain", "-o", "a.wav", "--seconds", 1, "--seed", 7, "--steps", 3, "--sampler", "euler", "--cfg", 2).returncode == 0
-    )
+    options = ("--seconds", 1, "--seed", 7, "--steps", 3, "--sampler", "euler", "--cfg", 2)
+    assert gen("rain", "-o", "a.wav", "--precision", "fp32", *options).returncode == 0
     clip = engine.generate("rain", seconds=1, seed=7, steps=3, sampler="euler", cfg_scale=2)
     np.testing.assert_allclose(soundfile.read(tmp_path / "a.wav")[0].T, clip.samples, atol=2e-4)
 
@@ -85,7 +84,7 @@ def test_gen_json(gen, tmp_path):
     assert report["file"] == "a.flac"
     assert report["seed"] == 3
     assert report["seconds"] == 1
-    assert report["precision"] == "fp32"
+    assert report["precision"] == "int8"
     assert set(report["timings"]) == {"load", "conditioning", "encoding", "sampling", "decoding", "total"}
     assert report["peak_memory"] > 1e7
     assert soundfile.info(tmp_path / "a.flac").format == "FLAC"
@@ -101,7 +100,7 @@ def test_gen_to_stdout(gen, tmp_path):
 def test_gen_quiet_and_verbose(gen):
     assert gen("rain", "-o", "a.wav", "-q", "--seconds", 0.2).stderr == ""
     loud = gen("rain", "-o", "b.wav", "-v", "--seconds", 0.2)
-    assert "miniature, fp32, window 3.99 s at 44100 Hz" in loud.stderr
+    assert "miniature, int8, window 3.99 s at 44100 Hz" in loud.stderr
     assert "peak memory" in loud.stderr
     assert loud.stdout == "b.wav\n"
 
@@ -151,7 +150,7 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
         (["--threads", "0"], 2, "threads is 0"),
         (["--strength", "0.5"], 2, "--strength needs --init"),
         (["--init", "nothing.wav"], 1, "nothing.wav cannot be read as audio"),
-        (["--precision", "int3"], 3, "holds fp32, not 'int3'"),
+        (["--precision", "int3"], 3, "holds int8, fp32, not 'int3'"),
         (["-o", "a.xyz"], 2, "no known suffix"),
         (["-o", "a"], 2, "no known suffix"),
         (["-o", "x/a.wav"], 1, "the folder x does not exist"),
@@ -220,7 +219,7 @@ def test_doctor(miniature):
     for text in ("ONNX Runtime", "CPUExecutionProvider", "threads", "available of", "fits"):
         assert text in done.stdout
     report = json.loads(run("doctor", "--model", miniature, "--json").stdout)
-    assert report["bundle"]["peak_memory"]["fp32"] > 1e8
+    assert report["bundle"]["peak_memory"]["int8"] > 1e8
     assert report["cores"] >= 1
 
 
@@ -332,7 +331,7 @@ def test_convert(checkpoint, tmp_path):
 def test_convert_refuses(checkpoint, tmp_path):
     done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "int3", cwd=tmp_path)
     assert done.returncode == 1
-    assert "supported: fp32" in done.stderr
+    assert "supported: int8, fp32" in done.stderr
     done = run("convert", tmp_path / "nothing at all", "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 1
     assert "neither a folder nor a repository id" in done.stderr

@@ -56,7 +56,7 @@ def _refused(checkpoint: Path, error: type[Exception], match: str, t5: Path | No
 
 
 def test_the_committed_miniature_is_what_the_converter_writes(converted, miniature):
-    new, old = (sao_onnx.load(folder, threads=2) for folder in (converted, miniature))
+    new, old = (sao_onnx.load(folder, precision="fp32", threads=2) for folder in (converted, miniature))
     one, other = (engine.generate("slow rain", seconds=1, seed=3, normalize=False) for engine in (new, old))
     np.testing.assert_allclose(one.latents, other.latents, rtol=0, atol=1e-5)
     np.testing.assert_allclose(one.samples, other.samples, rtol=0, atol=1e-5)
@@ -65,7 +65,7 @@ def test_the_committed_miniature_is_what_the_converter_writes(converted, miniatu
 
 
 def test_generates_what_pytorch_generates(converted, checkpoint):
-    pipeline = TorchPipeline(checkpoint, checkpoint / "t5")
+    pipeline = TorchPipeline.load(checkpoint, checkpoint / "t5")
     latents = pipeline.sample(*pipeline.condition("dark drums", {"seconds_total": 2.0}), seed=8, steps=8)
     clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, trim=False, normalize=False)
     np.testing.assert_allclose(clip.latents, latents[0], rtol=0, atol=1e-4)
@@ -122,7 +122,7 @@ def test_force_replaces_a_bundle(checkpoint, bundle):
 
 def test_unknown_precision(checkpoint, tmp_path):
     for precisions in (["fp32", "int3"], []):
-        with pytest.raises(sao_onnx_convert.UnsupportedModelError, match="supported: fp32"):
+        with pytest.raises(sao_onnx_convert.UnsupportedModelError, match="supported: int8, fp32"):
             convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", precisions=precisions)
 
 

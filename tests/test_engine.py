@@ -66,7 +66,7 @@ def test_stream_checks_the_request_at_once(engine):
 
 
 def test_an_abandoned_stream_drops_its_stage(miniature):
-    engine = sao_onnx.load(miniature, keep_loaded=False)
+    engine = sao_onnx.load(miniature, precision="fp32", keep_loaded=False)
     events = engine.stream("rain", seed=1)
     next(events)
     next(events)
@@ -76,7 +76,7 @@ def test_an_abandoned_stream_drops_its_stage(miniature):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_keep_loaded(miniature, keep):
-    engine = sao_onnx.load(miniature, keep_loaded=keep)
+    engine = sao_onnx.load(miniature, precision="fp32", keep_loaded=keep)
     stages = {"conditioner": engine._conditioner, "denoiser": engine._denoiser, "decoder": engine._decoder}
     for event in engine.stream("rain", seconds=1, steps=2):
         loaded = {name for name, stage in stages.items() if stage._value is not None}
@@ -92,7 +92,7 @@ def test_keep_loaded(miniature, keep):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_threads_get_the_same_samples(miniature, keep):
-    engine = sao_onnx.load(miniature, threads=1, keep_loaded=keep)
+    engine = sao_onnx.load(miniature, precision="fp32", threads=1, keep_loaded=keep)
     expected = {seed: engine.generate("rain", seconds=1, steps=3, seed=seed).samples for seed in range(6)}
     found = {}
 

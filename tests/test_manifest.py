@@ -22,7 +22,7 @@ def test_round_trip(miniature):
     text = (miniature / "manifest.json").read_text()
     manifest = parse_manifest(text)
     assert manifest.to_json() == text
-    assert manifest.precisions == ("fp32",)
+    assert manifest.precisions == ("int8", "fp32")
     assert manifest.window_latents * manifest.latents.ratio == manifest.audio.window
     assert {graph.role for graph in manifest.graphs} == set(manifest.roles)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import platform
 import shutil
@@ -30,14 +29,18 @@ from sao_onnx_convert import parts
 from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights, locate
 from sao_onnx_convert.config import ModelConfig, load_config
 from sao_onnx_convert.errors import UnsupportedModelError
+from sao_onnx_convert.graphs import Announce, discard, eight_bit, single_precision
 from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
 from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.pipeline import TorchPipeline
 from sao_onnx_convert.text_encoder import FILES as TEXT_FILES
 from sao_onnx_convert.text_encoder import Text, load_text, t5_width
-from sao_onnx_convert.validate import TOLERANCE, measure
-from sao_onnx_convert.writer import describe_files, describe_graph, require_free, staged, write_manifest
+from sao_onnx_convert.writer import describe_files, require_free, staged, write_manifest
 
 TOKENIZER = "tokenizer.json"
+
+STEPS = 8
+"""Sampling steps that the released model is meant for."""
 
 TILES = (16, 2)
 """Latents in a tile of the decoder's last two stages: the activations of the released model then stay in a core's cache, and
@@ -60,7 +63,7 @@ def convert(
     t5: str | Path,
     output: str | Path,
     *,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = ("fp32",),
     force: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Bundle:
@@ -89,15 +92,16 @@ def convert(
     config = load_config(source.folder / CONFIG)
     text_source = locate(t5, TEXT_FILES)
     strides = config.model.pretransform.config.decoder.config.strides
-    # Reading, exporting and checking each graph, the manifest. A decoder of n cuts is n + 1 graphs beside four others.
-    steps = _Steps(progress, 2 + 2 * (5 + len(decoder_cuts(strides))))
+    # A decoder of n cuts is n + 1 graphs beside four others. All are exported and checked, all but one quantized and measured.
+    graphs_in_all = 5 + len(decoder_cuts(strides))
+    steps = _Steps(progress, 2 + 2 * graphs_in_all + ("int8" in precisions) * (2 * graphs_in_all - 1))
     steps.next("reading the weights")
     model = AudioModel(config, t5_width(text_source.folder)).eval().requires_grad_(False)
     load_weights(model, source.folder / WEIGHTS)
     text = load_text(text_source.folder)
     stages = split_decoder(model.autoencoder.decoder, strides)
     with staged(target, force) as folder:
-        graphs = _graphs(folder, model, text, stages, config, steps)
+        graphs = _graphs(folder, precisions, TorchPipeline(config, model, text), stages, steps.next)
         steps.next("writing the manifest")
         files: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
         text.tokenizer.save(str(folder / TOKENIZER))
@@ -114,8 +118,8 @@ def convert(
                 audio=Audio(config.sample_rate, config.audio_channels, config.sample_size),
                 latents=_latents(config),
                 conditioning=_conditioning(config, text),
-                # Released for eight ping-pong steps without guidance; the configuration does not say so.
-                sampling=Sampling(config.model.diffusion.diffusion_objective, "pingpong", steps=8, cfg_scale=1.0),
+                # Meant for ping-pong sampling without guidance; the configuration does not say so.
+                sampling=Sampling(config.model.diffusion.diffusion_objective, "pingpong", STEPS, cfg_scale=1.0),
                 decoder=_decoder(stages),
                 tokenizer=TOKENIZER,
                 files=describe_files(folder, files),
@@ -128,26 +132,24 @@ def convert(
 
 
 def _graphs(
-    folder: Path, model: AudioModel, text: Text, stages: list[Stage], config: ModelConfig, steps: _Steps
+    folder: Path, precisions: Sequence[str], pipeline: TorchPipeline, stages: list[Stage], announce: Announce
 ) -> tuple[Graph, ...]:
-    """Export and check every graph."""
-    (folder / "fp32").mkdir()
-    graphs = []
-    for part in (
-        parts.text_encoder(text, model, config),
+    """The graphs of every wanted precision. The 8-bit ones are made from the single-precision ones."""
+    model, config = pipeline.model, pipeline.config
+    every = [
+        parts.text_encoder(pipeline.text, model, config),
         parts.number_conditioner(model, config),
         parts.dit(model, config),
         *parts.decoder(stages, config),
         parts.encoder(model, config),
-    ):
-        path = folder / "fp32" / f"{part.role}.onnx"
-        steps.next(f"exporting {part.role}")
-        part.export(path)
-        # The exporters leave reference cycles that hold whole networks.
-        gc.collect()
-        steps.next(f"checking {part.role}")
-        graphs.append(describe_graph(folder, path, part.role, "fp32", measure(part, path), TOLERANCE))
-    return tuple(graphs)
+    ]
+    exact = single_precision(folder, every, announce)
+    graphs = list(exact)
+    if "int8" in precisions:
+        graphs += eight_bit(folder, every, exact, pipeline, stages, STEPS, announce)
+    kept = [graph for graph in graphs if graph.precision in precisions]
+    discard(folder, graphs, kept)
+    return tuple(kept)
 
 
 def _decoder(stages: list[Stage]) -> tuple[DecoderStage, ...]:

@@ -14,24 +14,36 @@ import torch
 from torch import Tensor
 
 from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights
-from sao_onnx_convert.config import load_config
+from sao_onnx_convert.config import ModelConfig, load_config
 from sao_onnx_convert.networks.model import AudioModel
-from sao_onnx_convert.text_encoder import load_text, t5_width
+from sao_onnx_convert.text_encoder import Text, load_text, t5_width
 
 
 class TorchPipeline:
     """Stable Audio Open Small in PyTorch, single precision.
 
-    Args:
-        checkpoint: Folder with `model_config.json` and `model.safetensors`.
-        t5: Folder of the T5 encoder.
+    Attributes:
+        config: The checkpoint's configuration.
+        model: Its networks.
+        text: T5 and its tokenizer.
     """
 
-    def __init__(self, checkpoint: Path, t5: Path) -> None:
-        self.config = load_config(checkpoint / CONFIG)
-        self.model = AudioModel(self.config, t5_width(t5)).eval().requires_grad_(False)
-        load_weights(self.model, checkpoint / WEIGHTS)
-        self.text = load_text(t5)
+    def __init__(self, config: ModelConfig, model: AudioModel, text: Text) -> None:
+        self.config = config
+        self.model = model
+        self.text = text
+
+    @classmethod
+    def load(cls, checkpoint: Path, t5: Path) -> TorchPipeline:
+        """Load a folder with `model_config.json` and `model.safetensors`, and the folder of a T5 encoder.
+
+        Raises:
+            ConversionError: The model is not supported, or a file is missing or damaged.
+        """
+        config = load_config(checkpoint / CONFIG)
+        model = AudioModel(config, t5_width(t5)).eval().requires_grad_(False)
+        load_weights(model, checkpoint / WEIGHTS)
+        return cls(config, model, load_text(t5))
 
     @torch.no_grad()
     def condition(self, prompt: str, numbers: Mapping[str, float]) -> tuple[Tensor, Tensor]:

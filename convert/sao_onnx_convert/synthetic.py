@@ -112,6 +112,9 @@ def _random(name: str, initial: Tensor) -> Tensor:
         spread = 1.0 if "timestep_features" in name or last == "weights" else 0.1
     else:
         centre, spread = 0.0, initial[0].numel() ** -0.5
+    if name.endswith("project_out.weight"):
+        # Or latents would be several times larger than a trained model's, whose autoencoder gives them unit variance.
+        spread /= 4
     return torch.randn_like(initial).mul_(spread).add_(centre)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import Tensor
 
@@ -13,43 +16,79 @@ from sao_onnx.sessions import SessionFactory
 from sao_onnx_convert.errors import ParityError
 from sao_onnx_convert.parts import Part
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 TOLERANCE = 1e-4
 """Largest difference of a single-precision graph to its module, relative to the output's peak where that exceeds 1."""
 
 SHAPES = ((1, 5), (2, 24))
 """Batch and length of the trials, other than those of the export."""
 
+EXACT = 200.0
+"""Decibels that stand for no difference at all."""
 
-def measure(part: Part, path: Path) -> float:
-    """Largest difference between a graph in ONNX Runtime and its torch module, over random inputs of several shapes.
+
+@dataclass(frozen=True)
+class Closeness:
+    """How close a graph is to its torch module.
+
+    Attributes:
+        max_error: Largest difference, relative to the output's peak where that exceeds 1.
+        snr: Signal-to-noise ratio in decibels, of the worst output of all trials.
+    """
+
+    max_error: float
+    snr: float
+
+
+def random_trials(part: Part) -> list[dict[str, Tensor]]:
+    """Random inputs of several shapes."""
+    random = torch.Generator().manual_seed(1)
+    return [part.sample(batch, length, random) for batch, length in SHAPES]
+
+
+def measure(part: Part, path: Path, trials: Sequence[dict[str, Tensor]]) -> Closeness:
+    """Run a graph in ONNX Runtime, and its torch module, on the same inputs.
 
     Raises:
-        ParityError: It exceeds the tolerance, or an output is not finite.
+        ParityError: An output has another shape, or is not finite.
     """
     session = SessionFactory().session(path)
-    random = torch.Generator().manual_seed(1)
-    error = 0.0
-    for batch, length in SHAPES:
-        inputs = part.sample(batch, length, random)
-        for name, found, expected in zip(part.outputs, _graph(session, part, inputs), _module(part, inputs), strict=True):
+    error, snr = 0.0, EXACT
+    for inputs in trials:
+        outputs = session.run(list(part.outputs), {name: tensor.numpy() for name, tensor in inputs.items()})
+        for name, found, expected in zip(part.outputs, outputs, _module(part, inputs), strict=True):
             if found.shape != expected.shape:
                 raise ParityError(f"{part.role}: {name} has shape {found.shape}, its torch module gives {expected.shape}")
             if not np.isfinite(expected).all() or not np.isfinite(found).all():
                 raise ParityError(
                     f"{part.role}: {name} holds NaN or infinite values for ordinary inputs; are the weights damaged?"
                 )
-            scale = max(1.0, float(np.abs(expected).max()))
-            error = max(error, float(np.abs(found - expected).max()) / scale)
-    if error > TOLERANCE:
-        raise ParityError(f"{part.role}: the graph differs from its torch module by {error:.2e}, allowed are {TOLERANCE:.0e}")
-    return error
+            noise = found.astype(np.float64) - expected
+            error = max(error, float(np.abs(noise).max()) / max(1.0, float(np.abs(expected).max())))
+            snr = min(snr, _decibels(float((expected.astype(np.float64) ** 2).sum()), float((noise**2).sum())))
+    return Closeness(error, snr)
 
 
-def _graph(session: ort.InferenceSession, part: Part, inputs: dict[str, Tensor]) -> list[np.ndarray]:
-    return list(session.run(list(part.outputs), {name: tensor.numpy() for name, tensor in inputs.items()}))
+def require_close(part: Part, closeness: Closeness) -> None:
+    """Refuse a single-precision graph that differs from its module.
+
+    Raises:
+        ParityError: It exceeds the tolerance.
+    """
+    if closeness.max_error > TOLERANCE:
+        raise ParityError(
+            f"{part.role}: the graph differs from its torch module by {closeness.max_error:.2e}, allowed are {TOLERANCE:.0e}"
+        )
 
 
-def _module(part: Part, inputs: dict[str, Tensor]) -> list[np.ndarray]:
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return EXACT
+    return min(EXACT, 10 * math.log10(signal / noise)) if signal > 0 else 0.0
+
+
+def _module(part: Part, inputs: dict[str, Tensor]) -> list[Array]:
     with torch.no_grad():
         result = part.module(*inputs.values())
     if isinstance(result, dict):

@@ -66,7 +66,17 @@ def require_free(target: Path, force: bool) -> None:
         raise TargetExistsError(f"{target} exists; use --force (force=True) to replace it")
 
 
-def describe_graph(folder: Path, path: Path, role: Role, precision: Precision, max_error: float, tolerance: float) -> Graph:
+def describe_graph(
+    folder: Path,
+    path: Path,
+    role: Role,
+    precision: Precision,
+    *,
+    max_error: float,
+    snr: float,
+    tolerance: float | None = None,
+    min_snr: float | None = None,
+) -> Graph:
     """The manifest's entry for a graph in a bundle's folder."""
     model = onnx.load(path, load_external_data=False)
     weights = {
@@ -83,7 +93,9 @@ def describe_graph(folder: Path, path: Path, role: Role, precision: Precision, m
         inputs=tuple(map(_tensor, model.graph.input)),
         outputs=tuple(map(_tensor, model.graph.output)),
         max_error=max_error,
+        snr=snr,
         tolerance=tolerance,
+        min_snr=min_snr,
     )
 
 

@@ -16,10 +16,10 @@ from sao_onnx.schema import SchemaError, read
 
 FORMAT = 1
 
-Precision = Literal["fp32"]
+Precision = Literal["int8", "fp32"]
 """Numbers that a graph's weights and arithmetic use."""
 
-PRECISIONS: tuple[Precision, ...] = ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("int8", "fp32")
 """Every precision, the one to prefer first."""
 
 Role = Literal["text_encoder", "number_conditioner", "dit", "decoder_1", "decoder_2", "decoder_3", "encoder"]
@@ -167,7 +167,9 @@ class Graph:
         weights: The external weight files that it reads.
         max_error: Largest difference to the torch module that was measured, relative to the output's peak where that
             exceeds 1.
-        tolerance: What that difference was allowed to be.
+        snr: Signal-to-noise ratio against the torch module, in decibels.
+        tolerance: What `max_error` was allowed to be, None if it was not bounded.
+        min_snr: What `snr` should be at least, None if it was not bounded.
     """
 
     role: Role
@@ -177,7 +179,9 @@ class Graph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_error: float
-    tolerance: float
+    snr: float
+    tolerance: float | None
+    min_snr: float | None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sao_onnx.cli.options import Force, Json, Quiet, Verbose
-from sao_onnx.cli.terminal import FAILED, end_interrupted, in_background, megabytes, note, progress_bar
+from sao_onnx.cli.terminal import FAILED, closeness, end_interrupted, in_background, megabytes, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def convert(
     t5: Annotated[str, typer.Option("--t5", help="Folder or repository id of the T5 encoder.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.", show_default=False)],
     precision: Annotated[
-        list[str] | None, typer.Option("--precision", help="May be given several times.", show_default="fp32")
+        list[str] | None, typer.Option("--precision", help="int8 or fp32; may be given several times.", show_default="fp32")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -41,10 +41,9 @@ def convert(
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None
     from sao_onnx.bundle import Bundle
-    from sao_onnx.manifest import PRECISIONS
 
     def work(report: Callable[[Progress | Bundle], None]) -> None:
-        report(run(checkpoint, t5, output, precisions=precision or PRECISIONS, force=force, progress=report))
+        report(run(checkpoint, t5, output, precisions=precision or ["fp32"], force=force, progress=report))
 
     try:
         with progress_bar(not quiet) as bar:
@@ -58,10 +57,13 @@ def convert(
     except KeyboardInterrupt:
         _remove(staging_folder(output.expanduser()))
         end_interrupted()
+    for graph in bundle.manifest.graphs:
+        if graph.min_snr is not None and graph.snr < graph.min_snr:
+            note(f"warning: {graph.role} in {graph.precision} is {graph.snr:.1f} dB from PyTorch, wanted {graph.min_snr:g}")
     size = sum(file.size for file in bundle.manifest.files)
     if not quiet and not as_json:
         for graph in bundle.manifest.graphs:
-            note(f"{graph.role:<20} {graph.precision}  {graph.max_error:.1e} from PyTorch (allowed {graph.tolerance:.0e})")
+            note(f"{graph.role:<20} {graph.precision}  {closeness(graph)}")
         note(f"{megabytes(size)} in {len(bundle.manifest.files)} files")
     print(json.dumps({"bundle": str(output), "size": size, "files": len(bundle.manifest.files)}) if as_json else output)
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from sao_onnx.cli.options import Bundle, Json
-from sao_onnx.cli.terminal import megabytes
+from sao_onnx.cli.terminal import closeness, megabytes
 
 
 def inspect(bundle: Bundle, as_json: Json = False) -> None:
@@ -28,9 +28,9 @@ def inspect(bundle: Bundle, as_json: Json = False) -> None:
     print(f"numbers     {numbers}")
     print(f"sampling    {sampling.objective}: {sampling.steps} steps of {sampling.sampler}, guidance {sampling.cfg_scale:g}")
     for precision in manifest.precisions:
-        print(f"{precision:<11} largest difference to PyTorch in brackets")
+        print(precision)
         for graph in (graph for graph in manifest.graphs if graph.precision == precision):
-            print(f"  {graph.role:<20} {megabytes(opened.weight(graph)):>10}  [{graph.max_error:.1e}]")
+            print(f"  {graph.role:<20} {megabytes(opened.weight(graph)):>10}  {closeness(graph)}")
     print(f"size        {megabytes(sum(file.size for file in manifest.files))} in {len(manifest.files)} files")
     print(f"made with   {tools}")
     for file in manifest.files:

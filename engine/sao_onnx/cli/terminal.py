@@ -11,9 +11,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from sao_onnx.manifest import Graph
 
 T = TypeVar("T")
 
@@ -145,6 +148,13 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
                 display.update(tasks[stage], completed=done, total=total)
 
         yield Bar()
+
+
+def closeness(graph: Graph) -> str:
+    """How close a graph is to its PyTorch module, for a person."""
+    if graph.tolerance is not None:
+        return f"{graph.max_error:.1e} from PyTorch (allowed {graph.tolerance:.0e})"
+    return f"{graph.snr:.1f} dB" + ("" if graph.min_snr is None else f" (wanted {graph.min_snr:g})")
 
 
 def megabytes(size: int | None) -> str:

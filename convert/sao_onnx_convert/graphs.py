@@ -1,0 +1,131 @@
+"""The graphs of a bundle, precision by precision: made, measured, described."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from sao_onnx.manifest import Graph, Precision, Role
+from sao_onnx_convert.export import save
+from sao_onnx_convert.int8 import recipe
+from sao_onnx_convert.int8.calibration import collect_signals
+from sao_onnx_convert.networks.autoencoder import Stage
+from sao_onnx_convert.parts import Part
+from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.validate import TOLERANCE, measure, random_trials, require_close
+from sao_onnx_convert.writer import describe_graph
+
+Announce = Callable[[str], None]
+
+
+def single_precision(folder: Path, parts: list[Part], announce: Announce) -> list[Graph]:
+    """Export every part and compare it with its torch module.
+
+    Args:
+        folder: Of the bundle.
+        parts: What to export.
+        announce: Told each step before it begins, two for each part.
+
+    Raises:
+        ParityError: A graph differs from its module.
+    """
+    graphs = []
+    for part in parts:
+        path = _path(folder, "fp32", part.role)
+        announce(f"exporting {part.role}")
+        part.export(path)
+        # The exporters leave reference cycles that hold whole networks.
+        gc.collect()
+        announce(f"checking {part.role}")
+        closeness = measure(part, path, random_trials(part))
+        require_close(part, closeness)
+        graphs.append(
+            describe_graph(
+                folder, path, part.role, "fp32", max_error=closeness.max_error, snr=closeness.snr, tolerance=TOLERANCE
+            )
+        )
+    return graphs
+
+
+def eight_bit(
+    folder: Path,
+    parts: list[Part],
+    exact: list[Graph],
+    pipeline: TorchPipeline,
+    stages: list[Stage],
+    steps: int,
+    announce: Announce,
+) -> list[Graph]:
+    """Make the 8-bit graph of every part and measure it on the model's own signals.
+
+    Args:
+        folder: Of the bundle, its single-precision graphs written.
+        parts: As for `single_precision`.
+        exact: The single-precision graphs.
+        pipeline: The model in PyTorch, which the calibration samples with.
+        stages: The decoder's.
+        steps: Sampling steps of the calibration.
+        announce: Told each step before it begins: one, then two for each part but the number conditioner.
+    """
+    announce("calibrating")
+    decoder_roles = tuple(part.role for part in parts if part.role.startswith("decoder"))
+    signals = collect_signals(pipeline, stages, decoder_roles, steps)
+    builders = dict(zip(decoder_roles, recipe.decoder(stages, signals.latents), strict=True))
+    graphs = []
+    for part, graph in zip(parts, exact, strict=True):
+        if part.role == "number_conditioner":
+            # A tenth of a percent of the weights, and it runs once.
+            graphs.append(replace(graph, precision="int8"))
+            continue
+        announce(f"quantizing {part.role}")
+        path = _path(folder, "int8", part.role)
+        if part.role in builders:
+            model = builders[part.role](graph.inputs[0].name, graph.outputs[0].name)
+        else:
+            model = onnx.load(folder / graph.path)
+            _rewrite(model, part.role, pipeline)
+        save(model, path)
+        del model
+        gc.collect()
+        announce(f"measuring {part.role} in int8")
+        closeness = measure(part, path, signals.trials[part.role])
+        graphs.append(
+            describe_graph(
+                folder,
+                path,
+                part.role,
+                "int8",
+                max_error=closeness.max_error,
+                snr=closeness.snr,
+                min_snr=recipe.MIN_SNR[part.role],
+            )
+        )
+    return graphs
+
+
+def _rewrite(model: onnx.ModelProto, role: Role, pipeline: TorchPipeline) -> None:
+    if role == "dit":
+        recipe.transformer(model, pipeline.config.model.diffusion.config.embed_dim)
+    elif role == "text_encoder":
+        recipe.text_encoder(model)
+    else:
+        recipe.audio_encoder(model)
+
+
+def discard(folder: Path, graphs: list[Graph], kept: list[Graph]) -> None:
+    """Remove the files of graphs that no kept graph uses."""
+    used = {path for graph in kept for path in (graph.path, *graph.weights)}
+    for graph in graphs:
+        for path in (graph.path, *graph.weights):
+            if path not in used:
+                (folder / path).unlink()
+
+
+def _path(folder: Path, precision: Precision, role: Role) -> Path:
+    path = folder / precision / f"{role}.onnx"
+    path.parent.mkdir(exist_ok=True)
+    return path

@@ -1,0 +1,1 @@
+"""The int8 recipe: calibration, and the graphs of each part that compute in 8 bits."""

@@ -1,0 +1,54 @@
+"""Builds ONNX graphs node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+OPSET = 20
+
+
+class GraphBuilder:
+    """Collects nodes and constants; every value is known by its name."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def constant(self, value: Array) -> str:
+        """A constant; equal small ones are stored once."""
+        value = np.ascontiguousarray(value)
+        key = (value.dtype.str, value.shape, value.tobytes() if value.nbytes <= 65536 else b"")
+        if key in self._known and value.nbytes <= 65536:
+            return self._known[key]
+        name = f"constant_{len(self._constants)}"
+        self._constants[name] = numpy_helper.from_array(value, name)
+        self._known[key] = name
+        return name
+
+    def node(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
+        """Add a node; the name of its output."""
+        output = output or f"value_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+    def model(
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int | str, ...]]
+    ) -> onnx.ModelProto:
+        """The model, with single-precision inputs and outputs of the given shapes."""
+        described = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in shapes.items()}
+        graph = helper.make_graph(
+            self._nodes,
+            name,
+            [described[n] for n in inputs],
+            [described[n] for n in outputs],
+            list(self._constants.values()),
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
