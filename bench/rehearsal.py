@@ -23,12 +23,16 @@ ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "stable-audio-open-small"
 PROMPT = "128 BPM tech house drum loop"
 SEED, STEPS, THREADS = 42, 8, 2
+PRECISIONS = ("int8", "fp32")
 
 
 def main() -> None:
     """Run whatever is asked for: the rehearsal, or one of its measured programs."""
     if len(sys.argv) > 2:
-        {"engine": engine_stages, "torch": torch_stages}[sys.argv[2]](Path(sys.argv[1]))
+        if sys.argv[2] == "torch":
+            torch_stages(Path(sys.argv[1]))
+        else:
+            engine_stages(Path(sys.argv[1]), sys.argv[2])
         return
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "scratch" / "rehearsal"
     report = rehearse(folder)
@@ -47,17 +51,23 @@ def rehearse(folder: Path) -> dict[str, Any]:
         measured([sys.executable, "-m", "sao_onnx_convert.synthetic", str(MODEL), str(checkpoint)])
     command = Path(sys.executable).with_name("sao-onnx")
     convert = [str(command), "convert", str(checkpoint), "--t5", str(checkpoint / "t5"), "-o", str(bundle), "--force"]
+    convert += [option for precision in PRECISIONS for option in ("--precision", precision)]
     conversion = measured(convert)
     clip = folder / "clip.wav"
     generate = [str(command), "gen", PROMPT, "-m", str(bundle), "-o", str(clip), "--force", "--json"]
     generate += ["--seed", str(SEED), "--steps", str(STEPS), "--threads", str(THREADS)]
-    runs = []
+    clips: dict[str, list[dict[str, Any]]] = {precision: [] for precision in PRECISIONS}
     for _ in range(3):
-        run = measured(generate)
-        runs.append(json.loads(run.pop("stdout")) | {"process": run})
-    for name in ("engine", "torch"):
-        measured([sys.executable, __file__, str(folder), name])
-    stages = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("engine", "torch")}
+        for precision in PRECISIONS:
+            run = measured([*generate, "--precision", precision])
+            clips[precision].append(json.loads(run.pop("stdout")) | {"process": run})
+    # In turn, and the median of three: the machine's speed drifts.
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PRECISIONS, "torch")}
+    for _ in range(3):
+        for name, measurements in rounds.items():
+            measured([sys.executable, __file__, str(folder), name])
+            measurements.append(json.loads((folder / f"{name}.json").read_text())["stages"])
+    stages = {name: median(measurements) for name, measurements in rounds.items()}
     manifest = open_bundle(bundle).manifest
     machine = describe_machine()
     return {
@@ -73,12 +83,30 @@ def rehearse(folder: Path) -> dict[str, Any]:
         "threads": THREADS,
         "conversion": {key: conversion[key] for key in ("seconds", "peak_memory")},
         "bundle": {"size": sum(file.size for file in manifest.files)},
-        "graphs": {
-            graph.role: {"max_error": graph.max_error, "size": open_bundle(bundle).weight(graph)} for graph in manifest.graphs
+        "graphs": [
+            {
+                "role": graph.role,
+                "precision": graph.precision,
+                "max_error": graph.max_error,
+                "snr": graph.snr,
+                "size": open_bundle(bundle).weight(graph),
+            }
+            for graph in manifest.graphs
+        ],
+        "clips": {
+            precision: [{key: run[key] for key in ("timings", "peak_memory", "process")} for run in runs]
+            for precision, runs in clips.items()
         },
-        "clips": [{"timings": run["timings"], "peak_memory": run["peak_memory"], "process": run["process"]} for run in runs],
-        "stages": {name: stages[name]["stages"] for name in stages},
-        "differences": differences(folder),
+        "stages": stages,
+        "differences": {precision: differences(folder, precision) for precision in PRECISIONS},
+    }
+
+
+def median(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Of every stage, the median of its times and of its peaks."""
+    return {
+        stage: {key: float(np.median([entry[stage][key] for entry in rounds])) for key in rounds[0][stage]}
+        for stage in rounds[0]
     }
 
 
@@ -124,12 +152,12 @@ def _resident_peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def engine_stages(folder: Path) -> None:
+def engine_stages(folder: Path, precision: str) -> None:
     """The engine, stage by stage."""
     import sao_onnx
 
     stages = Stages()
-    engine = sao_onnx.load(folder / "bundle", threads=THREADS, keep_loaded=False)
+    engine = sao_onnx.load(folder / "bundle", precision=precision, threads=THREADS, keep_loaded=False)
     for event in engine.stream(PROMPT, seed=SEED, steps=STEPS, normalize=False):
         match event:
             case sao_onnx.Conditioned():
@@ -141,7 +169,7 @@ def engine_stages(folder: Path) -> None:
             case sao_onnx.Decoded():
                 stages.mark("decoder")
             case sao_onnx.Finished(clip):
-                stages.save(folder, "engine", latents=clip.latents, samples=clip.samples)
+                stages.save(folder, precision, latents=clip.latents, samples=clip.samples)
 
 
 def torch_stages(folder: Path) -> None:
@@ -165,60 +193,72 @@ def torch_stages(folder: Path) -> None:
     stages.save(folder, "torch", latents=latents[0].numpy(), samples=audio[0].numpy())
 
 
-def differences(folder: Path) -> dict[str, dict[str, float]]:
-    """Largest difference of the engine to PyTorch, and the peak of what PyTorch computed."""
-    with np.load(folder / "engine.npz") as engine, np.load(folder / "torch.npz") as reference:
-        return {
-            name: {
-                "max": float(np.abs(engine[name] - reference[name]).max()),
-                "peak": float(np.abs(reference[name]).max()),
+def differences(folder: Path, precision: str) -> dict[str, dict[str, float]]:
+    """Largest difference of a clip to PyTorch's, the peak of what PyTorch computed, and the decibels between signal and noise."""
+    report = {}
+    with np.load(folder / f"{precision}.npz") as found, np.load(folder / "torch.npz") as reference:
+        for name in ("latents", "samples"):
+            signal, noise = reference[name].astype(np.float64), found[name].astype(np.float64) - reference[name]
+            report[name] = {
+                "max": float(np.abs(noise).max()),
+                "peak": float(np.abs(signal).max()),
+                "snr": float(10 * np.log10((signal**2).sum() / (noise**2).sum())),
             }
-            for name in ("latents", "samples")
-        }
+    return report
 
 
 def table(report: dict[str, Any]) -> str:
     """The report for people."""
-    machine = report["machine"]
-    clips = sorted(report["clips"], key=lambda clip: clip["timings"]["total"])
-    middle = clips[len(clips) // 2]
-    engine, reference = report["stages"]["engine"], report["stages"]["torch"]
-    totals = [sum(stage["seconds"] for stage in stages.values()) for stages in (engine, reference)]
-    peaks = [max(stage["peak_memory"] for stage in stages.values()) for stages in (engine, reference)]
+    machine, stages = report["machine"], report["stages"]
+    names = {"int8": "sao-onnx int8", "fp32": "sao-onnx fp32", "torch": "PyTorch eager fp32"}
+    totals = {name: sum(stage["seconds"] for stage in stages[name].values()) for name in names}
+    peaks = {name: max(stage["peak_memory"] for stage in stages[name].values()) for name in names}
     lines = [
-        "# Full-size rehearsal, single precision",
+        "# Full-size rehearsal",
         "",
         "Synthetic weights in the sizes of Stable Audio Open Small; the whole 11.89 s window, "
         f"{STEPS} steps, {report['threads']} threads. {machine['processor']}, {machine['cores']} cores "
         f"({', '.join(machine['features'] or ())}). Made by `{report['command']}`: sao-onnx {report['version']}, "
-        f"ONNX Runtime {report['tools']['onnxruntime']}, PyTorch {report['tools']['torch']}.",
+        f"ONNX Runtime {report['tools']['onnxruntime']}, PyTorch {report['tools']['torch']}. "
+        "Medians of three rounds, in turn.",
         "",
-        "| stage | sao-onnx | peak memory | PyTorch eager | peak memory |",
-        "|---|---|---|---|---|",
+        "| stage | " + " | ".join(names.values()) + " |",
+        "|---|---|---|---|",
     ]
-    for stage, ours in engine.items():
-        theirs = reference[stage]
-        lines.append(
-            f"| {stage} | {ours['seconds']:.2f} s | {ours['peak_memory'] / 1e6:.0f} MB "
-            f"| {theirs['seconds']:.2f} s | {theirs['peak_memory'] / 1e6:.0f} MB |"
-        )
+    for stage in stages["torch"]:
+        cells = (f"{stages[name][stage]['seconds']:.2f} s" for name in names)
+        lines.append(f"| {stage} | " + " | ".join(cells) + " |")
     lines += [
-        f"| whole clip | {totals[0]:.1f} s | {peaks[0] / 1e6:.0f} MB | {totals[1]:.1f} s | {peaks[1] / 1e6:.0f} MB |",
+        "| whole clip | " + " | ".join(f"{totals[name]:.1f} s" for name in names) + " |",
+        "| PyTorch / this | " + " | ".join(f"{totals['torch'] / totals[name]:.2f}" for name in names) + " |",
+        "| peak memory | " + " | ".join(f"{peaks[name] / 1e6:.0f} MB" for name in names) + " |",
         "",
         "sao-onnx opens each stage's graphs when they are needed and drops them after use, and its times include that; "
         "PyTorch's weights are loaded before the first stage and stay.",
         "",
-        f"`sao-onnx gen` as a process, median of {len(clips)}: {middle['process']['seconds']:.1f} s from start to exit, "
-        f"peak {middle['process']['peak_memory'] / 1e6:.0f} MB.",
-        f"Conversion: {report['conversion']['seconds']:.0f} s, peak {report['conversion']['peak_memory'] / 1e9:.1f} GB; "
-        f"the bundle takes {report['bundle']['size'] / 1e9:.2f} GB.",
-        "",
-        "| compared with PyTorch | largest difference | peak of the signal |",
+        "| `sao-onnx gen` as a process, median of 3 | from start to exit | peak memory |",
         "|---|---|---|",
     ]
-    for name, entry in report["differences"].items():
-        lines.append(f"| {name} of the clip, same seed | {entry['max']:.1e} | {entry['peak']:.2f} |")
-    lines += [f"| {role}, one run, relative | {entry['max_error']:.1e} | |" for role, entry in report["graphs"].items()]
+    for precision in PRECISIONS:
+        runs = sorted(report["clips"][precision], key=lambda clip: clip["process"]["seconds"])
+        middle = runs[len(runs) // 2]["process"]
+        lines.append(f"| {precision} | {middle['seconds']:.1f} s | {middle['peak_memory'] / 1e6:.0f} MB |")
+    lines += [
+        "",
+        f"Conversion to both precisions: {report['conversion']['seconds']:.0f} s, peak "
+        f"{report['conversion']['peak_memory'] / 1e9:.1f} GB.",
+        "",
+        "| against PyTorch, same seed | largest difference | peak of the signal | signal to noise |",
+        "|---|---|---|---|",
+    ]
+    for precision in PRECISIONS:
+        for name, entry in report["differences"][precision].items():
+            lines.append(f"| {precision} {name} | {entry['max']:.1e} | {entry['peak']:.2f} | {entry['snr']:.1f} dB |")
+    lines += ["", "| graph | precision | size | signal to noise against its torch module |", "|---|---|---|---|"]
+    for graph in report["graphs"]:
+        lines.append(f"| {graph['role']} | {graph['precision']} | {graph['size'] / 1e6:.1f} MB | {graph['snr']:.1f} dB |")
+    size = sum(graph["size"] for graph in report["graphs"] if graph["precision"] == "int8")
+    lines.append(f"| all | int8 | {size / 1e6:.0f} MB | |")
     return "\n".join(lines) + "\n"
 
 

@@ -64,10 +64,25 @@ def measure(part: Part, path: Path, trials: Sequence[dict[str, Tensor]]) -> Clos
                 raise ParityError(
                     f"{part.role}: {name} holds NaN or infinite values for ordinary inputs; are the weights damaged?"
                 )
-            noise = found.astype(np.float64) - expected
-            error = max(error, float(np.abs(noise).max()) / max(1.0, float(np.abs(expected).max())))
-            snr = min(snr, _decibels(float((expected.astype(np.float64) ** 2).sum()), float((noise**2).sum())))
+            closeness = compare(found, expected)
+            error, snr = max(error, closeness.max_error), min(snr, closeness.snr)
     return Closeness(error, snr)
+
+
+def compare(found: Array, expected: Array) -> Closeness:
+    """How close one array is to another."""
+    noise = found.astype(np.float64) - expected
+    error = float(np.abs(noise).max()) / max(1.0, float(np.abs(expected).max()))
+    return Closeness(error, _decibels(float((expected.astype(np.float64) ** 2).sum()), float((noise**2).sum())))
+
+
+def measure_chain(paths: Sequence[Path], source: Tensor, expected: Tensor) -> Closeness:
+    """Run graphs of one input and one output, one behind the other, and compare what comes out."""
+    x = source.numpy()
+    for path in paths:
+        session = SessionFactory().session(path)
+        (x,) = session.run(None, {session.get_inputs()[0].name: x})
+    return compare(x, expected.numpy())
 
 
 def require_close(part: Part, closeness: Closeness) -> None:

@@ -167,7 +167,8 @@ class Graph:
         weights: The external weight files that it reads.
         max_error: Largest difference to the torch module that was measured, relative to the output's peak where that
             exceeds 1.
-        snr: Signal-to-noise ratio against the torch module, in decibels.
+        snr: Signal-to-noise ratio against the torch module, in decibels. In int8, that of the decoder's last graph is the whole
+            decoder's.
         tolerance: What `max_error` was allowed to be, None if it was not bounded.
         min_snr: What `snr` should be at least, None if it was not bounded.
     """

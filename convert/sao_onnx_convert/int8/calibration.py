@@ -35,10 +35,14 @@ class Signals:
 
     Attributes:
         latents: Excerpts to calibrate the decoder on, [1, channels, n] each.
-        trials: Inputs by name for each role, of the prompt that was not calibrated on.
+        excerpt: One of the prompt that was not calibrated on.
+        audio: What the decoder makes of it.
+        trials: Inputs by name for each role, of that prompt.
     """
 
     latents: list[Tensor]
+    excerpt: Tensor
+    audio: Tensor
     trials: dict[Role, list[dict[str, Tensor]]]
 
 
@@ -78,8 +82,9 @@ def collect_signals(pipeline: TorchPipeline, stages: list[Stage], roles: tuple[R
         # The later stages see the first few frames of it; they are many.
         x = stage.layers(x)[:, :, : 16 * EXCERPT]
     ratio = pipeline.config.model.pretransform.config.downsampling_ratio
-    trials["encoder"] = [{"audio": pipeline.decode(excerpts[-1][:, :, :16])[:, :, : 15 * ratio]}]
-    return Signals(excerpts[:-1], trials)
+    audio = pipeline.decode(excerpts[-1])
+    trials["encoder"] = [{"audio": audio[:, :, : 15 * ratio]}]
+    return Signals(excerpts[:-1], excerpts[-1], audio, trials)
 
 
 def _numbers(pipeline: TorchPipeline) -> dict[str, float]:

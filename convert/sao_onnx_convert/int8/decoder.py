@@ -26,7 +26,8 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sao_onnx_convert.int8.graph import GraphBuilder
+from sao_onnx_convert.int8.graph import MICROSOFT, GraphBuilder
+from sao_onnx_convert.int8.matmul import blocks
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,6 +35,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 STEPS = 255
 MIDDLE = 128
 TINY = 1e-9
+LAST = np.iinfo(np.int64).max
+
+ACCURATE = 1
+"""`MatMulNBits` in single-precision arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -207,11 +212,9 @@ class DecoderBuilder:
     def _upsample(self, x: str, snake: Snake, conv: nn.ConvTranspose1d) -> str:
         stride, padding = int(conv.stride[0]), int(conv.padding[0])
         code = self._quantized_snake(x, snake, padded=True)
-        weight = conv.weight.detach().double().numpy()
-        inputs, outputs, _ = weight.shape
-        # Output frame m·stride + j − padding is w[j]·x[m] + w[j + stride]·x[m − 1].
-        taps = weight.reshape(inputs, outputs, 2, stride)[:, :, ::-1]
-        pairs = taps.transpose(1, 3, 0, 2).reshape(outputs * stride, inputs, 2)
+        inputs, outputs = conv.in_channels, conv.out_channels
+        # As a convolution, the frame before comes first.
+        pairs = _pairs(conv)[:, :, ::-1].transpose(0, 3, 1, 2).reshape(outputs * stride, inputs, 2)
         range = self._ranges[conv]
         spread = Range(np.repeat(range.low, stride), np.repeat(range.high, stride))
         bias = np.repeat(_bias(conv.bias, outputs), stride)
@@ -231,13 +234,25 @@ class DecoderBuilder:
         return self._dequantize(code, code.scale)
 
     def _wide_upsample(self, x: str, snake: Snake, conv: nn.ConvTranspose1d) -> str:
-        graph, padding, stride = self._graph, int(conv.padding[0]), int(conv.stride[0])
-        weight = graph.constant(conv.weight.detach().numpy())
-        bias = graph.constant(_bias(conv.bias, conv.out_channels).astype(np.float32))
-        x = self._snake(x, snake)
-        return graph.node(
-            "ConvTranspose", x, weight, bias, strides=[stride], pads=[padding, padding], kernel_shape=[2 * stride]
-        )
+        """The upsampling of a single-precision value as a product over pairs of frames, its weights alone in 8 bits."""
+        graph, stride, padding = self._graph, int(conv.stride[0]), int(conv.padding[0])
+        inputs, outputs = conv.in_channels, conv.out_channels
+        # [2 × inputs, stride × outputs]: the frame's own taps above those for the frame before it.
+        matrix = _pairs(conv).transpose(2, 1, 3, 0).reshape(2 * inputs, stride * outputs)
+        frames = graph.node("Transpose", self._snake(x, snake), perm=[0, 2, 1])
+        padded = graph.node("Pad", frames, graph.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
+        own, before = self._frames(padded, 1, LAST), self._frames(padded, 0, -1)
+        pairs = graph.node("Concat", own, before, axis=2)
+        attributes, codes, scale = blocks(matrix.astype(np.float32), ACCURATE)
+        product = graph.node("MatMulNBits", pairs, graph.constant(codes), graph.constant(scale), domain=MICROSOFT, **attributes)
+        joined = graph.node("Reshape", product, graph.constant(np.array([0, -1, outputs], np.int64)))
+        audio = graph.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
+        return graph.node("Add", audio, self._channels(_bias(conv.bias, outputs)))
+
+    def _frames(self, x: str, start: int, end: int) -> str:
+        """A slice of the middle axis."""
+        bounds = (self._graph.constant(np.array([value], np.int64)) for value in (start, end, 1))
+        return self._graph.node("Slice", x, *bounds)
 
     def _dequantize(self, x: Code, scale: Array) -> str:
         return self._graph.node(
@@ -262,6 +277,15 @@ class DecoderBuilder:
 
     def _channels(self, values: Array) -> str:
         return self._graph.constant(values[:, None].astype(np.float32))
+
+
+def _pairs(conv: nn.ConvTranspose1d) -> Array:
+    """Weights w of an upsampling, [outputs, inputs, 2, stride].
+
+    Output frame m·stride + j − padding is `w[0, j]·x[m] + w[1, j]·x[m − 1]`.
+    """
+    weight = conv.weight.detach().double().numpy()
+    return weight.reshape(conv.in_channels, conv.out_channels, 2, -1).transpose(1, 0, 2, 3)
 
 
 def _parameters(snake: Snake) -> tuple[Array, Array]:

@@ -18,10 +18,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from sao_onnx_convert.int8.graph import MICROSOFT
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 BLOCK = 128
-MICROSOFT = "com.microsoft"
+
+FAST = 4
+"""`MatMulNBits` with activations in 8 bits too."""
 
 
 def quantize_linears(model: onnx.ModelProto, form: Callable[[str, Array], str | None]) -> None:
@@ -67,14 +71,18 @@ def _dynamic(node: onnx.NodeProto, name: str, matrix: Array) -> tuple[onnx.NodeP
 
 
 def _blocks(node: onnx.NodeProto, name: str, matrix: Array) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+    attributes, codes, scale = blocks(matrix, FAST)
+    tensors = [numpy_helper.from_array(codes, f"{name}.blocks"), numpy_helper.from_array(scale, f"{name}.scale")]
+    names = [node.input[0], *(tensor.name for tensor in tensors)]
+    return helper.make_node("MatMulNBits", names, list(node.output), node.name, domain=MICROSOFT, **attributes), tensors
+
+
+def blocks(matrix: Array, accuracy: int) -> tuple[dict[str, Any], Array, Array]:
+    """Attributes, codes and scales of a `MatMulNBits` for a weight [inputs, outputs] in 8 bits."""
     inputs, outputs = matrix.shape
     count = -(-inputs // BLOCK)
     padded = np.pad(matrix.T, ((0, 0), (0, count * BLOCK - inputs))).reshape(outputs, count, BLOCK)
     scale = np.maximum(np.abs(padded).max(axis=2) / 127, 1e-12).astype(np.float32)
-    tensors = [
-        numpy_helper.from_array((np.round(padded / scale[..., None]) + 128).astype(np.uint8), f"{name}.blocks"),
-        numpy_helper.from_array(scale.reshape(-1), f"{name}.scale"),
-    ]
-    attributes = {"K": inputs, "N": outputs, "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
-    names = [node.input[0], *(tensor.name for tensor in tensors)]
-    return helper.make_node("MatMulNBits", names, list(node.output), node.name, domain=MICROSOFT, **attributes), tensors
+    codes = (np.round(padded / scale[..., None]) + 128).astype(np.uint8)
+    attributes = {"K": inputs, "N": outputs, "bits": 8, "block_size": BLOCK, "accuracy_level": accuracy}
+    return attributes, codes, scale.reshape(-1)
