@@ -194,7 +194,7 @@ def torch_stages(folder: Path) -> None:
 
 
 def differences(folder: Path, precision: str) -> dict[str, dict[str, float]]:
-    """Largest difference of a clip to PyTorch's, the peak of what PyTorch computed, and the decibels between signal and noise."""
+    """Largest difference of a clip to PyTorch's, the peak of what PyTorch computed, and the signal-to-noise ratio."""
     report = {}
     with np.load(folder / f"{precision}.npz") as found, np.load(folder / "torch.npz") as reference:
         for name in ("latents", "samples"):
