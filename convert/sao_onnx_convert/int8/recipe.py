@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sao_onnx.manifest import Role
-from sao_onnx_convert.int8.decoder import DecoderBuilder, Observer, Range
+from sao_onnx_convert.int8.decoder import DecoderBuilder, Observer
 from sao_onnx_convert.int8.matmul import quantize_linears
 from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_half
 from sao_onnx_convert.networks.autoencoder import Stage, without_parametrization
@@ -58,15 +59,11 @@ def audio_encoder(model: onnx.ModelProto) -> None:
 
 def decoder(stages: list[Stage], latents: list[Tensor]) -> list[Callable[[str, str], onnx.ModelProto]]:
     """Builders of the decoder's graphs, given the names of input and output, calibrated on latents."""
-    plain = [without_parametrization(stage.layers) for stage in stages]
+    plain = [cast(nn.Sequential, without_parametrization(stage.layers)) for stage in stages]
     whole = nn.Sequential(*plain)
     observer = Observer(whole)
     with torch.no_grad():
         for excerpt in latents:
             whole(excerpt)
     ranges = observer.finish()
-
-    def builder(layers: nn.Module, seen: dict[nn.Module, Range]) -> Callable[[str, str], onnx.ModelProto]:
-        return lambda source, target: DecoderBuilder(seen).build(layers, source, target)  # type: ignore[arg-type]
-
-    return [builder(layers, ranges) for layers in plain]
+    return [functools.partial(DecoderBuilder(ranges).build, layers) for layers in plain]
