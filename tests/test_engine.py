@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from dataclasses import replace
 
@@ -8,7 +9,9 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.autoencoder import Decoder
+from sao_onnx.autoencoder import Decoder, Encoder
+from sao_onnx.conditioning import Conditioner
+from sao_onnx.denoiser import Denoiser
 from sao_onnx.sessions import GraphSession, SessionFactory
 
 
@@ -88,6 +91,20 @@ def test_keep_loaded(miniature, keep):
     engine.close()
     assert all(stage._value is None for stage in stages.values())
     assert engine.generate("rain", seconds=0.5, steps=1).samples.size
+
+
+def test_a_dropped_stage_is_gone(miniature):
+    """Not only let go of by its stage: nothing else may hold it, or memory would not peak at the largest stage."""
+    engine = sao_onnx.load(miniature, keep_loaded=False)
+    audio = (np.ones(1000, np.float32), 44100)
+    kinds = (Conditioner, Encoder, Denoiser, Decoder)
+    before = {id(thing) for thing in gc.get_objects() if isinstance(thing, kinds)}
+    for event in engine.stream("rain", seconds=1, steps=2, init_audio=audio):
+        alive = {type(thing) for thing in gc.get_objects() if isinstance(thing, kinds) and id(thing) not in before}
+        if isinstance(event, sao_onnx.Sampled):
+            assert alive == {Denoiser}
+        if isinstance(event, sao_onnx.Decoded):
+            assert alive == {Decoder}
 
 
 @pytest.mark.parametrize("keep", [True, False])

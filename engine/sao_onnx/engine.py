@@ -214,12 +214,7 @@ class Engine:
         positive, negative = self._condition(request, clock)
         yield Conditioned(len(request.levels) - 1)
         noise = Noise(request.seed)
-        # The order of the draws is the reference's: the start, the encoder's, then one for each step.
-        latents = noise.normal((1, self.manifest.latents.channels, request.window))
-        if request.init_audio is not None:
-            with self._use(self._encoder, clock) as encoder, clock("encoding"):
-                level = request.levels[0]
-                latents = (1 - level) * encoder(request.init_audio[None], noise) + level * latents
+        latents = self._start(request, noise, clock)
         with self._use(self._denoiser, clock) as denoiser:
             if request.cfg_scale == 1:
                 velocity = denoiser.velocity(positive)
@@ -233,6 +228,20 @@ class Engine:
         # The bound velocity holds the network, which the decoder's memory is meant to replace.
         del denoiser, velocity, steps
         yield from self._decode(request, latents, clock)
+
+    def _start(self, request: Request, noise: Noise, clock: _Clock) -> Array:
+        """Latents at the first noise level: noise, or initial audio with noise over it.
+
+        The order of the draws is the reference's: the start, the encoder's, and after them one for each step.
+        """
+        start = noise.normal((1, self.manifest.latents.channels, request.window))
+        if request.init_audio is None:
+            return start
+        level = request.levels[0]
+        with self._use(self._encoder, clock) as encoder, clock("encoding"):
+            encoded = encoder(request.init_audio[None], noise)
+        blended: Array = (1 - level) * encoded + level * start
+        return blended
 
     def _condition(self, request: Request, clock: _Clock) -> tuple[Conditioning, Conditioning | None]:
         numbers = {name: [value] for name, value in request.numbers.items()}
