@@ -92,8 +92,10 @@ def eight_bit(
         del model
         gc.collect()
         announce(f"measuring {part.role} in int8")
+        bound: str = part.role
         if part.role == decoder_roles[-1]:
             # The decoder's bound is that of the whole: what the stages before it lose counts.
+            bound = "decoder"
             closeness = measure_chain([_path(folder, "int8", role) for role in decoder_roles], signals.excerpt, signals.audio)
         else:
             closeness = measure(part, path, signals.trials[part.role])
@@ -105,7 +107,7 @@ def eight_bit(
                 "int8",
                 max_error=closeness.max_error,
                 snr=closeness.snr,
-                min_snr=recipe.MIN_SNR.get(part.role) if part.role not in decoder_roles[:-1] else None,
+                min_snr=recipe.MIN_SNR.get(bound),
             )
         )
     return graphs

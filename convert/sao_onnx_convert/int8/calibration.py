@@ -77,7 +77,8 @@ def collect_signals(pipeline: TorchPipeline, stages: list[Stage], roles: tuple[R
         ],
     }
     x = excerpts[-1]
-    for i, (role, stage) in enumerate(zip(roles, stages, strict=True)):
+    # The last stage is measured behind the others, on the excerpt itself.
+    for i, (role, stage) in enumerate(zip(roles[:-1], stages[:-1], strict=True)):
         trials[role] = [{"latents" if i == 0 else f"features_{i}": x}]
         # The later stages see the first few frames of it; they are many.
         x = stage.layers(x)[:, :, : 16 * EXCERPT]

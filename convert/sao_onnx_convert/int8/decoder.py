@@ -126,24 +126,27 @@ class DecoderBuilder:
 
     def _unit(self, x: str, unit: ResidualUnit) -> str:
         first, dilated, second, pointwise = cast(Any, unit.layers)
-        inner = self._conv(self._quantized_snake(x, first, padded=True), dilated)
+        inner = self._conv(self._quantized_snake(x, first), dilated)
         outer = self._conv(self._quantized_snake_of_code(inner, second), pointwise)
         return self._graph.node("Add", x, self._dequantize(outer, outer.scale))
 
     def _snake(self, x: str, snake: Snake) -> str:
         """Snake of a single-precision value, in single precision."""
-        alpha, half = _parameters(snake)
-        cosine = self._graph.node("Cos", self._scaled(x, 2 * alpha))
-        y = self._graph.node("Sub", x, self._scaled(cosine, half))
-        return self._graph.node("Add", y, self._channels(half))
+        return self._graph.node("Add", self._snake_but_constant(x, snake), self._channels(_parameters(snake)[1]))
 
-    def _quantized_snake(self, x: str, snake: Snake, padded: bool) -> Code:
+    def _snake_but_constant(self, x: str, snake: Snake) -> str:
+        """Snake of a single-precision value less m/2."""
         alpha, half = _parameters(snake)
         cosine = self._graph.node("Cos", self._scaled(x, 2 * alpha))
-        y = self._graph.node("Sub", x, self._scaled(cosine, half))
-        return self._quantize(y, self._ranges[snake], half, np.ones_like(half), padded)
+        return self._graph.node("Sub", x, self._scaled(cosine, half))
+
+    def _quantized_snake(self, x: str, snake: Snake) -> Code:
+        """Snake of a single-precision value, quantized for a convolution with padding."""
+        half = _parameters(snake)[1]
+        return self._quantize(self._snake_but_constant(x, snake), self._ranges[snake], half, np.ones_like(half), padded=True)
 
     def _quantized_snake_of_code(self, x: Code, snake: Snake) -> Code:
+        """Snake of an 8-bit value, quantized for a convolution without padding."""
         alpha, half = _parameters(snake)
         cosine = self._graph.node("Cos", self._dequantize(x, 2 * alpha * x.scale))
         y = self._graph.node("Sub", self._dequantize(x, x.scale / half), cosine)
@@ -211,7 +214,7 @@ class DecoderBuilder:
 
     def _upsample(self, x: str, snake: Snake, conv: nn.ConvTranspose1d) -> str:
         stride, padding = int(conv.stride[0]), int(conv.padding[0])
-        code = self._quantized_snake(x, snake, padded=True)
+        code = self._quantized_snake(x, snake)
         inputs, outputs = conv.in_channels, conv.out_channels
         # As a convolution, the frame before comes first.
         pairs = _pairs(conv)[:, :, ::-1].transpose(0, 3, 1, 2).reshape(outputs * stride, inputs, 2)

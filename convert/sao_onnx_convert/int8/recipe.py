@@ -11,7 +11,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sao_onnx.manifest import Role
 from sao_onnx_convert.int8.decoder import DecoderBuilder, Observer
 from sao_onnx_convert.int8.matmul import quantize_linears
 from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_half
@@ -19,15 +18,8 @@ from sao_onnx_convert.networks.autoencoder import Stage, without_parametrization
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MIN_SNR: dict[Role, float] = {
-    "text_encoder": 30.0,
-    "dit": 30.0,
-    "decoder_2": 40.0,
-    "decoder_3": 40.0,
-    "encoder": 40.0,
-}
-"""Decibels that each part should keep against PyTorch; the last of the decoder's graphs stands for all of them. A part below is
-reported, not refused."""
+MIN_SNR = {"text_encoder": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
+"""Decibels that each part should keep against PyTorch, the decoder as a whole. A part below is reported, not refused."""
 
 
 def transformer(model: onnx.ModelProto, width: int) -> None:

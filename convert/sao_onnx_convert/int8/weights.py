@@ -16,21 +16,18 @@ def store_convolutions_in_int8(model: onnx.ModelProto) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     replaced: list[onnx.NodeProto] = []
     for node in graph.node:
-        weight = constants.get(node.input[1]) if node.op_type in ("Conv", "ConvTranspose") else None
+        weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
         if weight is None or np.prod(weight.dims) < SMALL:
             continue
-        # The axis of the outputs: a transposed convolution's weight is [inputs, outputs, kernel].
-        axis = 0 if node.op_type == "Conv" else 1
         values = numpy_helper.to_array(weight)
-        others = (1 - axis, 2)
-        scale = np.maximum(np.abs(values).max(axis=others) / 127, 1e-12).astype(np.float32)
-        codes = np.round(values / np.expand_dims(scale, others)).astype(np.int8)
+        scale = np.maximum(np.abs(values).max(axis=(1, 2)) / 127, 1e-12).astype(np.float32)
+        codes = np.round(values / scale[:, None, None]).astype(np.int8)
         name = weight.name
         graph.initializer.remove(weight)
         graph.initializer.extend(
             [numpy_helper.from_array(codes, f"{name}.int8"), numpy_helper.from_array(scale, f"{name}.scale")]
         )
-        replaced.append(helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [name], axis=axis))
+        replaced.append(helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [name], axis=0))
     _prepend(graph, replaced)
 
 
