@@ -79,7 +79,7 @@ def test_graphs(converted):
         model = onnx.load(converted / graph.path)
         onnx.checker.check_model(model, full_check=True)
         assert graph.weights == (f"{graph.path}.data",)
-        assert all(tensor.shape[0] == "batch" for tensor in graph.inputs)
+        assert all("batch" in tensor.shape for tensor in graph.inputs)
         if graph.role != "number_conditioner":
             assert all(isinstance(tensor.shape[-1], str) or isinstance(tensor.shape[1], str) for tensor in graph.inputs[:1])
         text = (converted / graph.path).read_bytes()

@@ -72,10 +72,12 @@ def test_prompts_are_conditioned_alone_as_in_a_batch(conditioner, golden):
 
 
 def test_velocity(graph, golden):
+    keys, values = graph("context").run(cross_attention=golden["cross_attn_cond"])
     (velocity,) = graph("dit").run(
         latents=golden["dit_x"],
         times=golden["dit_t"],
-        cross_attention=golden["cross_attn_cond"],
+        keys=keys,
+        values=values,
         global_condition=golden["global_cond"],
     )
     _close(velocity, golden["dit_v"], 1e-4)
@@ -148,14 +150,14 @@ def test_run_batch_of_three(engine, graph, decode, conditioner, golden):
     conditioning = conditioner(
         [str(golden["prompts"][i]) for i in chosen], {"seconds_total": [golden["seconds_total"][i] for i in chosen]}
     )
-    velocity = Denoiser(graph("dit")).velocity(conditioning)
+    velocity = Denoiser(graph("context"), graph("dit")).velocity(conditioning)
     _sample(decode, engine, velocity, 3, golden, "pingpong_batch3")
 
 
 def test_run_with_a_negative_prompt_of_its_own_duration(engine, graph, decode, conditioner, golden):
     positive = conditioner([str(golden["prompts"][0])], {"seconds_total": golden["seconds_total"][:1]})
     negative = conditioner(["noise, hiss"], {"seconds_total": [11.0]})
-    velocity = Denoiser(graph("dit")).guided(positive, negative, 3.5)
+    velocity = Denoiser(graph("context"), graph("dit")).guided(positive, negative, 3.5)
     _sample(decode, engine, velocity, 1, golden, "pingpong_negative")
 
 

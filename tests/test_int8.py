@@ -15,9 +15,12 @@ import sao_onnx
 from sao_onnx.autoencoder import Decoder
 from sao_onnx.sessions import GraphSession, SessionFactory
 from sao_onnx_convert import convert
-from sao_onnx_convert.int8.graph import GraphBuilder
-from sao_onnx_convert.int8.matmul import quantize_linears
-from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_half
+from sao_onnx_convert.builder import GraphBuilder
+from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Observer, Stream, _quantization, _table_scale
+from sao_onnx_convert.int8.matmul import hadamard, quantize_linears, rotated_rows, rows
+from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
+from sao_onnx_convert.networks.autoencoder import Snake, SnakeBeta
+from sao_onnx_convert.transformer import single
 
 
 def decibels(signal: np.ndarray, found: np.ndarray) -> float:
@@ -67,12 +70,18 @@ def test_int8_alone_leaves_nothing_of_fp32_behind(only):
     assert sao_onnx.load(only.folder).generate("rain", seconds=0.5, seed=1).samples.size
 
 
-def test_int8_is_smaller(both):
-    sizes = {
-        precision: sum(both.weight(both.manifest.graph(role, precision)) for role in ("dit", "text_encoder"))
-        for precision in ("int8", "fp32")
-    }
-    assert sizes["int8"] < 0.5 * sizes["fp32"]
+def test_every_matrix_of_the_blocks_is_in_8_bits(both):
+    """Nine of each block of the DiT, the two of its context, and all of T5, its table of tokens included."""
+    blocks = {"dit": 9, "context": 2}
+    for role, count in blocks.items():
+        matrices = [t for t in _tensors(both, role) if t.data_type == TensorProto.INT8 and len(t.dims) == 2]
+        assert len(matrices) == count * 2, role
+    wide = [t for t in _tensors(both, "text_encoder") if t.data_type == TensorProto.FLOAT and np.prod(t.dims) >= 4096]
+    assert not wide
+
+
+def _tensors(bundle, role):
+    return list(onnx.load(bundle.path(bundle.manifest.graph(role, "int8").path)).graph.initializer)
 
 
 def test_a_clip_stays_close(both):
@@ -129,29 +138,54 @@ def _run(model: onnx.ModelProto, **inputs: np.ndarray) -> np.ndarray:
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)[0]
 
 
-def _linear(weight: np.ndarray) -> onnx.ModelProto:
+def _product(form, *matrices: np.ndarray) -> onnx.ModelProto:
     graph = GraphBuilder()
-    graph.node("MatMul", "x", graph.constant(weight), output="y")
-    return graph.model("linear", ["x"], ["y"], {"x": ("rows", weight.shape[0]), "y": ("rows", weight.shape[1])})
+    outputs = form(graph, "x", matrices)
+    graph.node("Concat", *outputs, output="y", axis=2)
+    widths = {"x": matrices[0].shape[0], "y": sum(matrix.shape[1] for matrix in matrices)}
+    return graph.model("product", ["x"], ["y"], {name: ("b", "n", width) for name, width in widths.items()})
 
 
-@pytest.mark.parametrize(("form", "least"), [("dynamic", 36), ("blocks", 38)])
-@pytest.mark.parametrize("shape", [(256, 64), (200, 48), (32, 32)])
-def test_linears(form, least, shape):
+@pytest.mark.parametrize("form", [rows, rotated_rows])
+@pytest.mark.parametrize("inputs", [256, 200, 32])
+def test_products_in_rows(form, inputs):
+    """Rows of very different size, one of them zero, and two products of one input."""
     random = np.random.default_rng(0)
-    weight, x = random.standard_normal(shape, dtype=np.float32), random.standard_normal((40, shape[0]), dtype=np.float32)
-    model = _linear(weight)
-    quantize_linears(model, lambda name, matrix: form)
+    x = random.standard_normal((2, 20, inputs), dtype=np.float32) * np.logspace(-3, 3, 20, dtype=np.float32)[:, None]
+    x[1, 7] = 0
+    matrices = [random.standard_normal((inputs, outputs), dtype=np.float32) for outputs in (64, 48)]
+    model = _product(form, *matrices)
+    wide = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and np.prod(t.dims) > 64 * 64]
+    assert not wide
+    found, expected = _run(model, x=x), x @ np.concatenate(matrices, axis=1)
+    assert not found[1, 7].any()
+    for row in range(20):
+        assert decibels(expected[0, row], found[0, row]) > 34
+
+
+def test_a_rotation_spreads_long_tails():
+    """A few inputs far larger than the others: 8 bits for them leave few for the rest, unless all are mixed."""
+    random = np.random.default_rng(1)
+    x = random.standard_normal((1, 20, 256), dtype=np.float32) ** 7
+    matrix = random.standard_normal((256, 64), dtype=np.float32)
+    plain, mixed = (decibels(x @ matrix, _run(_product(form, matrix), x=x)) for form in (rows, rotated_rows))
+    assert mixed > plain + 3
+
+
+def test_hadamard():
+    matrix = hadamard(64)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(64), atol=1e-12)
+    np.testing.assert_allclose(np.abs(matrix), 1 / 8)
+
+
+@pytest.mark.parametrize("shape", [(256, 64), (200, 48), (32, 32)])
+def test_products_in_blocks(shape):
+    random = np.random.default_rng(0)
+    weight, x = random.standard_normal(shape, dtype=np.float32), random.standard_normal((1, 40, shape[0]), dtype=np.float32)
+    model = _product(single, weight)
+    quantize_linears(model)
     assert all(tensor.data_type != TensorProto.FLOAT or len(tensor.dims) == 1 for tensor in model.graph.initializer)
-    assert decibels(x @ weight, _run(model, x=x)) > least
-
-
-def test_a_linear_that_is_left_alone():
-    weight = np.eye(4, dtype=np.float32)
-    model = _linear(weight)
-    quantize_linears(model, lambda name, matrix: None)
-    x = np.arange(8, dtype=np.float32).reshape(2, 4)
-    np.testing.assert_array_equal(_run(model, x=x), x)
+    assert decibels(x @ weight, _run(model, x=x)) > 38
 
 
 def test_stored_convolutions():
@@ -167,7 +201,8 @@ def test_stored_convolutions():
 
 
 def test_stored_tables():
-    table = np.random.default_rng(2).standard_normal((512, 16)).astype(np.float16).astype(np.float32)
+    random = np.random.default_rng(2)
+    table = random.standard_normal((512, 16), dtype=np.float32) * random.uniform(0.01, 10, (512, 1)).astype(np.float32)
     node = helper.make_node("Gather", ["table", "ids"], ["y"])
     graph = helper.make_graph(
         [node],
@@ -177,23 +212,87 @@ def test_stored_tables():
         [numpy_helper.from_array(table, "table")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    ids = np.array([3, 500, 3])
-    store_tables_in_half(model)
-    assert [tensor.data_type for tensor in model.graph.initializer] == [TensorProto.FLOAT16]
-    np.testing.assert_array_equal(_run(model, ids=ids), table[ids])
+    store_tables_in_int8(model)
+    assert sorted(tensor.data_type for tensor in model.graph.initializer) == [TensorProto.FLOAT, TensorProto.INT8]
+    for id in (3, 500):
+        assert decibels(table[id], _run(model, ids=np.array([id]))[0]) > 38
 
 
-def test_the_observer_sees_every_range(checkpoint):
-    from sao_onnx_convert.int8.decoder import Observer
+@pytest.fixture(scope="module")
+def plain_decoder(checkpoint):
     from sao_onnx_convert.networks.autoencoder import without_parametrization
     from sao_onnx_convert.pipeline import TorchPipeline
 
-    decoder = without_parametrization(TorchPipeline.load(checkpoint, checkpoint / "t5").model.autoencoder.decoder)
-    observer = Observer(decoder)
+    return without_parametrization(TorchPipeline.load(checkpoint, checkpoint / "t5").model.autoencoder.decoder)
+
+
+def test_the_observer_sees_ranges_and_means(plain_decoder):
+    observer = Observer(plain_decoder)
     with torch.no_grad():
-        audio = [decoder(scale * torch.ones(1, 8, 4)) for scale in (1, -2)]
-    ranges = observer.finish()
-    last = [module for module in decoder.modules() if isinstance(module, torch.nn.Conv1d)][-1]
+        audio = [plain_decoder(scale * torch.ones(1, 8, 4)) for scale in (1, -2)]
+    seen = observer.finish()
+    convs = [module for module in plain_decoder.modules() if isinstance(module, torch.nn.Conv1d)]
     expected = torch.cat(audio, dim=2)
-    np.testing.assert_allclose(ranges[last].low, expected.amin(dim=(0, 2)))
-    np.testing.assert_allclose(ranges[last].high, expected.amax(dim=(0, 2)))
+    np.testing.assert_allclose(seen[convs[-1]].output.low, expected.amin(dim=(0, 2)))
+    np.testing.assert_allclose(seen[convs[-1]].output.high, expected.amax(dim=(0, 2)))
+    np.testing.assert_allclose(seen[convs[0]].input.low, -2)
+    np.testing.assert_allclose(seen[convs[0]].input.high, 1)
+    np.testing.assert_allclose(seen[convs[0]].mean, -0.5)
+
+
+def _piece(build, seen, inputs: int, outputs: int) -> onnx.ModelProto:
+    """A graph of a piece of the decoder: `build` makes a single-precision value of the builder's input `x`."""
+    builder = DecoderBuilder(seen)
+    builder._graph.node("Identity", build(builder), output="y")
+    return builder._graph.model("piece", ["x"], ["y"], {"x": (1, inputs, "n"), "y": (1, outputs, "n")})
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+def test_snake_by_table(offset):
+    """A table is as good as its 8 bits, also where values lie far from zero; beyond what was seen it stays at its edge."""
+    random = np.random.default_rng(3)
+    source = SnakeBeta(4)
+    source.alpha.data, source.beta.data = torch.tensor([-1.0, 0.0, 0.5, 1.0]), torch.tensor([0.5, 0.0, -0.5, -1.0])
+    snake = Snake(source)
+    x = (random.standard_normal((1, 4, 4000)) + offset).astype(np.float32)
+    model = torch.nn.Sequential(snake)
+    observer = Observer(model)
+    exact = model(torch.from_numpy(x)).numpy()
+    seen = observer.finish()
+    scale = _table_scale(seen[snake].input)
+
+    def build(builder: DecoderBuilder) -> str:
+        code = builder._snake_of_stream(Stream(builder._scaled("x", 1 / scale), scale), snake)
+        return builder._stream(code, np.ones(4)).name
+
+    graph = _piece(build, seen, 4, 4)
+    for channel in range(4):
+        step = (max(0, exact[0, channel].max()) - min(0, exact[0, channel].min())) / 255
+        # Half a step of the result, and what half a step of the index does to it: a slope of at most 1 + αm.
+        slope = float(1 + snake.alpha[channel] * snake.magnitude[channel])
+        assert np.abs(_run(graph, x=x) - exact)[0, channel].max() < 0.51 * step + slope * scale[channel]
+    beyond = _run(graph, x=np.full((1, 4, 1), 1e30, np.float32))
+    assert (np.abs(beyond) < 2 * np.abs(exact).max()).all()
+
+
+def test_rounded_weights_do_not_shift_the_mean():
+    """What rounding the weights does to the mean of a product, its bias makes good."""
+    random = torch.Generator().manual_seed(4)
+    conv = torch.nn.Conv1d(64, 8, 1)
+    conv.weight.data = torch.randn(conv.weight.shape, generator=random) * 0.05
+    x = torch.rand(1, 64, 2000, generator=random) + 2
+    model = torch.nn.Sequential(conv)
+    observer = Observer(model)
+    with torch.no_grad():
+        exact = model(x).numpy()
+    seen = observer.finish()
+
+    def build(builder: DecoderBuilder) -> str:
+        scale, zero = _quantization(seen[conv].input)
+        above = builder._graph.node("Sub", "x", builder._channels(seen[conv].input.low))
+        constants = map(builder._graph.constant, (scale.astype(np.float32), np.zeros(64, np.uint8)))
+        name = builder._graph.node("QuantizeLinear", above, *constants, axis=1)
+        return builder._stream(builder._conv(Code(name, scale, zero), conv), np.ones(8)).name
+
+    found = _run(_piece(build, seen, 64, 8), x=x.numpy())
+    assert (np.abs(found.mean(axis=2) - exact.mean(axis=2)) < 0.02 * exact.std(axis=2)).all()

@@ -92,8 +92,8 @@ def convert(
     config = load_config(source.folder / CONFIG)
     text_source = locate(t5, TEXT_FILES)
     strides = config.model.pretransform.config.decoder.config.strides
-    # A decoder of n cuts is n + 1 graphs beside four others. All are exported and checked, all but one quantized and measured.
-    graphs_in_all = 5 + len(decoder_cuts(strides))
+    # A decoder of n cuts is n + 1 graphs beside five others. All are exported and checked, all but one quantized and measured.
+    graphs_in_all = 6 + len(decoder_cuts(strides))
     steps = _Steps(progress, 2 + 2 * graphs_in_all + ("int8" in precisions) * (2 * graphs_in_all - 1))
     steps.next("reading the weights")
     model = AudioModel(config, t5_width(text_source.folder)).eval().requires_grad_(False)
@@ -139,6 +139,7 @@ def _graphs(
     every = [
         parts.text_encoder(pipeline.text, model, config),
         parts.number_conditioner(model, config),
+        parts.context(model, config),
         parts.dit(model, config),
         *parts.decoder(stages, config),
         parts.encoder(model, config),

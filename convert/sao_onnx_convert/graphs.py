@@ -16,6 +16,7 @@ from sao_onnx_convert.int8.calibration import collect_signals
 from sao_onnx_convert.networks.autoencoder import Stage
 from sao_onnx_convert.parts import Part
 from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.transformer import context_graph, dit_graph
 from sao_onnx_convert.validate import TOLERANCE, measure, measure_chain, random_trials, require_close
 from sao_onnx_convert.writer import describe_graph
 
@@ -74,7 +75,7 @@ def eight_bit(
     announce("calibrating")
     decoder_roles = tuple(part.role for part in parts if part.role.startswith("decoder"))
     signals = collect_signals(pipeline, stages, decoder_roles, steps)
-    builders = dict(zip(decoder_roles, recipe.decoder(stages, signals.latents), strict=True))
+    decoders = dict(zip(decoder_roles, recipe.decoder(stages, signals.latents), strict=True))
     graphs = []
     for part, graph in zip(parts, exact, strict=True):
         if part.role == "number_conditioner":
@@ -83,11 +84,10 @@ def eight_bit(
             continue
         announce(f"quantizing {part.role}")
         path = _path(folder, "int8", part.role)
-        if part.role in builders:
-            model = builders[part.role](graph.inputs[0].name, graph.outputs[0].name)
+        if part.role in decoders:
+            model = decoders[part.role](graph.inputs[0].name, graph.outputs[0].name)
         else:
-            model = onnx.load(folder / graph.path)
-            _rewrite(model, part.role, pipeline)
+            model = _quantized(folder / graph.path, part.role, pipeline)
         save(model, path)
         del model
         gc.collect()
@@ -113,13 +113,16 @@ def eight_bit(
     return graphs
 
 
-def _rewrite(model: onnx.ModelProto, role: Role, pipeline: TorchPipeline) -> None:
+def _quantized(exact: Path, role: Role, pipeline: TorchPipeline) -> onnx.ModelProto:
+    """The 8-bit graph of a part other than the decoder's, built anew or rewritten from the single-precision one."""
+    dit = pipeline.model.dit
+    if role == "context":
+        return context_graph(dit, recipe.linears)
     if role == "dit":
-        recipe.transformer(model, pipeline.config.model.diffusion.config.embed_dim)
-    elif role == "text_encoder":
-        recipe.text_encoder(model)
-    else:
-        recipe.audio_encoder(model)
+        return dit_graph(dit, pipeline.window, recipe.linears)
+    model = onnx.load(exact)
+    (recipe.text_encoder if role == "text_encoder" else recipe.audio_encoder)(model)
+    return model
 
 
 def discard(folder: Path, graphs: list[Graph], kept: list[Graph]) -> None:

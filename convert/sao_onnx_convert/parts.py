@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sao_onnx.manifest import DECODER_ROLES, Role
 from sao_onnx_convert.config import ModelConfig
-from sao_onnx_convert.export import Axes, export_module, export_text_encoder
+from sao_onnx_convert.export import Axes, export_module, export_text_encoder, save
 from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_parametrization
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.text_encoder import Text, TextEncoder
+from sao_onnx_convert.transformer import context_graph, dit_graph
 
 BATCH: Axes = {0: "batch"}
 FRAMES: Axes = {0: "batch", 2: "frames"}
-TOKENS: Axes = {0: "batch", 1: "tokens"}
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class Part:
 
     Attributes:
         role: What it is for.
-        module: The torch module that says what it computes.
+        module: The torch module, or a method of one, that says what it computes.
         export: Writes the graph to a path.
         outputs: Names of the outputs, in the order in which the module returns them.
         sample: Random inputs by name, for a batch and a length of its dynamic axis.
     """
 
     role: Role
-    module: nn.Module
+    module: Callable[..., Any]
     export: Callable[[Path], None]
     outputs: tuple[str, ...]
     sample: Callable[[int, int, torch.Generator], dict[str, Tensor]]
@@ -97,21 +98,33 @@ def number_conditioner(model: AudioModel, config: ModelConfig) -> Part:
     )
 
 
-def dit(model: AudioModel, config: ModelConfig) -> Part:
-    """Latents, times and conditioning to a velocity."""
+def context(model: AudioModel, config: ModelConfig) -> Part:
+    """Conditioning tokens to the keys and values of the DiT's cross-attention."""
     options = config.model.diffusion.config
-    tokens = config.prompt.config.max_length + 1
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        tokens = config.prompt.config.max_length + 1
+        return {"cross_attention": torch.randn(batch, tokens, options.cond_token_dim, generator=random)}
+
+    return Part("context", model.dit.context, lambda path: save(context_graph(model.dit), path), ("keys", "values"), sample)
+
+
+def dit(model: AudioModel, config: ModelConfig) -> Part:
+    """Latents, times, keys, values and the global condition to a velocity."""
+    options = config.model.diffusion.config
+    window = config.sample_size // config.model.pretransform.config.downsampling_ratio
+
+    def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
+        keys = (options.depth, batch, config.prompt.config.max_length + 1, options.embed_dim)
         return {
-            "latents": torch.randn(batch, options.io_channels, length, generator=random),
+            "latents": torch.randn(batch, options.io_channels, min(length, window), generator=random),
             "times": torch.rand(batch, generator=random),
-            "cross_attention": torch.randn(batch, tokens, options.cond_token_dim, generator=random),
+            "keys": torch.randn(keys, generator=random),
+            "values": torch.randn(keys, generator=random),
             "global_condition": torch.randn(batch, options.global_cond_dim, generator=random),
         }
 
-    axes = {"latents": FRAMES, "times": BATCH, "cross_attention": TOKENS, "global_condition": BATCH}
-    return _part("dit", model.dit, axes, ("velocity",), sample)
+    return Part("dit", model.dit.velocity, lambda path: save(dit_graph(model.dit, window), path), ("velocity",), sample)
 
 
 def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:

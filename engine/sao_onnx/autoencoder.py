@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -65,27 +66,75 @@ class Decoder:
         (features,) = self._graphs[0].run(**{self._graphs[0].inputs[0]: latents})
         length = self._piece * self._rates[-1]
         with ThreadPoolExecutor(self._workers) as pool:
+            signal = self._chain(lambda start, stop: features[:, :, start:stop], frames, pool)
             for start in range(0, frames, length):
-                yield self._output(len(self._stages) - 1, start, min(start + length, frames), features, pool)
+                yield signal(start, min(start + length, frames))
 
-    def _output(self, stage: int, start: int, stop: int, features: Array, pool: Executor) -> Array:
-        """Frames `start` to `stop` of a stage's output, or up to the end of the clip if that comes first."""
-        if stage == 0:
-            return features[:, :, start:stop]
-        upsampling = self._rates[stage + 1] // self._rates[stage]
-        context, graph = self._stages[stage].context, self._graphs[stage]
-        first = max(0, start // upsampling - context)
-        source = self._output(stage - 1, first, -(-stop // upsampling) + context, features, pool)
+    def _chain(self, features: Signal, frames: int, pool: Executor) -> Signal:
+        """The audio, from the features that the first stage makes, as far as it is asked for."""
+        limit, tiled = frames, []
+        for i in reversed(range(1, len(self._stages))):
+            tiles = _Tiles(self._graphs[i], self._stages[i], self._rates[i + 1], limit, pool)
+            tiled.append(tiles)
+            limit = tiles.needed(limit)
+        for tiles in reversed(tiled):
+            features = functools.partial(tiles.frames, features)
+        return features
 
-        def tile(begin: int) -> Array:
-            end = min(begin + length, stop)
-            low = max(first, begin // upsampling - context)
-            high = -(-end // upsampling) + context
-            (output,) = graph.run(**{graph.inputs[0]: source[:, :, low - first : high - first]})
-            return output[:, :, begin - low * upsampling : end - low * upsampling]
 
-        length = self._stages[stage].tile * self._rates[stage + 1]
-        return np.concatenate(list(pool.map(tile, range(start, stop, length))), axis=2)
+Signal = Callable[[int, int], Array]
+"""Frames `start` to `stop`, or up to the signal's end if that comes first. Neither may come before what was asked for last."""
+
+
+class _Tiles:
+    """What a stage makes of a clip, tile after tile as it is asked for. Every tile is made once.
+
+    Args:
+        graph: The stage's.
+        stage: Its place in the decoder.
+        rate: Frames per latent of its output.
+        limit: Frames of its output that will be asked for in all.
+        pool: Runs tiles side by side.
+    """
+
+    def __init__(self, graph: GraphSession, stage: DecoderStage, rate: int, limit: int, pool: Executor) -> None:
+        self._graph = graph
+        self._upsampling = rate // stage.rate
+        self._context = stage.context
+        self._length = stage.tile * rate
+        self._limit = limit
+        self._pool = pool
+        self._first = 0
+        self._tiles: list[Array] = []
+
+    def needed(self, stop: int) -> int:
+        """Frames of input that output up to a frame depends on."""
+        return -(-stop // self._upsampling) + self._context
+
+    def frames(self, source: Signal, start: int, stop: int) -> Array:
+        """The output as a `Signal`, from the input."""
+        passed = start // self._length - self._first
+        self._first += passed
+        del self._tiles[:passed]
+        missing = range((self._first + len(self._tiles)) * self._length, stop, self._length)
+        if missing:
+            end = min(missing[-1] + self._length, self._limit)
+            low = self._seen_from(missing[0])
+            features = source(low, self.needed(end))
+
+            def tile(begin: int) -> Array:
+                stop = min(begin + self._length, end)
+                first = self._seen_from(begin)
+                (output,) = self._graph.run(**{self._graph.inputs[0]: features[:, :, first - low : self.needed(stop) - low]})
+                return output[:, :, begin - first * self._upsampling : stop - first * self._upsampling]
+
+            self._tiles.extend(self._pool.map(tile, missing))
+        begin = self._first * self._length
+        return np.concatenate(self._tiles, axis=2)[:, :, start - begin : stop - begin]
+
+    def _seen_from(self, start: int) -> int:
+        """The first frame of input that output from a frame depends on."""
+        return max(0, start // self._upsampling - self._context)
 
 
 class Encoder:

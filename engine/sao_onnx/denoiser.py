@@ -14,19 +14,27 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Denoiser:
-    """The diffusion transformer."""
+    """The diffusion transformer.
 
-    def __init__(self, dit: GraphSession) -> None:
+    Args:
+        context: Conditioning tokens to the keys and values of every cross-attention.
+        dit: What runs at every step.
+    """
+
+    def __init__(self, context: GraphSession, dit: GraphSession) -> None:
+        self._context = context
         self._dit = dit
 
     def velocity(self, conditioning: Conditioning) -> Velocity:
-        """The velocity function under a conditioning."""
+        """The velocity function under a conditioning. What depends on the conditioning alone is computed here, once."""
+        keys, values = self._context.run(cross_attention=conditioning.cross_attention)
 
         def velocity(x: Array, level: np.float32) -> Array:
             (v,) = self._dit.run(
                 latents=x,
                 times=np.full(len(x), level, dtype=np.float32),
-                cross_attention=conditioning.cross_attention,
+                keys=keys,
+                values=values,
                 global_condition=conditioning.global_condition,
             )
             return v

@@ -123,7 +123,7 @@ class Engine:
         self.precision = precision
         self._factory = factory
         self._conditioner = Stage(self._load_conditioner, keep_loaded)
-        self._denoiser = Stage(lambda: Denoiser(self._graph("dit")), keep_loaded)
+        self._denoiser = Stage(lambda: Denoiser(self._graph("context"), self._graph("dit")), keep_loaded)
         self._decoder = Stage(self._load_decoder, keep_loaded)
         self._encoder = Stage(lambda: Encoder(self._graph("encoder")), keep_loaded)
 

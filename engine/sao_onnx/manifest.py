@@ -14,7 +14,7 @@ from typing import Literal
 from sao_onnx.errors import BundleError
 from sao_onnx.schema import SchemaError, read
 
-FORMAT = 1
+FORMAT = 2
 
 Precision = Literal["int8", "fp32"]
 """Numbers that a graph's weights and arithmetic use."""
@@ -22,7 +22,7 @@ Precision = Literal["int8", "fp32"]
 PRECISIONS: tuple[Precision, ...] = ("int8", "fp32")
 """Every precision, the one to prefer first."""
 
-Role = Literal["text_encoder", "number_conditioner", "dit", "decoder_1", "decoder_2", "decoder_3", "encoder"]
+Role = Literal["text_encoder", "number_conditioner", "context", "dit", "decoder_1", "decoder_2", "decoder_3", "encoder"]
 """What a graph is for. The decoder is two or three graphs, one behind the other."""
 
 DECODER_ROLES: tuple[Role, ...] = ("decoder_1", "decoder_2", "decoder_3")
@@ -215,7 +215,7 @@ class Manifest:
     @property
     def roles(self) -> tuple[Role, ...]:
         """The roles that every precision must fill."""
-        return ("text_encoder", "number_conditioner", "dit", *self.decoder_roles, "encoder")
+        return ("text_encoder", "number_conditioner", "context", "dit", *self.decoder_roles, "encoder")
 
     @property
     def window_latents(self) -> int:

@@ -15,6 +15,10 @@ WEIGHT_FACTOR = 1.1
 def estimate_peak(bundle: Bundle, precision: Precision) -> int:
     """Bytes at the peak of a clip whose stages are dropped after use: the heaviest stage, and the process around it."""
     manifest = bundle.manifest
-    together: tuple[tuple[Role, ...], ...] = (("text_encoder", "number_conditioner"), ("dit",), manifest.decoder_roles)
-    stages = [sum(bundle.weight(manifest.graph(role, precision)) for role in roles) for roles in together]
+    conditioner: tuple[Role, ...] = ("text_encoder", "number_conditioner")
+    denoiser: tuple[Role, ...] = ("context", "dit")
+    stages = [
+        sum(bundle.weight(manifest.graph(role, precision)) for role in roles)
+        for roles in (conditioner, denoiser, manifest.decoder_roles)
+    ]
     return PROCESS + round(WEIGHT_FACTOR * max(stages))

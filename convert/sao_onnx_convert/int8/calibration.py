@@ -64,13 +64,16 @@ def collect_signals(pipeline: TorchPipeline, stages: list[Stage], roles: tuple[R
     excerpts = [_excerpt(clip, seed) for seed, clip in enumerate(clips)]
     random = torch.Generator().manual_seed(len(PROMPTS))
     clip, (cross, global_condition) = clips[-1], conditions[-1]
+    keys, values = pipeline.model.dit.context(cross)
     trials: dict[Role, list[dict[str, Tensor]]] = {
         "text_encoder": [_tokens(pipeline, prompt) for prompt in PROMPTS],
+        "context": [{"cross_attention": cross}],
         "dit": [
             {
                 "latents": (1 - level) * clip + level * torch.randn(clip.shape, generator=random),
                 "times": torch.tensor([level]),
-                "cross_attention": cross,
+                "keys": keys,
+                "values": values,
                 "global_condition": global_condition,
             }
             for level in LEVELS

@@ -1,43 +1,49 @@
 """The decoder in 8 bits.
 
 Convolutions are `QLinearConv` with unsigned activations and signed weights of one scale per output channel, the pair that ONNX
-Runtime's kernels are fastest with on x86 and that avoids scalar code on Arm. Between them, activations are single precision.
+Runtime's kernels are fastest with on x86 and that avoids scalar code on Arm. Everything between two convolutions is a table:
+Snake, and the quantization of its result, are looked up.
 
-How a value is stored: `real = scale[c] · (code − zero[c])`, `code` in 0 to 255, scale and zero point of each channel its own.
-ONNX allows that for `QuantizeLinear` and `DequantizeLinear`. `QLinearConv` wants one scale for its whole input and output, so
-the channels' scales are folded into its weights (input side) and into its weight scales (output side), which are of one channel
-each.
+How a value is stored:
+- a `Code`, uint8: `real = scale[c] · (code − zero[c])`, scale and zero point of each channel its own. `QLinearConv` wants one
+  of each for its whole input and output, so the channels' scales are folded into its weights (input side) and into its weight
+  scales (output side), which are of one channel each, and the zero points into its bias.
+- a `Stream`, float32: `real = scale[c] · value`. The residual stream of a block is kept in the units of its tables' index, so
+  that an index is the value itself, cut off and truncated.
 
-Snake is `x + m·sin²(αx) = x + m/2 − m/2·cos(2αx)`. In this form
-- the scale 2α of the phase is the scale of a second `DequantizeLinear` of the same code, where there is a code;
-- m/2 is the unit in which x is dequantized and the result quantized, so nothing multiplies the cosine;
-- the constant m/2 is left out, and made good by the zero point of the quantized result (in whole steps) and by the bias of the
-  convolution behind it (the rest of a step).
+A lookup is `GatherElements`: 0.8 ns a value where `Cos` alone takes 1.9 (one core of an AMD Zen 4), and every function of one
+value costs the same. Snake of a code has 256 values, so its table is exact; a stream is read to `LEVELS` steps of its largest
+value on each side of zero. An index below zero counts from the table's end.
+
 A transposed convolution is a convolution with stride × channels outputs over pairs of input frames, whose outputs are
 interleaved while they are still 8 bits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sao_onnx_convert.int8.graph import MICROSOFT, GraphBuilder
+from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
 from sao_onnx_convert.int8.matmul import blocks
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 STEPS = 255
 MIDDLE = 128
 TINY = 1e-9
 LAST = np.iinfo(np.int64).max
 
-ACCURATE = 1
+LEVELS = 512
+"""Steps of a stream on each side of zero, where the result is 8 bits: four times as fine as the result."""
+
+FINE_LEVELS = 4096
+"""The same for the last Snake, whose result stays in single precision."""
+
+ACCURATE = 4
 """`MatMulNBits` in single-precision arithmetic."""
 
 
@@ -48,238 +54,310 @@ class Range:
     low: Array
     high: Array
 
+    def __or__(self, other: Range) -> Range:
+        """What holds both."""
+        return Range(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What went into a layer and what came out, and each input channel's sum over so many frames."""
+
+    input: Range
+    output: Range
+    total: Array
+    frames: int
+
+    def __or__(self, other: Seen) -> Seen:
+        """What holds both."""
+        frames = self.frames + other.frames
+        return Seen(self.input | other.input, self.output | other.output, self.total + other.total, frames)
+
+    @property
+    def mean(self) -> Array:
+        """Of each input channel."""
+        return self.total / self.frames
+
 
 class Observer:
-    """Records the range of every Snake's and convolution's output while a module runs."""
+    """Records what every Snake, convolution and residual unit sees while a module runs."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._ranges: dict[nn.Module, Range] = {}
+        self._seen: dict[nn.Module, Seen] = {}
         self._hooks = [
             child.register_forward_hook(self._record)
             for child in module.modules()
-            if isinstance(child, (Snake, nn.Conv1d, nn.ConvTranspose1d))
+            if isinstance(child, (Snake, nn.Conv1d, nn.ConvTranspose1d, ResidualUnit))
         ]
 
     def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        low, high = (t.double().numpy() for t in (output.amin(dim=(0, 2)), output.amax(dim=(0, 2))))
-        if module in self._ranges:
-            seen = self._ranges[module]
-            low, high = np.minimum(low, seen.low), np.maximum(high, seen.high)
-        self._ranges[module] = Range(low, high)
+        (x,) = inputs
+        seen = Seen(_range(x), _range(output), x.double().sum(dim=(0, 2)).numpy(), x.shape[0] * x.shape[2])
+        self._seen[module] = self._seen[module] | seen if module in self._seen else seen
 
-    def finish(self) -> dict[nn.Module, Range]:
+    def finish(self) -> dict[nn.Module, Seen]:
         """What was seen; nothing more is recorded."""
         for hook in self._hooks:
             hook.remove()
-        return self._ranges
+        return self._seen
+
+
+def _range(x: Tensor) -> Range:
+    return Range(x.amin(dim=(0, 2)).double().numpy(), x.amax(dim=(0, 2)).double().numpy())
 
 
 @dataclass(frozen=True)
 class Code:
-    """An 8-bit value in a graph: `real = scale[c] · (code − zero[c]) + rest[c]`."""
+    """An 8-bit value in a graph: `real = scale[c] · (code − zero[c])`."""
 
     name: str
     scale: Array
     zero: Array
-    rest: Array
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A single-precision value in a graph: `real = scale[c] · value`."""
+
+    name: str
+    scale: Array
 
 
 class DecoderBuilder:
     """Builds one of the decoder's graphs from its layers.
 
     Args:
-        ranges: Of every Snake and convolution, from calibration.
+        seen: By every layer that `Observer` watches, on what the decoder is calibrated with.
     """
 
-    def __init__(self, ranges: dict[nn.Module, Range]) -> None:
+    def __init__(self, seen: dict[nn.Module, Seen]) -> None:
         self._graph = GraphBuilder()
-        self._ranges = ranges
+        self._seen = seen
 
     def build(self, layers: nn.Sequential, source: str, target: str) -> onnx.ModelProto:
         """The graph of a run of the decoder's layers, from the input `source` to the output `target`."""
-        x, behind_conv = source, False
+        convs = [child for child in layers.modules() if isinstance(child, (nn.Conv1d, nn.ConvTranspose1d))]
+        x, behind_conv = Stream(source, np.ones(convs[0].in_channels)), False
+        if isinstance(layers[0], DecoderBlock):
+            scale = _table_scale(self._seen[layers[0].layers[0]].input)
+            x = Stream(self._scaled(source, 1 / scale), scale)
         for layer in layers:
             if isinstance(layer, DecoderBlock):
                 # Measured: 8 bits at the first block's upsampling cost more than all others together, and it is little work.
                 x = self._block(x, layer, wide=behind_conv)
             elif isinstance(layer, Snake):
-                x = self._snake(x, layer)
+                x = self._fine_snake(x, layer)
             elif isinstance(layer, nn.Conv1d):
                 # The first convolution of all and the last: little work, and the last one's output is the audio itself.
                 x = self._wide_conv(x, layer)
             elif isinstance(layer, nn.Tanh):
-                x = self._graph.node("Tanh", x)
+                x = Stream(self._graph.node("Tanh", self._real(x)), np.ones_like(x.scale))
             behind_conv = isinstance(layer, nn.Conv1d)
-        self._graph.node("Identity", x, output=target)
-        convs = [child for child in layers.modules() if isinstance(child, (nn.Conv1d, nn.ConvTranspose1d))]
+        self._graph.node("Identity", self._real(x), output=target)
         shapes = {source: convs[0].in_channels, target: convs[-1].out_channels}
         return self._graph.model(
-            "decoder", [source], [target], {name: ("batch", width, f"{name}_frames") for name, width in shapes.items()}
+            # Lookups take one clip at a time.
+            "decoder",
+            [source],
+            [target],
+            {name: (1, width, f"{name}_frames") for name, width in shapes.items()},
         )
 
-    def _block(self, x: str, block: DecoderBlock, wide: bool) -> str:
+    def _block(self, x: Stream, block: DecoderBlock, wide: bool) -> Stream:
         snake, upsample, *units = cast(Any, block.layers)
-        x = self._wide_upsample(x, snake, upsample) if wide else self._upsample(x, snake, upsample)
+        # One unit of measure serves all tables that read the block's stream: what enters a unit, and what leaves the last.
+        seen = self._seen[units[-1]].output
         for unit in units:
-            x = self._unit(x, unit)
-        return x
-
-    def _unit(self, x: str, unit: ResidualUnit) -> str:
-        first, dilated, second, pointwise = cast(Any, unit.layers)
-        inner = self._conv(self._quantized_snake(x, first), dilated)
-        outer = self._conv(self._quantized_snake_of_code(inner, second), pointwise)
-        return self._graph.node("Add", x, self._dequantize(outer, outer.scale))
-
-    def _snake(self, x: str, snake: Snake) -> str:
-        """Snake of a single-precision value, in single precision."""
-        return self._graph.node("Add", self._snake_but_constant(x, snake), self._channels(_parameters(snake)[1]))
-
-    def _snake_but_constant(self, x: str, snake: Snake) -> str:
-        """Snake of a single-precision value less m/2."""
-        alpha, half = _parameters(snake)
-        cosine = self._graph.node("Cos", self._scaled(x, 2 * alpha))
-        return self._graph.node("Sub", x, self._scaled(cosine, half))
-
-    def _quantized_snake(self, x: str, snake: Snake) -> Code:
-        """Snake of a single-precision value, quantized for a convolution with padding."""
-        half = _parameters(snake)[1]
-        return self._quantize(self._snake_but_constant(x, snake), self._ranges[snake], half, np.ones_like(half), padded=True)
-
-    def _quantized_snake_of_code(self, x: Code, snake: Snake) -> Code:
-        """Snake of an 8-bit value, quantized for a convolution without padding."""
-        alpha, half = _parameters(snake)
-        cosine = self._graph.node("Cos", self._dequantize(x, 2 * alpha * x.scale))
-        y = self._graph.node("Sub", self._dequantize(x, x.scale / half), cosine)
-        return self._quantize(y, self._ranges[snake], half, half, padded=False)
-
-    def _quantize(self, y: str, range: Range, missing: Array, unit: Array, padded: bool) -> Code:
-        """Quantize `y`, of which `unit · y + missing` is the real value.
-
-        For a convolution with padding the codes must have one zero point, because it pads with it; otherwise each channel gets
-        its own.
-        """
-        low, high = np.minimum(range.low, 0), np.maximum(range.high, 0)
-        if padded:
-            zero = _common_zero(low, high, missing)
-            scale = np.maximum(np.maximum(high / (STEPS - zero), -low / max(zero, TINY)), missing / (STEPS - zero))
-            scale = np.maximum(scale, TINY)
-            shift = np.round(missing / scale)
-            zeros = np.full_like(scale, zero)
+            seen |= self._seen[unit].input
+        scale = _table_scale(seen)
+        if wide:
+            y = self._wide_upsample(x, snake, upsample)
+            y = Stream(self._scaled(y.name, 1 / scale), scale)
         else:
-            low, high = np.minimum(range.low - missing, 0), np.maximum(range.high - missing, 0)
-            scale = np.maximum((high - low) / STEPS, TINY)
-            zeros, shift = np.round(-low / scale), np.zeros_like(scale)
-        name = self._graph.node(
-            "QuantizeLinear",
-            y,
-            self._graph.constant((scale / unit).astype(np.float32)),
-            self._graph.constant((zeros + shift).astype(np.uint8)),
-            axis=1,
-        )
-        return Code(name, scale, zeros, missing - shift * scale)
+            y = self._stream(self._upsample(x, snake, upsample), scale)
+        for unit in units:
+            y = self._unit(y, unit)
+        return y
+
+    def _unit(self, x: Stream, unit: ResidualUnit) -> Stream:
+        first, dilated, second, pointwise = cast(Any, unit.layers)
+        inner = self._conv(self._snake_of_stream(x, first), dilated)
+        outer = self._conv(self._snake_of_code(inner, second), pointwise)
+        return Stream(self._graph.node("Add", x.name, self._stream(outer, x.scale).name), x.scale)
+
+    def _snake_of_stream(self, x: Stream, snake: Snake) -> Code:
+        """Snake of a stream in table units, as a code that has a zero to pad with."""
+        scale, zero = _quantization(self._seen[snake].output, with_zero=True)
+        values = _snake(_indexed(LEVELS) * x.scale[:, None], snake)
+        return Code(self._lookup(self._index(x.name, LEVELS), _codes(values, scale, zero)), scale, zero)
+
+    def _snake_of_code(self, x: Code, snake: Snake) -> Code:
+        """Snake of a code, as a code."""
+        scale, zero = _quantization(self._seen[snake].output)
+        values = _snake(x.scale[:, None] * (np.arange(STEPS + 1) - x.zero[:, None]), snake)
+        index = self._graph.node("Cast", x.name, to=onnx.TensorProto.INT32)
+        return Code(self._lookup(index, _codes(values, scale, zero)), scale, zero)
+
+    def _fine_snake(self, x: Stream, snake: Snake) -> Stream:
+        """Snake of a stream in table units of `LEVELS`, in single precision."""
+        finer = FINE_LEVELS / LEVELS
+        index = self._index(self._graph.node("Mul", x.name, self._graph.constant(np.array(finer, np.float32))), FINE_LEVELS)
+        values = _snake(_indexed(FINE_LEVELS) * x.scale[:, None] / finer, snake)
+        return Stream(self._lookup(index, values.astype(np.float32)), np.ones_like(x.scale))
+
+    def _index(self, x: str, levels: int) -> str:
+        """The index of a value in a table of twice `levels`; what lies beyond reads the table's edge."""
+        edges = (self._graph.constant(np.array(edge, np.float32)) for edge in (1 - levels, levels - 1))
+        return self._graph.node("Cast", self._graph.node("Clip", x, *edges), to=onnx.TensorProto.INT32)
+
+    def _lookup(self, index: str, table: Array) -> str:
+        """Table [channels, entries] at an index [1, channels, frames]."""
+        return self._graph.node("GatherElements", self._graph.constant(table[None]), index, axis=2)
 
     def _conv(self, x: Code, conv: nn.Conv1d) -> Code:
-        padding, dilation = int(conv.padding[0]), int(conv.dilation[0])
         weight, bias = conv.weight.detach().double().numpy(), _bias(conv.bias, conv.out_channels)
-        attributes: dict[str, Any] = {"dilations": [dilation], "pads": [padding, padding]}
-        return self._linear(x, weight, bias, self._ranges[conv], attributes)
+        return self._linear(self._padded(x, int(conv.padding[0])), weight, bias, self._seen[conv], int(conv.dilation[0]))
 
-    def _linear(self, x: Code, weight: Array, bias: Array, range: Range, attributes: dict[str, Any]) -> Code:
-        """A QLinearConv of weights [outputs, inputs, kernel]."""
-        zero = int(x.zero[0]) if (x.zero == x.zero[0]).all() else MIDDLE
-        # Codes are read as offsets from one zero point; what that leaves out of each channel is constant.
-        constant = x.rest + x.scale * (zero - x.zero)
-        bias = bias + np.einsum("oik,i->o", weight, constant)
+    def _padded(self, x: Code, frames: int) -> Code:
+        """A code with frames of zeros, which are another code in every channel, on both sides."""
+        if not frames:
+            return x
+        zeros = self._graph.constant(np.repeat(x.zero.astype(np.uint8)[None, :, None], frames, axis=2))
+        return replace(x, name=self._graph.node("Concat", zeros, x.name, zeros, axis=2))
+
+    def _linear(self, x: Code, weight: Array, bias: Array, seen: Seen, dilation: int = 1) -> Code:
+        """A QLinearConv of weights [outputs, inputs, kernel], without padding."""
+        # It reads codes as offsets from one zero point; what that leaves out of each channel is constant.
+        bias = bias + np.einsum("oik,i->o", weight, x.scale * (MIDDLE - x.zero))
         folded = weight * x.scale[:, None]
         steps = np.maximum(np.abs(folded).max(axis=(1, 2)) / 127, TINY)
-        low, high = np.minimum(range.low, 0), np.maximum(range.high, 0)
-        scale = np.maximum((high - low) / STEPS, TINY)
-        zeros = np.round(-low / scale)
-        offset = bias + scale * (zeros - MIDDLE)
+        codes = np.round(folded / steps[:, None, None])
+        # Rounded weights shift the mean of what they compute; the bias takes it back.
+        average = seen.mean / x.scale + x.zero - MIDDLE
+        bias = bias + np.einsum("oik,i->o", folded - codes * steps[:, None, None], average)
+        scale, zero = _quantization(seen.output, with_zero=True)
+        offset = bias + scale * (zero - MIDDLE)
         name = self._graph.node(
             "QLinearConv",
             x.name,
             self._graph.constant(np.array(1, np.float32)),
-            self._graph.constant(np.array(zero, np.uint8)),
-            self._graph.constant(np.round(folded / steps[:, None, None]).astype(np.int8)),
+            self._graph.constant(np.array(MIDDLE, np.uint8)),
+            self._graph.constant(codes.astype(np.int8)),
             self._graph.constant((steps / scale).astype(np.float32)),
             self._graph.constant(np.zeros(len(steps), np.int8)),
             self._graph.constant(np.array(1, np.float32)),
             self._graph.constant(np.array(MIDDLE, np.uint8)),
             self._graph.constant(np.round(offset / steps).astype(np.int32)),
             kernel_shape=[weight.shape[2]],
-            **attributes,
+            dilations=[dilation],
         )
-        return Code(name, scale, zeros, np.zeros_like(scale))
+        return Code(name, scale, zero)
 
-    def _upsample(self, x: str, snake: Snake, conv: nn.ConvTranspose1d) -> str:
+    def _upsample(self, x: Stream, snake: Snake, conv: nn.ConvTranspose1d) -> Code:
         stride, padding = int(conv.stride[0]), int(conv.padding[0])
-        code = self._quantized_snake(x, snake)
         inputs, outputs = conv.in_channels, conv.out_channels
         # As a convolution, the frame before comes first.
         pairs = _pairs(conv)[:, :, ::-1].transpose(0, 3, 1, 2).reshape(outputs * stride, inputs, 2)
-        range = self._ranges[conv]
-        spread = Range(np.repeat(range.low, stride), np.repeat(range.high, stride))
+        seen = self._seen[conv]
+        spread = Range(np.repeat(seen.output.low, stride), np.repeat(seen.output.high, stride))
         bias = np.repeat(_bias(conv.bias, outputs), stride)
-        result = self._linear(code, pairs, bias, spread, {"dilations": [1], "pads": [1, 1]})
+        source = self._padded(self._snake_of_stream(x, snake), 1)
+        result = self._linear(source, pairs, bias, replace(seen, output=spread))
         graph = self._graph
         apart = graph.node("Reshape", result.name, graph.constant(np.array([0, outputs, stride, -1], np.int64)))
         turned = graph.node("Transpose", apart, perm=[0, 1, 3, 2])
         joined = graph.node("Reshape", turned, graph.constant(np.array([0, outputs, -1], np.int64)))
-        cut = graph.node(
-            "Slice",
-            joined,
-            graph.constant(np.array([padding], np.int64)),
-            graph.constant(np.array([-padding], np.int64)),
-            graph.constant(np.array([2], np.int64)),
-        )
-        code = Code(cut, result.scale[::stride], result.zero[::stride], result.rest[::stride])
-        return self._dequantize(code, code.scale)
+        bounds = (graph.constant(np.array([value], np.int64)) for value in (padding, -padding, 2))
+        return Code(graph.node("Slice", joined, *bounds), result.scale[::stride], result.zero[::stride])
 
-    def _wide_upsample(self, x: str, snake: Snake, conv: nn.ConvTranspose1d) -> str:
-        """The upsampling of a single-precision value as a product over pairs of frames, its weights alone in 8 bits."""
+    def _wide_upsample(self, x: Stream, snake: Snake, conv: nn.ConvTranspose1d) -> Stream:
+        """The upsampling of a real value as a product over pairs of frames, in 8 bits of blocks."""
         graph, stride, padding = self._graph, int(conv.stride[0]), int(conv.padding[0])
         inputs, outputs = conv.in_channels, conv.out_channels
         # [2 × inputs, stride × outputs]: the frame's own taps above those for the frame before it.
         matrix = _pairs(conv).transpose(2, 1, 3, 0).reshape(2 * inputs, stride * outputs)
-        frames = graph.node("Transpose", self._snake(x, snake), perm=[0, 2, 1])
+        frames = graph.node("Transpose", self._wide_snake(x, snake), perm=[0, 2, 1])
         padded = graph.node("Pad", frames, graph.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
         own, before = self._frames(padded, 1, LAST), self._frames(padded, 0, -1)
         pairs = graph.node("Concat", own, before, axis=2)
-        attributes, codes, scale = blocks(matrix.astype(np.float32), ACCURATE)
+        attributes, codes, scale = blocks(matrix.astype(np.float32))
         product = graph.node("MatMulNBits", pairs, graph.constant(codes), graph.constant(scale), domain=MICROSOFT, **attributes)
         joined = graph.node("Reshape", product, graph.constant(np.array([0, -1, outputs], np.int64)))
         audio = graph.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
-        return graph.node("Add", audio, self._channels(_bias(conv.bias, outputs)))
+        return Stream(graph.node("Add", audio, self._channels(_bias(conv.bias, outputs))), np.ones(outputs))
+
+    def _wide_snake(self, x: Stream, snake: Snake) -> str:
+        """Snake of a stream, computed: `x + m·sin²(αx)`."""
+        real = self._real(x)
+        sine = self._graph.node("Sin", self._scaled(real, _alpha(snake)))
+        return self._graph.node("Add", real, self._scaled(self._graph.node("Mul", sine, sine), _magnitude(snake)))
 
     def _frames(self, x: str, start: int, end: int) -> str:
         """A slice of the middle axis."""
         bounds = (self._graph.constant(np.array([value], np.int64)) for value in (start, end, 1))
         return self._graph.node("Slice", x, *bounds)
 
-    def _dequantize(self, x: Code, scale: Array) -> str:
-        return self._graph.node(
-            "DequantizeLinear",
-            x.name,
-            self._graph.constant(scale.astype(np.float32)),
-            self._graph.constant(x.zero.astype(np.uint8)),
-            axis=1,
-        )
+    def _stream(self, x: Code, scale: Array) -> Stream:
+        """A code as a stream of the given scale."""
+        factor = self._graph.constant((x.scale / scale).astype(np.float32))
+        zero = self._graph.constant(x.zero.astype(np.uint8))
+        return Stream(self._graph.node("DequantizeLinear", x.name, factor, zero, axis=1), scale)
 
-    def _wide_conv(self, x: str, conv: nn.Conv1d) -> str:
+    def _real(self, x: Stream) -> str:
+        """A stream's real value."""
+        return x.name if (x.scale == 1).all() else self._scaled(x.name, x.scale)
+
+    def _wide_conv(self, x: Stream, conv: nn.Conv1d) -> Stream:
         padding, dilation = int(conv.padding[0]), int(conv.dilation[0])
-        inputs = [x, self._graph.constant(conv.weight.detach().numpy())]
+        inputs = [self._real(x), self._graph.constant(conv.weight.detach().numpy())]
         if conv.bias is not None:
             inputs.append(self._graph.constant(conv.bias.detach().numpy()))
-        return self._graph.node(
-            "Conv", *inputs, dilations=[dilation], pads=[padding, padding], kernel_shape=[conv.kernel_size[0]]
-        )
+        attributes: dict[str, Any] = {
+            "dilations": [dilation],
+            "pads": [padding, padding],
+            "kernel_shape": [conv.kernel_size[0]],
+        }
+        return Stream(self._graph.node("Conv", *inputs, **attributes), np.ones(conv.out_channels))
 
     def _scaled(self, x: str, factor: Array) -> str:
         return self._graph.node("Mul", x, self._channels(factor))
 
     def _channels(self, values: Array) -> str:
         return self._graph.constant(values[:, None].astype(np.float32))
+
+
+def _table_scale(seen: Range) -> Array:
+    """The unit of a stream that was seen to take these values."""
+    return np.maximum(np.maximum(seen.high, -seen.low) * 1.5 / LEVELS, TINY)
+
+
+def _indexed(levels: int) -> Array:
+    """The value that each entry of a table stands for, in steps; entries from `levels` on are the negative ones.
+
+    An index is truncated, so an entry stands for the middle of the step away from zero, and the one at zero for two steps.
+    """
+    above = np.arange(levels) + 0.5
+    below = np.arange(-levels, 0) - 0.5
+    return np.concatenate([[0.0], above[1:], below])
+
+
+def _snake(x: Array, snake: Snake) -> Array:
+    """Snake of values [channels, ...]."""
+    result: Array = x + _magnitude(snake)[:, None] * np.sin(_alpha(snake)[:, None] * x) ** 2
+    return result
+
+
+def _codes(values: Array, scale: Array, zero: Array) -> Array:
+    """Values [channels, ...] as codes of one scale and zero point a channel."""
+    return np.clip(np.round(values / scale[:, None] + zero[:, None]), 0, STEPS).astype(np.uint8)
+
+
+def _alpha(snake: Snake) -> Array:
+    return snake.alpha[:, 0].double().numpy()
+
+
+def _magnitude(snake: Snake) -> Array:
+    return snake.magnitude[:, 0].double().numpy()
 
 
 def _pairs(conv: nn.ConvTranspose1d) -> Array:
@@ -291,18 +369,17 @@ def _pairs(conv: nn.ConvTranspose1d) -> Array:
     return weight.reshape(conv.in_channels, conv.out_channels, 2, -1).transpose(1, 0, 2, 3)
 
 
-def _parameters(snake: Snake) -> tuple[Array, Array]:
-    """α and m/2."""
-    return snake.alpha[:, 0].double().numpy(), snake.magnitude[:, 0].double().numpy() / 2
-
-
 def _bias(bias: Tensor | None, outputs: int) -> Array:
     return np.zeros(outputs) if bias is None else bias.detach().double().numpy()
 
 
-def _common_zero(low: Array, high: Array, missing: Array) -> int:
-    """The zero point that gives the channels the finest steps: least mean square of scale relative to range."""
-    candidates = np.arange(1, STEPS)[:, None]
-    scales = np.maximum(np.maximum(high / (STEPS - candidates), -low / candidates), missing / (STEPS - candidates))
-    ideal = np.maximum(high - low, TINY)
-    return int(candidates[np.argmin(((scales / ideal) ** 2).mean(axis=1)), 0])
+def _quantization(seen: Range, with_zero: bool = False) -> tuple[Array, Array]:
+    """Scale and zero point of codes for a range.
+
+    Args:
+        seen: The range.
+        with_zero: Zero is among the values, exactly; otherwise the zero point may be a fraction, and outside the codes.
+    """
+    low, high = (np.minimum(seen.low, 0), np.maximum(seen.high, 0)) if with_zero else (seen.low, seen.high)
+    scale = np.maximum((high - low) / STEPS, TINY)
+    return scale, np.round(-low / scale) if with_zero else -low / scale

@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from sao_onnx_convert.builder import Array, GraphBuilder
 from sao_onnx_convert.int8.decoder import DecoderBuilder, Observer
-from sao_onnx_convert.int8.matmul import quantize_linears
-from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_half
+from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
+from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
 from sao_onnx_convert.networks.autoencoder import Stage, without_parametrization
+from sao_onnx_convert.transformer import Product
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
-MIN_SNR = {"text_encoder": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
+MIN_SNR = {"text_encoder": 30.0, "context": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
 """Decibels that each part should keep against PyTorch, the decoder as a whole. A part below is reported, not refused."""
 
 
-def transformer(model: onnx.ModelProto, width: int) -> None:
-    """The DiT of a width, in place: its blocks' linears in 8 bits; what is at its ends or runs on one token stays."""
-
-    def form(name: str, weight: Array) -> str | None:
-        inputs, outputs = weight.shape
-        if min(inputs, outputs) < width:
-            return None
-        # The second Linear of the feed-forward reads four times the width.
-        return "blocks" if inputs == 4 * width else "dynamic"
-
-    quantize_linears(model, form)
+def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
+    """The products of the DiT's blocks: one scale for each row, and the input of the feed-forward's second Linear rotated."""
+    return (rotated_rows if name == "down" else rows)(graph, x, matrices)
 
 
 def text_encoder(model: onnx.ModelProto) -> None:
-    """T5, in place: every linear in blocks, because its activations have outliers; the embedding table in half precision.
-
-    The table is exact: the converter has rounded T5's weights to half precision before.
-    """
-    quantize_linears(model, lambda name, weight: "blocks")
-    store_tables_in_half(model)
+    """T5, in place: every linear in blocks, because its activations have outliers; the embedding table in 8 bits a row."""
+    quantize_linears(model)
+    store_tables_in_int8(model)
 
 
 def audio_encoder(model: onnx.ModelProto) -> None:
@@ -57,5 +45,5 @@ def decoder(stages: list[Stage], latents: list[Tensor]) -> list[Callable[[str, s
     with torch.no_grad():
         for excerpt in latents:
             whole(excerpt)
-    ranges = observer.finish()
-    return [functools.partial(DecoderBuilder(ranges).build, layers) for layers in plain]
+    seen = observer.finish()
+    return [functools.partial(DecoderBuilder(seen).build, layers) for layers in plain]

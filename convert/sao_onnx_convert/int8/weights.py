@@ -1,10 +1,12 @@
-"""Weights that are kept small on disk and widened when they are loaded: 8 bits for convolutions, half precision for tables."""
+"""Weights that are kept in 8 bits and widened: convolutions when they are loaded, rows of tables when they are looked up."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+TINY = 1e-12
 
 SMALL = 4096
 """Weights of fewer numbers stay as they are."""
@@ -20,7 +22,7 @@ def store_convolutions_in_int8(model: onnx.ModelProto) -> None:
         if weight is None or np.prod(weight.dims) < SMALL:
             continue
         values = numpy_helper.to_array(weight)
-        scale = np.maximum(np.abs(values).max(axis=(1, 2)) / 127, 1e-12).astype(np.float32)
+        scale = np.maximum(np.abs(values).max(axis=(1, 2)) / 127, TINY).astype(np.float32)
         codes = np.round(values / scale[:, None, None]).astype(np.int8)
         name = weight.name
         graph.initializer.remove(weight)
@@ -31,23 +33,26 @@ def store_convolutions_in_int8(model: onnx.ModelProto) -> None:
     _prepend(graph, replaced)
 
 
-def store_tables_in_half(model: onnx.ModelProto) -> None:
-    """Keep tables that are looked up in half precision, in place; the rows that are used are widened."""
+def store_tables_in_int8(model: onnx.ModelProto) -> None:
+    """Keep tables that are looked up as int8 with one scale per row, in place; the rows that are used are widened."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
         table = constants.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is not None and table.data_type == TensorProto.FLOAT and np.prod(table.dims) >= SMALL:
-            half = numpy_helper.from_array(numpy_helper.to_array(table).astype(np.float16), f"{table.name}.half")
-            graph.initializer.remove(table)
-            graph.initializer.append(half)
-            rows = f"{node.output[0]}.half"
-            nodes.append(helper.make_node("Gather", [half.name, node.input[1]], [rows], node.name))
-            nodes[-1].attribute.extend(node.attribute)
-            nodes.append(helper.make_node("Cast", [rows], list(node.output), to=TensorProto.FLOAT))
-        else:
+        if table is None or table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or np.prod(table.dims) < SMALL:
             nodes.append(node)
+            continue
+        values = numpy_helper.to_array(table)
+        scale = np.maximum(np.abs(values).max(axis=1, keepdims=True) / 127, TINY).astype(np.float32)
+        name, rows, ids = table.name, node.output[0], node.input[1]
+        graph.initializer.remove(table)
+        graph.initializer.append(numpy_helper.from_array(np.round(values / scale).astype(np.int8), f"{name}.int8"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+        nodes.append(helper.make_node("Gather", [f"{name}.int8", ids], [f"{rows}.int8"], axis=0))
+        nodes.append(helper.make_node("Gather", [f"{name}.scale", ids], [f"{rows}.scale"], axis=0))
+        nodes.append(helper.make_node("Cast", [f"{rows}.int8"], [f"{rows}.wide"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{rows}.wide", f"{rows}.scale"], [rows], node.name))
     del graph.node[:]
     graph.node.extend(nodes)
 

@@ -7,6 +7,7 @@ the released model uses.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,28 +84,37 @@ class Attention(nn.Module):
         self.q_norm = nn.LayerNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, eps=1e-6) if qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, context: Tensor | None, angles: Tensor | None) -> Tensor:
-        if context is None:
-            q, k, v = self.to_qkv(x).chunk(3, dim=-1)
-        else:
-            q = self.to_q(x)
-            k, v = self.to_kv(context).chunk(2, dim=-1)
-        q = self.q_norm(_split(q, self.heads))
-        k = self.k_norm(_split(k, self.context_heads))
-        v = _split(v, self.context_heads)
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
-        if self.context_heads != self.heads:
-            shared = self.heads // self.context_heads
-            k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
-        out = F.scaled_dot_product_attention(q, k, v)
-        y: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+    def over_itself(self, x: Tensor, angles: Tensor) -> Tensor:
+        """Self-attention of x [b, n, dim]."""
+        q, k, v = self.to_qkv(x).chunk(3, dim=-1)
+        q = rotate(self.q_norm(_split(q, self.heads)), angles)
+        k = rotate(self.k_norm(_split(k, self.heads)), angles)
+        return self._attend(q, k, _split(v, self.heads))
+
+    def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """What a context [b, tokens, context dim] offers to cross-attention, each [b, tokens, dim], for every query head."""
+        k, v = self.to_kv(context).chunk(2, dim=-1)
+        k, v = self.k_norm(_split(k, self.context_heads)), _split(v, self.context_heads)
+        shared = self.heads // self.context_heads
+        return _join(k.repeat_interleave(shared, dim=1)), _join(v.repeat_interleave(shared, dim=1))
+
+    def over_context(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Cross-attention of x [b, n, dim]."""
+        q = self.q_norm(_split(self.to_q(x), self.heads))
+        return self._attend(q, _split(keys, self.heads), _split(values, self.heads))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        y: Tensor = self.to_out(_join(F.scaled_dot_product_attention(q, k, v)))
         return y
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
     b, n, dim = x.shape
     return x.reshape(b, n, heads, dim // heads).transpose(1, 2)
+
+
+def _join(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
 
 
 class GatedLinear(nn.Module):
@@ -145,9 +155,9 @@ class Block(nn.Module):
         self.ff_norm = LayerNorm(dim)
         self.ff = FeedForward(dim)
 
-    def forward(self, x: Tensor, context: Tensor, angles: Tensor) -> Tensor:
-        x = x + self.self_attn(self.pre_norm(x), None, angles)
-        x = x + self.cross_attn(self.cross_attend_norm(x), context, None)
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, angles: Tensor) -> Tensor:
+        x = x + self.self_attn.over_itself(self.pre_norm(x), angles)
+        x = x + self.cross_attn.over_context(self.cross_attend_norm(x), keys, values)
         y: Tensor = x + self.ff(self.ff_norm(x))
         return y
 
@@ -165,11 +175,11 @@ class Transformer(nn.Module):
             Block(config.embed_dim, head_dim, context_dim, config.attn_kwargs.qk_norm == "ln") for _ in range(config.depth)
         )
 
-    def forward(self, x: Tensor, prepended: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, prepended: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         x = torch.cat([prepended, self.project_in(x)], dim=1)
         angles = self.rotary_pos_emb(x)
-        for layer in self.layers:
-            x = layer(x, context, angles)
+        for layer, k, v in zip(self.layers, keys, values, strict=True):
+            x = layer(x, k, v, angles)
         y: Tensor = self.project_out(x)
         return y
 
@@ -198,11 +208,21 @@ class DiffusionTransformer(nn.Module):
             cross_attention: Conditioning tokens, [b, tokens, cond_token_dim].
             global_condition: [b, global_cond_dim].
         """
+        return self.velocity(x, t, *self.context(cross_attention), global_condition)
+
+    def context(self, cross_attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of every block's cross-attention, each [blocks, b, tokens, dim]."""
         context = self.to_cond_embed(cross_attention)
+        pairs = [cast(Block, layer).cross_attn.keys_and_values(context) for layer in self.transformer.layers]
+        keys, values = zip(*pairs, strict=True)
+        return torch.stack(keys), torch.stack(values)
+
+    def velocity(self, x: Tensor, t: Tensor, keys: Tensor, values: Tensor, global_condition: Tensor) -> Tensor:
+        """What `forward` computes, from the keys and values that `context` makes of the tokens."""
         time = self.to_timestep_embed(self.timestep_features(t[:, None]))
         prepended = (self.to_global_embed(global_condition) + time)[:, None]
         x = x + self.preprocess_conv(x)
-        y = self.transformer(x.transpose(1, 2), prepended, context).transpose(1, 2)[:, :, 1:]
+        y = self.transformer(x.transpose(1, 2), prepended, keys, values).transpose(1, 2)[:, :, 1:]
         velocity: Tensor = y + self.postprocess_conv(y)
         return velocity
 

@@ -26,7 +26,7 @@ class GraphBuilder:
 
     def constant(self, value: Array) -> str:
         """A constant; equal small ones are stored once."""
-        value = np.ascontiguousarray(value)
+        value = np.asarray(value, order="C")
         key = (value.dtype.str, value.shape, value.tobytes() if value.nbytes <= 65536 else b"")
         if key in self._known and value.nbytes <= 65536:
             return self._known[key]
@@ -40,6 +40,12 @@ class GraphBuilder:
         output = output or f"value_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output
+
+    def nodes(self, operator: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> list[str]:
+        """Add a node of several outputs; their names."""
+        names = [f"value_{len(self._nodes)}_{i}" for i in range(outputs)]
+        self._nodes.append(helper.make_node(operator, list(inputs), names, domain=domain, **attributes))
+        return names
 
     def model(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int | str, ...]]

@@ -1,0 +1,244 @@
+"""The DiT as two ONNX graphs, built node by node from its torch module.
+
+`context` makes the keys and values that every block's cross-attention reads. They depend on the conditioning alone, so they are
+made once for a clip. `dit` is what runs at every step.
+
+ONNX Runtime's own operators take the place of what an exporter writes as dozens: attention is one `MultiHeadAttention`, a
+rotation one `RotaryEmbedding`, and neither needs transposed copies. (`SkipLayerNormalization` would be one for a sum and the
+norm behind it, but took four times as long as the two.) The 1×1 convolutions around the blocks are folded into the projections
+beside them. How a block's linears multiply is a precision's business, and handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.networks.dit import Attention, Block, DiffusionTransformer, GatedLinear, LayerNorm, RotaryEmbedding
+
+LAST = np.iinfo(np.int64).max
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+Product = Literal["qkv", "out", "query", "context", "context_out", "gate", "down"]
+"""The products of a block: of self-attention its inputs and its output; of cross-attention the query, the keys and values, and
+the output; of the feed-forward the two halves of its first Linear, and the second."""
+
+
+class Linears(Protocol):
+    """How a block's products with constant matrices are computed."""
+
+    def __call__(self, graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
+        """Products of one value with constant matrices.
+
+        Args:
+            graph: Where the nodes go.
+            x: The value, [b, n, inputs].
+            matrices: [inputs, outputs] each.
+            name: Which of a block's products it is.
+        """
+
+
+def single(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product | None = None) -> list[str]:
+    """`Linears` in single precision."""
+    return [graph.node("MatMul", x, graph.constant(matrix)) for matrix in matrices]
+
+
+def context_graph(dit: DiffusionTransformer, linears: Linears = single) -> onnx.ModelProto:
+    """Conditioning tokens [b, tokens, width] to keys and values, each [blocks, b, tokens, heads × head width]."""
+    graph, width = GraphBuilder(), cast(nn.Linear, dit.to_cond_embed[0]).in_features
+    hidden = _mlp(graph, "cross_attention", dit.to_cond_embed)
+    outer = graph.constant(np.array([0], np.int64))
+    keys, values = [], []
+    for block in _blocks(dit):
+        attention = block.cross_attn
+        key, value = linears(graph, hidden, _parts(attention.to_kv, 2), "context")
+        key = _head_norm(graph, key, attention.k_norm, attention.context_heads)
+        keys.append(graph.node("Unsqueeze", _shared(graph, key, attention), outer))
+        values.append(graph.node("Unsqueeze", _shared(graph, value, attention), outer))
+    graph.node("Concat", *keys, output="keys", axis=0)
+    graph.node("Concat", *values, output="values", axis=0)
+    tokens, context = ("batch", "tokens", width), (len(keys), "batch", "tokens", _width(dit))
+    shapes = {"cross_attention": tokens, "keys": context, "values": context}
+    return graph.model("context", ["cross_attention"], ["keys", "values"], shapes)
+
+
+def dit_graph(dit: DiffusionTransformer, window: int, linears: Linears = single) -> onnx.ModelProto:
+    """Noisy latents, times, keys, values and the global condition to a velocity.
+
+    Args:
+        dit: The module.
+        window: Latents of the longest clip.
+        linears: How its blocks multiply.
+    """
+    graph, transformer, blocks = GraphBuilder(), dit.transformer, _blocks(dit)
+    one = graph.constant(np.array([1], np.int64))
+    frequencies = 2 * math.pi * dit.timestep_features.weight.detach().T
+    (angle,) = single(graph, graph.node("Unsqueeze", "times", one), [frequencies.contiguous().numpy()])
+    features = graph.node("Concat", graph.node("Cos", angle), graph.node("Sin", angle), axis=1)
+    token = graph.node(
+        "Add", _mlp(graph, "global_condition", dit.to_global_embed), _mlp(graph, features, dit.to_timestep_embed)
+    )
+    # `x + conv(x)` and the projection behind it are one matrix; so are the other projection and `y + conv(y)`.
+    project_in = transformer.project_in.weight.detach().double() @ _around(dit.preprocess_conv)
+    project_out = _around(dit.postprocess_conv) @ transformer.project_out.weight.detach().double()
+    (frames,) = single(graph, graph.node("Transpose", "latents", perm=[0, 2, 1]), [project_in.T.float().numpy()])
+    x = graph.node("Concat", graph.node("Unsqueeze", token, one), frames, axis=1)
+    rotate = _Rotation(graph, transformer.rotary_pos_emb, window + 1)
+    y = _layer_norm(graph, x, blocks[0].pre_norm)
+    for i, (block, after) in enumerate(zip(blocks, [*(b.pre_norm for b in blocks[1:]), None], strict=True)):
+        x, y = _block(graph, x, y, block, i, after, rotate, linears)
+    frames = graph.node("Slice", x, one, graph.constant(np.array([LAST], np.int64)), one)
+    (velocity,) = single(graph, frames, [project_out.T.float().numpy()])
+    graph.node("Transpose", velocity, output="velocity", perm=[0, 2, 1])
+    signal = ("batch", dit.preprocess_conv.in_channels, "frames")
+    context = (len(blocks), "batch", "tokens", _width(dit))
+    first = cast(nn.Linear, dit.to_global_embed[0])
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "latents": signal,
+        "times": ("batch",),
+        "keys": context,
+        "values": context,
+        "global_condition": ("batch", first.in_features),
+        "velocity": signal,
+    }
+    return graph.model("dit", list(shapes)[:-1], ["velocity"], shapes)
+
+
+def _blocks(dit: DiffusionTransformer) -> list[Block]:
+    return [cast(Block, block) for block in dit.transformer.layers]
+
+
+def _width(dit: DiffusionTransformer) -> int:
+    return dit.transformer.project_in.out_features
+
+
+class _Rotation:
+    """The rotary position embedding of queries and keys, [b, n, heads × head width]."""
+
+    def __init__(self, graph: GraphBuilder, embedding: RotaryEmbedding, length: int) -> None:
+        angles = embedding(torch.zeros(1, length, 1))[:, : embedding.inv_freq.numel()]
+        self._graph = graph
+        self._width = 2 * angles.shape[1]
+        first = graph.constant(np.zeros(1, np.int64))
+        self._tables = (first, graph.constant(angles.cos().numpy()), graph.constant(angles.sin().numpy()))
+
+    def __call__(self, x: str, heads: int, head_width: int) -> str:
+        # The operator takes a width for a part of a head only.
+        part = {"rotary_embedding_dim": self._width, "num_heads": heads} if self._width < head_width else {"num_heads": heads}
+        return self._graph.node("RotaryEmbedding", x, *self._tables, domain=MICROSOFT, **part)
+
+
+def _block(
+    graph: GraphBuilder, x: str, y: str, block: Block, index: int, after: LayerNorm | None, rotate: _Rotation, linears: Linears
+) -> tuple[str, str]:
+    """One block.
+
+    Args:
+        graph: Where the nodes go.
+        x: The residual stream.
+        y: The stream normalised for this block.
+        block: The block.
+        index: Which one.
+        after: The next block's first norm.
+        rotate: The rotary embedding.
+        linears: How it multiplies.
+
+    Returns:
+        The residual stream, and the stream normalised with `after`.
+    """
+    attention = block.self_attn
+    query, key, value = linears(graph, y, _parts(attention.to_qkv, 3), "qkv")
+    width = attention.to_out.in_features // attention.heads
+    query = rotate(_head_norm(graph, query, attention.q_norm, attention.heads), attention.heads, width)
+    key = rotate(_head_norm(graph, key, attention.k_norm, attention.heads), attention.heads, width)
+    x, y = _attend(graph, x, (query, key, value), attention, block.cross_attend_norm, linears, "out")
+    attention, layer = block.cross_attn, graph.constant(np.array(index, np.int64))
+    (query,) = linears(graph, y, _parts(attention.to_q, 1), "query")
+    query = _head_norm(graph, query, attention.q_norm, attention.heads)
+    key, value = graph.node("Gather", "keys", layer, axis=0), graph.node("Gather", "values", layer, axis=0)
+    x, y = _attend(graph, x, (query, key, value), attention, block.ff_norm, linears, "context_out")
+    gated, _, down = cast(tuple[GatedLinear, nn.Identity, nn.Linear], tuple(block.ff.ff))
+    halves = linears(graph, y, _parts(gated.proj, 2), "gate")
+    biases = gated.proj.bias.detach().chunk(2)
+    value, gate = (graph.node("Add", half, graph.constant(bias.numpy())) for half, bias in zip(halves, biases, strict=True))
+    hidden = graph.node("Mul", value, graph.node("QuickGelu", gate, domain=MICROSOFT, alpha=1.0))
+    (out,) = linears(graph, hidden, _parts(down, 1), "down")
+    return _add_and_norm(graph, x, graph.node("Add", out, graph.constant(down.bias.detach().numpy())), after)
+
+
+def _attend(
+    graph: GraphBuilder,
+    x: str,
+    query_key_value: tuple[str, str, str],
+    attention: Attention,
+    after: LayerNorm,
+    linears: Linears,
+    name: Product,
+) -> tuple[str, str]:
+    """Attention and its output projection, added to the stream; the stream, and the stream normalised with `after`."""
+    attended = graph.node("MultiHeadAttention", *query_key_value, domain=MICROSOFT, num_heads=attention.heads)
+    (out,) = linears(graph, attended, _parts(attention.to_out, 1), name)
+    return _add_and_norm(graph, x, out, after)
+
+
+def _add_and_norm(graph: GraphBuilder, x: str, y: str, norm: LayerNorm | None) -> tuple[str, str]:
+    """`x + y`, and that normalised. Without a norm, twice the sum."""
+    total = graph.node("Add", x, y)
+    return total, total if norm is None else _layer_norm(graph, total, norm)
+
+
+def _layer_norm(graph: GraphBuilder, x: str, norm: LayerNorm) -> str:
+    scale, bias = graph.constant(norm.gamma.detach().numpy()), graph.constant(norm.beta.numpy())
+    return graph.node("LayerNormalization", x, scale, bias, epsilon=LAYER_NORM_EPSILON)
+
+
+def _head_norm(graph: GraphBuilder, x: str, norm: nn.Module, heads: int) -> str:
+    """The norm of every head of [b, n, heads × head width], where the model has one."""
+    if not isinstance(norm, nn.LayerNorm):
+        return x
+    apart = graph.node("Reshape", x, graph.constant(np.array([0, 0, heads, -1], np.int64)))
+    scale, bias = (graph.constant(parameter.detach().numpy()) for parameter in (norm.weight, norm.bias))
+    normed = graph.node("LayerNormalization", apart, scale, bias, epsilon=norm.eps)
+    return graph.node("Reshape", normed, graph.constant(np.array([0, 0, -1], np.int64)))
+
+
+def _shared(graph: GraphBuilder, x: str, attention: Attention) -> str:
+    """Keys or values [b, tokens, context heads × head width], each head repeated for the queries that share it."""
+    if attention.context_heads == attention.heads:
+        return x
+    shared = attention.heads // attention.context_heads
+    apart = graph.node("Reshape", x, graph.constant(np.array([0, 0, attention.context_heads, -1], np.int64)))
+    order = graph.constant(np.arange(attention.context_heads).repeat(shared))
+    return graph.node("Reshape", graph.node("Gather", apart, order, axis=2), graph.constant(np.array([0, 0, -1], np.int64)))
+
+
+def _mlp(graph: GraphBuilder, x: str, layers: nn.Sequential) -> str:
+    """Linear, SiLU, Linear, in single precision."""
+    first, _, second = cast(tuple[nn.Linear, nn.SiLU, nn.Linear], tuple(layers))
+    hidden = graph.node("QuickGelu", _linear(graph, x, first), domain=MICROSOFT, alpha=1.0)
+    return _linear(graph, hidden, second)
+
+
+def _linear(graph: GraphBuilder, x: str, linear: nn.Linear) -> str:
+    (y,) = single(graph, x, _parts(linear, 1))
+    return y if linear.bias is None else graph.node("Add", y, graph.constant(linear.bias.detach().numpy()))
+
+
+def _parts(linear: nn.Linear, count: int) -> list[Array]:
+    """A Linear's weight as matrices [inputs, outputs] of equal parts of its outputs."""
+    return [part.T.contiguous().numpy() for part in linear.weight.detach().chunk(count)]
+
+
+def _around(conv: nn.Conv1d) -> Tensor:
+    """`x + conv(x)` as a matrix [channels, channels], double precision."""
+    weight = conv.weight.detach().double()[:, :, 0]
+    return weight + torch.eye(len(weight), dtype=torch.float64)
