@@ -41,8 +41,8 @@ def test_values_that_are_not_finite_are_caught(engine):
     inputs = {
         "latents": np.full((1, 8, 4), np.nan, np.float32),
         "times": np.ones(1, np.float32),
-        "keys": np.zeros((2, 1, 65, 32), np.float32),
-        "values": np.zeros((2, 1, 65, 32), np.float32),
+        "keys": np.zeros((2, 1, 65, 64), np.float32),
+        "values": np.zeros((2, 1, 65, 64), np.float32),
         "global_condition": np.zeros((1, 32), np.float32),
     }
     with pytest.raises(sao_onnx.NumericalError, match="dit returned NaN or infinite values in velocity"):
