@@ -16,10 +16,11 @@ FLOORS = [
     {"manifest"},
     {"noise", "schedule", "sampler", "audio", "files", "machine", "stage"},
     {"bundle", "sessions"},
-    {"tokenizer", "autoencoder", "memory", "clip"},
+    {"tokenizer", "autoencoder", "memory", "clip", "tuning"},
     {"conditioning", "request"},
     {"denoiser"},
-    {"engine"},
+    {"loading"},
+    {"engine", "tune"},
     {"cli"},
 ]
 """Modules of the engine from the ground up: each imports only from the floors below its own."""

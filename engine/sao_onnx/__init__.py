@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SaoOnnxWarning,
     )
     from sao_onnx.manifest import Manifest
+    from sao_onnx.tuning import Tuning
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _HOMES = {
         "SaoOnnxWarning",
     ),
     "manifest": ("Manifest",),
+    "tuning": ("Tuning",),
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "Sampled",
     "SaoOnnxWarning",
     "Timings",
+    "Tuning",
     "load",
     "open_bundle",
 ]

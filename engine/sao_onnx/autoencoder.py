@@ -74,7 +74,7 @@ class Decoder:
         """The audio, from the features that the first stage makes, as far as it is asked for."""
         limit, tiled = frames, []
         for i in reversed(range(1, len(self._stages))):
-            tiles = _Tiles(self._graphs[i], self._stages[i], self._rates[i + 1], limit, pool)
+            tiles = _Tiles(self._graphs[i], self._stages[i], self._rates[i + 1], limit, self._workers, pool)
             tiled.append(tiles)
             limit = tiles.needed(limit)
         for tiles in reversed(tiled):
@@ -94,15 +94,17 @@ class _Tiles:
         stage: Its place in the decoder.
         rate: Frames per latent of its output.
         limit: Frames of its output that will be asked for in all.
-        pool: Runs tiles side by side.
+        workers: Tiles that run at the same time.
+        pool: Runs them.
     """
 
-    def __init__(self, graph: GraphSession, stage: DecoderStage, rate: int, limit: int, pool: Executor) -> None:
+    def __init__(self, graph: GraphSession, stage: DecoderStage, rate: int, limit: int, workers: int, pool: Executor) -> None:
         self._graph = graph
         self._upsampling = rate // stage.rate
         self._context = stage.context
         self._length = stage.tile * rate
         self._limit = limit
+        self._workers = workers
         self._pool = pool
         self._first = 0
         self._tiles: list[Array] = []
@@ -116,10 +118,12 @@ class _Tiles:
         passed = start // self._length - self._first
         self._first += passed
         del self._tiles[:passed]
-        missing = range((self._first + len(self._tiles)) * self._length, stop, self._length)
-        if missing:
-            end = min(missing[-1] + self._length, self._limit)
-            low = self._seen_from(missing[0])
+        made = (self._first + len(self._tiles)) * self._length
+        if made < stop:
+            # As many as keep every worker busy: a worker without a tile would wait for the others.
+            batch = self._workers * self._length
+            end = min(made + -(-(stop - made) // batch) * batch, self._limit)
+            low = self._seen_from(made)
             features = source(low, self.needed(end))
 
             def tile(begin: int) -> Array:
@@ -128,7 +132,7 @@ class _Tiles:
                 (output,) = self._graph.run(**{self._graph.inputs[0]: features[:, :, first - low : self.needed(stop) - low]})
                 return output[:, :, begin - first * self._upsampling : stop - first * self._upsampling]
 
-            self._tiles.extend(self._pool.map(tile, missing))
+            self._tiles.extend(self._pool.map(tile, range(made, end, self._length)))
         begin = self._first * self._length
         return np.concatenate(self._tiles, axis=2)[:, :, start - begin : stop - begin]
 

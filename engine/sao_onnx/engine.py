@@ -13,18 +13,17 @@ from typing import Any, TypeVar, Unpack, cast
 import numpy as np
 
 from sao_onnx.audio import normalize as normalized
-from sao_onnx.autoencoder import Decoder, Encoder
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.clip import Clip, Timings
-from sao_onnx.conditioning import Conditioner, Conditioning
-from sao_onnx.denoiser import Denoiser
-from sao_onnx.manifest import Manifest, Precision, Role
+from sao_onnx.conditioning import Conditioning
+from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
+from sao_onnx.manifest import Manifest, Precision
 from sao_onnx.noise import Noise
 from sao_onnx.request import InitAudio, Options, Request, make_request
 from sao_onnx.sampler import SAMPLERS
-from sao_onnx.sessions import GraphSession, SessionFactory
+from sao_onnx.sessions import SessionFactory
 from sao_onnx.stage import Stage
-from sao_onnx.tokenizer import Tokenizer
+from sao_onnx.tuning import Tuning, default_tuning, saved_tuning
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 T = TypeVar("T")
@@ -88,18 +87,20 @@ def load(
     providers: Sequence[str] | None = None,
     session_options: Mapping[str, str] | None = None,
     keep_loaded: bool = True,
+    tuned: bool = True,
 ) -> Engine:
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
     Args:
         model: Folder of a bundle.
-        precision: One that the bundle holds; by default its best.
+        precision: One that the bundle holds, for all parts; by default its best.
         threads: Threads of each run; by default every processor that this process may use.
         providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are
             left out with a warning.
-        session_options: Session configuration entries of ONNX Runtime.
+        session_options: Session configuration entries of ONNX Runtime, over the engine's own.
         keep_loaded: Keep every stage's graphs for the next clip. Without it each stage is dropped after use, and memory peaks
             at the largest stage instead of their sum.
+        tuned: Where neither a precision nor threads are given, use what `sao-onnx tune` found for this bundle on this machine.
 
     Raises:
         BundleNotFoundError: There is no bundle.
@@ -107,7 +108,11 @@ def load(
         ProviderError: `threads` is less than 1.
     """
     bundle = open_bundle(model)
-    return Engine(bundle, bundle.precision(precision), SessionFactory(threads, providers, session_options), keep_loaded)
+    best = bundle.precision(precision)
+    tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
+    options = ({} if tuning is None else tuning.options) | dict(session_options or {})
+    factory = SessionFactory(threads if tuning is None else tuning.threads, providers, options)
+    return Engine(bundle, best, factory, tuning or default_tuning(bundle, best, factory.threads), keep_loaded)
 
 
 class Engine:
@@ -115,17 +120,21 @@ class Engine:
 
     Attributes:
         bundle: Where it came from.
-        precision: What it runs in.
+        precision: What it runs in, but for the parts that `tuning` names.
+        tuning: How its parts are run.
     """
 
-    def __init__(self, bundle: Bundle, precision: Precision, factory: SessionFactory, keep_loaded: bool) -> None:
+    def __init__(
+        self, bundle: Bundle, precision: Precision, factory: SessionFactory, tuning: Tuning, keep_loaded: bool
+    ) -> None:
         self.bundle = bundle
         self.precision = precision
+        self.tuning = tuning
         self._factory = factory
-        self._conditioner = Stage(self._load_conditioner, keep_loaded)
-        self._denoiser = Stage(lambda: Denoiser(self._graph("context"), self._graph("dit")), keep_loaded)
-        self._decoder = Stage(self._load_decoder, keep_loaded)
-        self._encoder = Stage(lambda: Encoder(self._graph("encoder")), keep_loaded)
+        self._conditioner = Stage(lambda: load_conditioner(bundle, precision, factory), keep_loaded)
+        self._denoiser = Stage(lambda: load_denoiser(bundle, tuning.dit, factory), keep_loaded)
+        self._decoder = Stage(lambda: load_decoder(bundle, tuning, factory), keep_loaded)
+        self._encoder = Stage(lambda: load_encoder(bundle, precision, factory), keep_loaded)
 
     @property
     def manifest(self) -> Manifest:
@@ -270,19 +279,6 @@ class Engine:
             with clock("load"):
                 value = stack.enter_context(stage.use())
             yield value
-
-    def _graph(self, role: Role, *, tiled: bool = False) -> GraphSession:
-        graph = self.manifest.graph(role, self.precision)
-        return GraphSession(self._factory, self.bundle.path(graph.path), graph, tiled=tiled)
-
-    def _load_conditioner(self) -> Conditioner:
-        config = self.manifest.conditioning
-        tokenizer = Tokenizer(self.bundle.path(self.manifest.tokenizer), config.prompt)
-        return Conditioner(config, tokenizer, self._graph("text_encoder"), self._graph("number_conditioner"))
-
-    def _load_decoder(self) -> Decoder:
-        graphs = [self._graph(role, tiled=i > 0) for i, role in enumerate(self.manifest.decoder_roles)]
-        return Decoder(self.manifest.decoder, self.manifest.latents.ratio, graphs, self.threads)
 
 
 class _Clock:

@@ -16,6 +16,7 @@ from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.terminal import command, prepare_process
+from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
 
 app = typer.Typer(name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -36,7 +37,7 @@ def _options(
     """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
 
 
-for _function in (gen, convert, inspect, verify, doctor):
+for _function in (gen, convert, inspect, verify, tune, doctor):
     app.command()(command(_function))
 
 

@@ -1,0 +1,74 @@
+"""`sao-onnx tune`: how a bundle runs best on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sao_onnx.cli.options import MODEL_VARIABLE, Json, Quiet
+from sao_onnx.cli.terminal import in_background, note, progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sao_onnx.tune import Trial
+    from sao_onnx.tuning import Tuning
+
+
+def tune(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", envvar=MODEL_VARIABLE, show_default=False)],
+    budget: Annotated[float, typer.Option("--budget", help="Seconds after which nothing new is tried.", min=0)] = 120,
+    show: Annotated[bool, typer.Option("--show", help="Show what was found before, and measure nothing.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what was found before, and measure nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find out how a bundle runs best on this machine; gen and load use it from then on."""
+    if show and reset:
+        raise typer.BadParameter("--show and --reset exclude each other")
+    from sao_onnx.bundle import open_bundle
+    from sao_onnx.tune import EXCERPT
+    from sao_onnx.tune import tune as trials
+    from sao_onnx.tuning import reset_tuning, save_tuning, saved_tuning, tuning_path
+
+    opened = open_bundle(bundle)
+    if reset:
+        note("forgotten" if reset_tuning(opened) else "there was nothing to forget")
+        return
+    if show:
+        _print(saved_tuning(opened), tuning_path(opened), as_json)
+        return
+
+    def work(report: Callable[[Trial], None]) -> None:
+        for trial in trials(opened, budget=budget):
+            report(trial)
+
+    best: Tuning | None = None
+    units = {"dit": "a step", "decoder": f"{EXCERPT} latents"}
+    with progress_bar(not quiet) as bar:
+        bar.update("measuring", 0, None)
+        for count, trial in enumerate(in_background(work), start=1):
+            best = trial.tuning if trial.better else best
+            bar.update("measuring", count, None)
+            if not quiet:
+                mark = "*" if trial.better else " "
+                note(f"{mark} {trial.part:<8} {trial.what:<24} {trial.seconds:6.3f} s for {units[trial.part]}")
+    if best is not None:
+        _print(best, save_tuning(opened, best), as_json)
+
+
+def _print(tuning: Tuning | None, path: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"tuning": None if tuning is None else asdict(tuning), "file": str(path)}))
+    elif tuning is None:
+        print("nothing was found for this bundle on this machine; run `sao-onnx tune`")
+    else:
+        print(f"threads     {tuning.threads}, {tuning.workers} decoder tiles at a time")
+        print(f"tiles       {', '.join(map(str, tuning.tiles))} latents")
+        print(f"precision   DiT {tuning.dit}, decoder {tuning.decoder}")
+        print(f"options     {', '.join(f'{key}={value}' for key, value in tuning.options.items()) or 'none'}")
+        print(f"kept in     {path}")

@@ -1,0 +1,167 @@
+"""What `sao-onnx tune` measures, keeps and changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sao_onnx
+from sao_onnx import tune as tune_module
+from sao_onnx.bundle import open_bundle
+from sao_onnx.tune import tune
+from sao_onnx.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("platformdirs.user_state_path", lambda name: tmp_path / "state" / name)
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def opened(miniature):
+    return open_bundle(miniature)
+
+
+def test_the_default_is_the_manifests(opened):
+    tuning = default_tuning(opened, "int8", 3)
+    assert tuning == Tuning(3, 3, tuple(stage.tile for stage in opened.manifest.decoder[1:]), "int8", "int8")
+    assert saved_tuning(opened) is None
+    assert sao_onnx.load(opened.folder, threads=3).tuning == tuning
+
+
+def test_what_is_kept_is_used(opened):
+    tuning = Tuning(1, 2, (3, 1), "fp32", "int8", {"session.intra_op.allow_spinning": "0"})
+    assert save_tuning(opened, tuning) == tuning_path(opened)
+    assert saved_tuning(opened) == tuning
+    engine = sao_onnx.load(opened.folder)
+    assert engine.tuning == tuning
+    assert engine.threads == 1
+    assert os.listdir(tuning_path(opened).parent) == [tuning_path(opened).name]
+    # Whoever asks for something else gets it.
+    assert sao_onnx.load(opened.folder, tuned=False).tuning.tiles != (3, 1)
+    assert sao_onnx.load(opened.folder, precision="int8").tuning.dit == "int8"
+    assert sao_onnx.load(opened.folder, threads=2).threads == 2
+    assert reset_tuning(opened)
+    assert not reset_tuning(opened)
+    assert sao_onnx.load(opened.folder).tuning == default_tuning(opened, "int8", sao_onnx.load(opened.folder).threads)
+
+
+def test_a_tuned_engine_makes_the_same_clip(opened):
+    """Threads and tiles move rounding alone; a part in another precision is that precision's."""
+    plain = sao_onnx.load(opened.folder, precision="fp32").generate("rain", seed=5, normalize=False)
+    save_tuning(opened, Tuning(1, 1, (1, 5), "fp32", "fp32"))
+    tuned = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize=False)
+    # T5 is the bundle's best precision, int8; so compare the decoder alone, from the same latents.
+    assert np.abs(tuned.latents - plain.latents).max() < 0.5
+    save_tuning(opened, Tuning(2, 2, (4, 2), "fp32", "int8"))
+    mixed = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize=False)
+    np.testing.assert_allclose(mixed.latents, tuned.latents, atol=1e-4)
+    assert not np.allclose(mixed.samples, tuned.samples, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: "not json",
+        lambda data: json.dumps(data | {"unknown": 1}),
+        lambda data: json.dumps(data | {"threads": 0}),
+        lambda data: json.dumps(data | {"tiles": [1]}),
+        lambda data: json.dumps(data | {"dit": "int4"}),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_ignored(opened, damage):
+    path = save_tuning(opened, default_tuning(opened, "int8", 2))
+    path.write_text(damage(json.loads(path.read_text())))
+    assert saved_tuning(opened) is None
+    assert sao_onnx.load(opened.folder).generate("rain", seconds=0.1, steps=1, seed=1).samples.size
+
+
+def test_a_tuning_is_for_one_machine_and_one_bundle(opened, monkeypatch):
+    from sao_onnx import tuning
+    from sao_onnx.machine import describe_machine
+
+    here = tuning_path(opened)
+    other = replace(opened, manifest=replace(opened.manifest, tools={}))
+    assert tuning_path(other) != here
+    machine = replace(describe_machine(), processor="another")
+    monkeypatch.setattr(tuning, "describe_machine", lambda: machine)
+    assert tuning_path(opened) != here
+
+
+def test_a_folder_that_cannot_be_written_to(opened, state):
+    state.write_text("a file")
+    with pytest.raises(sao_onnx.Error, match="cannot be written"):
+        save_tuning(opened, default_tuning(opened, "int8", 2))
+
+
+def test_tune_measures_the_real_stages(opened):
+    trials = list(tune(opened))
+    assert {trial.part for trial in trials} == {"dit", "decoder"}
+    assert trials[0].what == "default"
+    assert trials[0].better
+    assert all(trial.seconds > 0 for trial in trials)
+    tried = [trial.what for trial in trials]
+    assert tried.count("fp32") == 2
+    assert any(what.startswith("tiles") for what in tried)
+
+
+def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
+    """With measurements that are known: fp32 and fewer workers are best, and no other tile is better by enough."""
+
+    def decoder(bundle, tuning):
+        return 10 - 2 * (tuning.decoder == "fp32") - (4 - tuning.workers) - 0.01 * (tuning.tiles[-1] == 1)
+
+    monkeypatch.setattr(tune_module, "default_threads", lambda: 4)
+    monkeypatch.setattr(tune_module, "_time_dit", lambda bundle, tuning: 1.0 if tuning.threads == 4 else 0.5 + tuning.threads)
+    monkeypatch.setattr(tune_module, "_time_decoder", decoder)
+    best = None
+    for trial in tune(opened):
+        best = trial.tuning if trial.better else best
+    assert best == replace(default_tuning(opened, "int8", 4), decoder="fp32", workers=2)
+
+
+def test_tune_ends_with_its_budget(opened):
+    trials = list(tune(opened, budget=0))
+    assert [(trial.part, trial.what) for trial in trials] == [("dit", "default"), ("decoder", "default")]
+
+
+def test_what_does_not_fit_is_not_tried(opened, monkeypatch):
+    monkeypatch.setattr(tune_module, "estimate_peak", lambda bundle, precision: 10**15)
+    assert "fp32" not in [trial.what for trial in tune(opened)]
+
+
+def _command(*arguments, **environment):
+    command = [str(Path(sys.executable).with_name("sao-onnx")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+
+
+def test_the_command(miniature, state):
+    done = _command("tune", str(miniature), "--budget", "5")
+    assert done.returncode == 0, done.stderr
+    assert "* dit      default" in done.stderr
+    assert "kept in" in done.stdout
+    shown = json.loads(_command("tune", "--show", "--json", SAO_ONNX_MODEL=str(miniature)).stdout)
+    assert shown["tuning"]["threads"] >= 1
+    assert str(state) in shown["file"]
+    assert _command("tune", str(miniature), "--reset").stderr == "forgotten\n"
+    assert _command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
+    assert "nothing was found" in _command("tune", str(miniature), "--show").stdout
+    assert json.loads(_command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None
+
+
+def test_wrong_usage(miniature, tmp_path):
+    both = _command("tune", str(miniature), "--show", "--reset")
+    assert both.returncode == 2
+    assert "exclude each other" in both.stderr
+    assert _command("tune", str(tmp_path / "none")).returncode == 3
+    assert _command("tune", str(miniature), "--budget", "-1").returncode == 2
+    assert _command("tune", SAO_ONNX_MODEL="").returncode == 2
