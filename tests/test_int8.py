@@ -16,7 +16,7 @@ from sao_onnx.autoencoder import Decoder
 from sao_onnx.sessions import GraphSession, SessionFactory
 from sao_onnx_convert import convert
 from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Observer, Stream, _quantization, _table_scale
+from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Observer, Stream, _table_scale, quantization
 from sao_onnx_convert.int8.matmul import hadamard, quantize_linears, rotated_rows, rows
 from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
 from sao_onnx_convert.networks.autoencoder import Snake, SnakeBeta
@@ -288,7 +288,7 @@ def test_rounded_weights_do_not_shift_the_mean():
     seen = observer.finish()
 
     def build(builder: DecoderBuilder) -> str:
-        scale, zero = _quantization(seen[conv].input)
+        scale, zero = quantization(seen[conv].input)
         above = builder._graph.node("Sub", "x", builder._channels(seen[conv].input.low))
         constants = map(builder._graph.constant, (scale.astype(np.float32), np.zeros(64, np.uint8)))
         name = builder._graph.node("QuantizeLinear", above, *constants, axis=1)

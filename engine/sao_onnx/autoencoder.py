@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -66,30 +65,51 @@ class Decoder:
         (features,) = self._graphs[0].run(**{self._graphs[0].inputs[0]: latents})
         length = self._piece * self._rates[-1]
         with ThreadPoolExecutor(self._workers) as pool:
-            signal = self._chain(lambda start, stop: features[:, :, start:stop], frames, pool)
+            signal = self._chain(features, frames, pool)
             for start in range(0, frames, length):
-                yield signal(start, min(start + length, frames))
+                signal.make(start, min(start + length, frames))
+                yield signal.read(start, min(start + length, frames))
 
-    def _chain(self, features: Signal, frames: int, pool: Executor) -> Signal:
-        """The audio, from the features that the first stage makes, as far as it is asked for."""
-        limit, tiled = frames, []
-        for i in reversed(range(1, len(self._stages))):
-            tiles = _Tiles(self._graphs[i], self._stages[i], self._rates[i + 1], limit, self._workers, pool)
-            tiled.append(tiles)
-            limit = tiles.needed(limit)
-        for tiles in reversed(tiled):
-            features = functools.partial(tiles.frames, features)
-        return features
+    def _chain(self, features: Array, frames: int, pool: Executor) -> _Signal:
+        """The audio, from what the first stage makes, as far as it is wanted."""
+        # How much of each stage's output is wanted, from the last one's on.
+        wanted = [frames]
+        for i in range(len(self._stages) - 1, 1, -1):
+            wanted.append(-(-wanted[-1] * self._rates[i] // self._rates[i + 1]) + self._stages[i].context)
+        signal: _Signal = _Whole(features)
+        for i, limit in enumerate(reversed(wanted), start=1):
+            signal = _Tiles(signal, self._graphs[i], self._stages[i], self._rates[i + 1], limit, self._workers, pool)
+        return signal
 
 
-Signal = Callable[[int, int], Array]
-"""Frames `start` to `stop`, or up to the signal's end if that comes first. Neither may come before what was asked for last."""
+class _Signal(Protocol):
+    """Features or audio, made as far as they are asked for."""
+
+    def make(self, start: int, stop: int) -> None:
+        """Have frames `start` to `stop` ready. Neither comes before what was asked for last; what lies before may be gone."""
+
+    def read(self, start: int, stop: int) -> Array:
+        """Frames that are ready, fewer where the signal ends. Safe to call from several threads at once."""
+
+
+class _Whole:
+    """A signal that is there in one piece."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def make(self, start: int, stop: int) -> None:
+        pass
+
+    def read(self, start: int, stop: int) -> Array:
+        return self._array[:, :, start:stop]
 
 
 class _Tiles:
-    """What a stage makes of a clip, tile after tile as it is asked for. Every tile is made once.
+    """What a stage makes of a signal, tile after tile. Every tile is made once.
 
     Args:
+        source: The stage's input.
         graph: The stage's.
         stage: Its place in the decoder.
         rate: Frames per latent of its output.
@@ -98,7 +118,17 @@ class _Tiles:
         pool: Runs them.
     """
 
-    def __init__(self, graph: GraphSession, stage: DecoderStage, rate: int, limit: int, workers: int, pool: Executor) -> None:
+    def __init__(
+        self,
+        source: _Signal,
+        graph: GraphSession,
+        stage: DecoderStage,
+        rate: int,
+        limit: int,
+        workers: int,
+        pool: Executor,
+    ) -> None:
+        self._source = source
         self._graph = graph
         self._upsampling = rate // stage.rate
         self._context = stage.context
@@ -109,12 +139,7 @@ class _Tiles:
         self._first = 0
         self._tiles: list[Array] = []
 
-    def needed(self, stop: int) -> int:
-        """Frames of input that output up to a frame depends on."""
-        return -(-stop // self._upsampling) + self._context
-
-    def frames(self, source: Signal, start: int, stop: int) -> Array:
-        """The output as a `Signal`, from the input."""
+    def make(self, start: int, stop: int) -> None:
         passed = start // self._length - self._first
         self._first += passed
         del self._tiles[:passed]
@@ -123,22 +148,25 @@ class _Tiles:
             # As many as keep every worker busy: a worker without a tile would wait for the others.
             batch = self._workers * self._length
             end = min(made + -(-(stop - made) // batch) * batch, self._limit)
-            low = self._seen_from(made)
-            features = source(low, self.needed(end))
+            self._source.make(*self._seen(made, end))
+            self._tiles.extend(self._pool.map(self._tile, range(made, end, self._length)))
 
-            def tile(begin: int) -> Array:
-                stop = min(begin + self._length, end)
-                first = self._seen_from(begin)
-                (output,) = self._graph.run(**{self._graph.inputs[0]: features[:, :, first - low : self.needed(stop) - low]})
-                return output[:, :, begin - first * self._upsampling : stop - first * self._upsampling]
+    def read(self, start: int, stop: int) -> Array:
+        first = start // self._length
+        begin = first * self._length
+        tiles = self._tiles[first - self._first : -(-stop // self._length) - self._first]
+        joined = tiles[0] if len(tiles) == 1 else np.concatenate(tiles, axis=2)
+        return joined[:, :, start - begin : stop - begin]
 
-            self._tiles.extend(self._pool.map(tile, range(made, end, self._length)))
-        begin = self._first * self._length
-        return np.concatenate(self._tiles, axis=2)[:, :, start - begin : stop - begin]
+    def _tile(self, start: int) -> Array:
+        stop = min(start + self._length, self._limit)
+        first, last = self._seen(start, stop)
+        (output,) = self._graph.run(**{self._graph.inputs[0]: self._source.read(first, last)})
+        return output[:, :, start - first * self._upsampling : stop - first * self._upsampling]
 
-    def _seen_from(self, start: int) -> int:
-        """The first frame of input that output from a frame depends on."""
-        return max(0, start // self._upsampling - self._context)
+    def _seen(self, start: int, stop: int) -> tuple[int, int]:
+        """The frames of input that frames of output depend on."""
+        return max(0, start // self._upsampling - self._context), -(-stop // self._upsampling) + self._context
 
 
 class Encoder:

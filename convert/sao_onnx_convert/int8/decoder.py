@@ -187,13 +187,13 @@ class DecoderBuilder:
 
     def _snake_of_stream(self, x: Stream, snake: Snake) -> Code:
         """Snake of a stream in table units, as a code that has a zero to pad with."""
-        scale, zero = _quantization(self._seen[snake].output, with_zero=True)
+        scale, zero = quantization(self._seen[snake].output, with_zero=True)
         values = _snake(_indexed(LEVELS) * x.scale[:, None], snake)
         return Code(self._lookup(self._index(x.name, LEVELS), _codes(values, scale, zero)), scale, zero)
 
     def _snake_of_code(self, x: Code, snake: Snake) -> Code:
         """Snake of a code, as a code."""
-        scale, zero = _quantization(self._seen[snake].output)
+        scale, zero = quantization(self._seen[snake].output)
         values = _snake(x.scale[:, None] * (np.arange(STEPS + 1) - x.zero[:, None]), snake)
         index = self._graph.node("Cast", x.name, to=onnx.TensorProto.INT32)
         return Code(self._lookup(index, _codes(values, scale, zero)), scale, zero)
@@ -235,7 +235,7 @@ class DecoderBuilder:
         # Rounded weights shift the mean of what they compute; the bias takes it back.
         average = seen.mean / x.scale + x.zero - MIDDLE
         bias = bias + np.einsum("oik,i->o", folded - codes * steps[:, None, None], average)
-        scale, zero = _quantization(seen.output, with_zero=True)
+        scale, zero = quantization(seen.output, with_zero=True)
         offset = bias + scale * (zero - MIDDLE)
         name = self._graph.node(
             "QLinearConv",
@@ -373,7 +373,7 @@ def _bias(bias: Tensor | None, outputs: int) -> Array:
     return np.zeros(outputs) if bias is None else bias.detach().double().numpy()
 
 
-def _quantization(seen: Range, with_zero: bool = False) -> tuple[Array, Array]:
+def quantization(seen: Range, with_zero: bool = False) -> tuple[Array, Array]:
     """Scale and zero point of codes for a range.
 
     Args:

@@ -14,7 +14,7 @@ that the tails spread over all of them (Ashkboos et al., "QuaRot", 2024). The pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,19 @@ def hadamard(size: int) -> Array:
     return matrix
 
 
-def quantize_linears(model: onnx.ModelProto) -> None:
-    """Replace every product with a constant matrix by one in blocks, in place. The model's weights are loaded."""
+def quantize_linears(model: onnx.ModelProto, chosen: Callable[[str], bool] = lambda name: True) -> None:
+    """Replace products with constant matrices by ones in blocks, in place.
+
+    Args:
+        model: With its weights loaded.
+        chosen: Whether to replace the node of a name.
+    """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes, used = [], set()
     for node in graph.node:
         weight = constants.get(node.input[1]) if node.op_type == "MatMul" else None
-        if weight is not None and len(weight.dims) == 2:
+        if weight is not None and len(weight.dims) == 2 and chosen(node.name):
             result, tensors = _in_blocks(node, weight.name, numpy_helper.to_array(weight))
             graph.initializer.extend(tensors)
         else:

@@ -1,0 +1,1 @@
+"""Programs that make one clip each, every one with another engine."""

@@ -1,0 +1,29 @@
+"""sao-onnx, in `int8` or `fp32`, each stage dropped after use as `sao-onnx gen` does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import sao_onnx
+from bench.contenders.clip import Clock
+
+PROMPT = "128 BPM tech house drum loop"
+SEED = 42
+
+
+def main() -> None:
+    """Make the clip of the command line."""
+    folder, variant, threads, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    engine = sao_onnx.load(folder / "bundle", precision=variant, threads=threads, keep_loaded=False)
+    clock = Clock()
+    for event in engine.stream(PROMPT, seed=SEED, steps=steps, normalize=False):
+        if isinstance(event, sao_onnx.Finished):
+            clip = event.clip
+    spent = clip.timings
+    clock.seconds = {name: getattr(spent, name) for name in ("load", "conditioning", "sampling", "decoding")}
+    clock.report(folder, f"ours-{variant}", latents=clip.latents, samples=clip.samples)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""What 8 bits cost, part by part, layer by layer, and in the clip that is heard.
+
+    python -m bench.fidelity [--folder scratch/bench] [--model models/stable-audio-open-small]
+
+Writes `fidelity.json` and `fidelity.md`. Reads what `bench.prepare` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+import sao_onnx
+from bench.compare import decibels
+from bench.prepare import FULL_SIZE, ROOT, prepare
+from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.loading import load_conditioner
+from sao_onnx.manifest import Role
+from sao_onnx.sessions import SessionFactory
+from sao_onnx_convert.builder import GraphBuilder
+from sao_onnx_convert.export import save
+from sao_onnx_convert.int8 import recipe
+from sao_onnx_convert.int8.calibration import Signals, collect_signals
+from sao_onnx_convert.int8.decoder import Observer, Seen, quantization
+from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
+from sao_onnx_convert.int8.weights import store_tables_in_int8
+from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, split_decoder, without_parametrization
+from sao_onnx_convert.parts import Part, context, dit, text_encoder
+from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.transformer import Linears, Product, context_graph, dit_graph, single
+from sao_onnx_convert.validate import measure
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PROMPTS = 1000
+CLIPS = (("128 BPM tech house drum loop", 42), ("rain on a tin roof, distant thunder", 7))
+BANDS, WINDOW, HOP = 80, 2048, 512
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=ROOT / "scratch" / "bench")
+    parser.add_argument("--model", type=Path, default=FULL_SIZE)
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    arguments = parser.parse_args()
+    prepare(arguments.folder, arguments.model)
+    report = fidelity(arguments.folder, arguments.prompts)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "fidelity.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (arguments.results / "fidelity.md").write_text(table(report), encoding="utf-8")
+    print(table(report))
+
+
+def fidelity(folder: Path, prompts: int) -> dict[str, Any]:
+    """Everything that is measured."""
+    bundle = open_bundle(folder / "bundle")
+    report: dict[str, Any] = {
+        "parts": [
+            {"role": graph.role, "precision": graph.precision, "snr": graph.snr, "wanted": graph.min_snr}
+            for graph in bundle.manifest.graphs
+        ],
+        "clips": [_clip(bundle, prompt, seed) for prompt, seed in CLIPS],
+        "prompts": _prompts(bundle, prompts),
+    }
+    pipeline = TorchPipeline.load(folder / "checkpoint", folder / "checkpoint" / "t5")
+    pipeline.model.requires_grad_(False)
+    strides = pipeline.config.model.pretransform.config.decoder.config.strides
+    stages = split_decoder(pipeline.model.autoencoder.decoder, strides)
+    signals = collect_signals(pipeline, stages, bundle.manifest.decoder_roles, bundle.manifest.sampling.steps)
+    report["dit"] = _dit(pipeline, signals)
+    report["text_encoder"] = _text_encoder(bundle, pipeline, signals)
+    report["decoder"] = _decoder(pipeline, signals)
+    return report
+
+
+def _clip(bundle: Bundle, prompt: str, seed: int) -> dict[str, Any]:
+    """A clip in int8 against the same in fp32."""
+    exact, rounded = (
+        sao_onnx.load(bundle.folder, precision=precision, keep_loaded=False, tuned=False).generate(
+            prompt, seed=seed, normalize=False
+        )
+        for precision in ("fp32", "int8")
+    )
+    rate = exact.sample_rate
+    centred = [clip.samples - clip.samples.mean(axis=1, keepdims=True) for clip in (exact, rounded)]
+    return {
+        "prompt": prompt,
+        "seed": seed,
+        "latents": decibels(exact.latents, rounded.latents),
+        "samples": decibels(exact.samples, rounded.samples),
+        "samples_without_mean": decibels(*centred),
+        "log_mel": float(np.abs(log_mel(exact.samples, rate) - log_mel(rounded.samples, rate)).mean()),
+    }
+
+
+def log_mel(samples: Array, rate: int) -> Array:
+    """Mel spectrogram in decibels, [channels, windows, bands], floored 80 dB below its peak.
+
+    Triangular bands on O'Shaughnessy's scale, `2595·log10(1 + f/700)`, Hann windows.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), WINDOW, axis=1)[:, ::HOP]
+    power = np.abs(np.fft.rfft(windows * np.hanning(WINDOW), axis=2)) ** 2
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), BANDS + 2) / 2595) - 1)
+    frequencies = np.fft.rfftfreq(WINDOW, 1 / rate)
+    rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - frequencies) / (edges[2:] - edges[1:-1])[:, None]
+    bands = power @ np.maximum(0, np.minimum(rising, falling)).T
+    level = 10 * np.log10(np.maximum(bands, 1e-20))
+    floored: Array = np.maximum(level, level.max() - 80)
+    return floored
+
+
+def varied_prompts(count: int) -> list[str]:
+    """Texts of many lengths and kinds: ordinary ones, empty, long, other scripts, symbols."""
+    kinds = ("kick drum", "ambient pad", "slap bass riff", "rain on leaves", "sci-fi riser", "choir", "808 loop", "fanfare")
+    words = ("", "warm ", "dark, distorted ", "very soft ", "lo-fi ", "bright and wide ", "90s ", "cinematic, huge ")
+    ends = (
+        "",
+        ", 120 BPM",
+        " in C# minor",
+        " at night",
+        "!!!",
+        " (stereo) [take 2]",
+        ", slow attack, long release",
+        " — ünïcödé",
+    )
+    odd = [
+        "",
+        " ",
+        "?",
+        "鼓のループ",
+        "барабаны",
+        "🥁🥁🥁",
+        "a" * 300,
+        "loop " * 100,
+        "1234567890",
+        "\t\n",
+        "<pad></s>",
+        "%s {x} \\0",
+    ]
+    regular = (f"{word}{kind}{end}" for kind, word, end in itertools.product(kinds, words, ends))
+    numbered = (f"take {i}, {60 + i % 120} BPM, {kinds[i % len(kinds)]}" for i in itertools.count())
+    return list(itertools.islice(itertools.chain(odd, regular, numbered), count))
+
+
+def _prompts(bundle: Bundle, count: int) -> dict[str, Any]:
+    """Embeddings of many prompts: cosine of int8's with fp32's, over all values of a prompt."""
+    factory = SessionFactory()
+    exact, rounded = (load_conditioner(bundle, precision, factory) for precision in ("fp32", "int8"))
+    numbers = {number.id: [number.minimum] for number in bundle.manifest.conditioning.numbers}
+    cosines, finite = [], True
+    for prompt in varied_prompts(count):
+        a, b = (np.float64(conditioner([prompt], numbers).cross_attention).ravel() for conditioner in (exact, rounded))
+        finite = finite and bool(np.isfinite(a).all() and np.isfinite(b).all())
+        cosines.append(float(a @ b / np.sqrt((a @ a) * (b @ b))))
+    return {"count": count, "least": min(cosines), "median": float(np.median(cosines)), "finite": finite}
+
+
+def _dit(pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
+    """The DiT with one kind of product at a time in 8 bits, and with each in other forms."""
+    products: tuple[Product, ...] = ("qkv", "out", "query", "context_out", "gate", "down")
+    everything = recipe.linears
+    variants: list[tuple[str, Linears]] = [(f"{product} alone", _only(product, everything)) for product in products]
+    variants += [(f"all but {product}", _all_but(product)) for product in products]
+    variants += [
+        ("down alone, not rotated", _only("down", lambda graph, x, matrices, name: rows(graph, x, matrices))),
+        ("gate alone, rotated", _only("gate", lambda graph, x, matrices, name: rotated_rows(graph, x, matrices))),
+        ("all, none rotated", lambda graph, x, matrices, name: rows(graph, x, matrices)),
+        ("all, all rotated", lambda graph, x, matrices, name: rotated_rows(graph, x, matrices)),
+        ("the recipe", everything),
+    ]
+    part = dit(pipeline.model, pipeline.config)
+    model = pipeline.model.dit
+    found = [
+        {"what": what, "snr": _snr(lambda path, form=form: save(dit_graph(model, pipeline.window, form), path), part, signals)}
+        for what, form in variants
+    ]
+    part = context(pipeline.model, pipeline.config)
+    found.append({"what": "context", "snr": _snr(lambda path: save(context_graph(model, everything), path), part, signals)})
+    return found
+
+
+def _only(product: Product, form: Linears) -> Linears:
+    def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
+        return form(graph, x, matrices, name) if name == product else single(graph, x, matrices, name)
+
+    return linears
+
+
+def _all_but(product: Product) -> Linears:
+    def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
+        return single(graph, x, matrices, name) if name == product else recipe.linears(graph, x, matrices, name)
+
+    return linears
+
+
+def _text_encoder(bundle: Bundle, pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
+    """T5 with one kind of layer at a time in 8 bits."""
+    source = bundle.path(bundle.manifest.graph("text_encoder", "fp32").path)
+    part = text_encoder(pipeline.text, pipeline.model, pipeline.config)
+    kinds = {"attention, q k v": ("/q/", "/k/", "/v/"), "attention, out": ("/o/",), "feed-forward, in": ("/wi",)}
+    kinds |= {"feed-forward, out": ("/wo/",)}
+
+    def rewrite(change: Callable[[onnx.ModelProto], None], path: Path) -> None:
+        model = onnx.load(source)
+        change(model)
+        save(model, path)
+
+    changes: dict[str, Callable[[onnx.ModelProto], None]] = {
+        kind: lambda model, marks=marks: quantize_linears(model, lambda name: any(mark in name for mark in marks))
+        for kind, marks in kinds.items()
+    }
+    changes |= {"table of tokens": store_tables_in_int8, "the recipe": recipe.text_encoder}
+    return [
+        {"what": what, "snr": _snr(lambda path, change=change: rewrite(change, path), part, signals)}
+        for what, change in changes.items()
+    ]
+
+
+def _snr(write: Callable[[Path], None], part: Part, signals: Signals) -> float:
+    """Decibels of a graph against its module, on the model's own signals; the worst trial counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        write(path)
+        gc.collect()
+        return measure(part, path, signals.trials[cast(Role, part.role)]).snr
+
+
+@torch.no_grad()
+def _decoder(pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
+    """The decoder with one layer at a time in 8 bits, rounded in PyTorch as the graphs round."""
+    decoder = without_parametrization(pipeline.model.autoencoder.decoder)
+    observer = Observer(decoder)
+    for latents in signals.latents:
+        decoder(latents)
+    seen = observer.finish()
+    exact = decoder(signals.excerpt).numpy()
+    layers = dict(_layers(decoder))
+    convs = [conv for group in layers.values() for conv in group]
+    variants: list[tuple[str, list[nn.Module], bool, bool]] = [
+        *((name, group, True, True) for name, group in layers.items()),
+        ("all, weights alone", convs, True, False),
+        ("all, activations alone", convs, False, True),
+        ("all", convs, True, True),
+    ]
+    found = []
+    for what, group, weights, activations in variants:
+        with _Rounded(group, seen, weights, activations):
+            rounded = decoder(signals.excerpt).numpy()
+        centred = [array - array.mean(axis=2, keepdims=True) for array in (exact, rounded)]
+        found.append({"what": what, "snr": decibels(exact, rounded), "snr_without_mean": decibels(*centred)})
+    return found
+
+
+def _layers(decoder: nn.Module) -> Iterator[tuple[str, list[nn.Module]]]:
+    blocks = [module for module in decoder.modules() if isinstance(module, DecoderBlock)]
+    for i, block in enumerate(blocks, start=1):
+        for module in block.layers:
+            if isinstance(module, nn.ConvTranspose1d):
+                yield f"block {i}, upsampling", [module]
+            elif isinstance(module, ResidualUnit):
+                dilation = module.layers[1].dilation[0]
+                yield f"block {i}, unit of dilation {dilation}", [m for m in module.modules() if isinstance(m, nn.Conv1d)]
+
+
+class _Rounded:
+    """Rounds input, weight and output of convolutions to 8 bits while it is entered; not the mean, which the bias makes good."""
+
+    def __init__(self, convs: Sequence[nn.Module], seen: dict[nn.Module, Seen], weights: bool, activations: bool) -> None:
+        self._convs, self._seen, self._weights, self._activations = convs, seen, weights, activations
+
+    def __enter__(self) -> None:
+        self._hooks, self._kept = [], []
+        for conv in self._convs:
+            if self._weights:
+                weight = cast(Tensor, conv.weight)
+                self._kept.append((weight, weight.clone()))
+                axes = (0, 2) if isinstance(conv, nn.ConvTranspose1d) else (1, 2)
+                step = weight.abs().amax(dim=axes, keepdim=True) / 127
+                weight.copy_((weight / step).round() * step)
+            if self._activations:
+                seen = self._seen[conv]
+                self._hooks.append(conv.register_forward_pre_hook(lambda m, args, seen=seen: (_round(args[0], seen.input),)))
+                self._hooks.append(conv.register_forward_hook(lambda m, args, y, seen=seen: _round(y, seen.output)))
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for weight, kept in self._kept:
+            weight.copy_(kept)
+
+
+def _round(x: Tensor, seen: Any) -> Tensor:
+    scale, zero = (torch.from_numpy(values)[:, None].float() for values in quantization(seen, with_zero=True))
+    return ((x / scale + zero).round().clamp(0, 255) - zero) * scale
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [
+        "# What 8 bits cost",
+        "",
+        "Signal-to-noise ratios in decibels, on synthetic weights of the full size: random ones say what rounding does, little of "
+        "how it sounds. A real checkpoint's conversion measures the same and writes it into its manifest. Made by "
+        "`python -m bench.fidelity`.",
+        "",
+        "## Parts, against their PyTorch modules, on a prompt that was not calibrated on",
+        "",
+        "| part | int8 | wanted | fp32 |",
+        "|---|---|---|---|",
+    ]
+    parts = {(part["role"], part["precision"]): part for part in report["parts"]}
+    for role in dict.fromkeys(role for role, _ in parts):
+        int8, fp32 = parts[role, "int8"], parts[role, "fp32"]
+        wanted = "" if int8["wanted"] is None else f"{int8['wanted']:g}"
+        lines.append(f"| {role} | {int8['snr']:.1f} | {wanted} | {fp32['snr']:.1f} |")
+    lines += [
+        "",
+        "The last of the decoder's graphs stands for the whole decoder.",
+        "",
+        "## Clips, int8 against fp32 with the same noise",
+        "",
+        "| prompt | latents | samples | samples without their mean | log-mel distance |",
+        "|---|---|---|---|---|",
+    ]
+    for clip in report["clips"]:
+        cells = [clip["prompt"], *(f"{clip[key]:.1f}" for key in ("latents", "samples", "samples_without_mean"))]
+        lines.append(f"| {' | '.join(cells)} | {clip['log_mel']:.2f} dB |")
+    prompts = report["prompts"]
+    lines += [
+        "",
+        f"T5 on {prompts['count']} prompts: cosine of the embeddings at least {prompts['least']:.5f}, median "
+        f"{prompts['median']:.5f}; {'all values finite' if prompts['finite'] else 'SOME VALUES ARE NOT FINITE'}.",
+        "",
+        "## DiT, by kind of product",
+        "",
+        "| in 8 bits | velocity, worst of three noise levels |",
+        "|---|---|",
+        *(f"| {row['what']} | {row['snr']:.1f} |" for row in report["dit"]),
+        "",
+        "`gate` and `down` are the two Linears of the feed-forward; `context` is measured on keys and values.",
+        "",
+        "## T5, by kind of layer",
+        "",
+        "| in 8 bits | embeddings, worst of six prompts |",
+        "|---|---|",
+        *(f"| {row['what']} | {row['snr']:.1f} |" for row in report["text_encoder"]),
+        "",
+        "## Decoder, by layer",
+        "",
+        "| in 8 bits | audio | without its mean |",
+        "|---|---|---|",
+        *(f"| {row['what']} | {row['snr']:.1f} | {row['snr_without_mean']:.1f} |" for row in report["decoder"]),
+        "",
+        "The first block's upsampling is in blocks of 128 inputs in the graphs, which is closer than what is measured here; the first "
+        "and the last convolution stay in single precision.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

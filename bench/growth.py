@@ -1,0 +1,79 @@
+"""How the cost of a clip grows with its length, its steps, the threads, and the number of variations."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROMPT = "128 BPM tech house drum loop"
+SEED = 42
+THREADS, STEPS = 2, 8
+
+SWEEPS: dict[str, tuple[float, ...]] = {
+    "seconds": (1, 3, 6, 9, 11.8),
+    "steps": (1, 2, 4, 8, 16),
+    "threads": (1, 2),
+    "variations": (1, 2, 3, 4),
+}
+"""Values of what is varied; the rest stays at the whole window, 8 steps, 2 threads, one clip."""
+
+
+def measure(bundle: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Every value of every sweep, in int8, a process for each.
+
+    Returns:
+        Seconds of each stage, by sweep and value.
+    """
+    return {
+        sweep: {
+            f"{value:g}": json.loads(
+                subprocess.run(
+                    [sys.executable, __file__, str(bundle), sweep, str(value)], capture_output=True, text=True, check=True
+                ).stdout
+            )
+            for value in values
+        }
+        for sweep, values in SWEEPS.items()
+    }
+
+
+def one(bundle: Path, sweep: str, value: float) -> dict[str, float]:
+    """Seconds of each stage with one value of one sweep. Variations are clips of successive seeds from one engine."""
+    import sao_onnx
+
+    threads = int(value) if sweep == "threads" else THREADS
+    engine = sao_onnx.load(bundle, precision="int8", threads=threads, keep_loaded=sweep == "variations")
+    seconds = min(value, engine.manifest.window_seconds) if sweep == "seconds" else None
+    spent: dict[str, float] = {}
+    for variation in range(int(value) if sweep == "variations" else 1):
+        steps = int(value) if sweep == "steps" else STEPS
+        clip = engine.generate(PROMPT, seconds=seconds, steps=steps, seed=SEED + variation)
+        for stage, time in vars(clip.timings).items():
+            spent[stage] = spent.get(stage, 0.0) + time
+    return spent
+
+
+def table(growth: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """Lines for people."""
+    lines = ["## How cost grows (sao-onnx int8)", ""]
+    for sweep, values in growth.items():
+        lines += [f"| {sweep} | loading | sampling | decoding | whole |", "|---|---|---|---|---|"]
+        for value, spent in values.items():
+            cells = [spent["load"], spent["sampling"], spent["decoding"], sum(spent.values())]
+            lines.append(f"| {value} | " + " | ".join(f"{cell:.2f} s" for cell in cells) + " |")
+        lines.append("")
+    return lines[:-1]
+
+
+def main() -> None:
+    """One measurement, as JSON."""
+    bundle, sweep, value = sys.argv[1:]
+    measured: Any = one(Path(bundle), sweep, float(value))
+    print(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main()
