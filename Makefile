@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint miniature rehearsal clean
+.PHONY: demo test test-slow lint miniature bench bench-quick clean
 
 demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
 	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --model models/miniature/bundle --seed 42 -o demo.wav --force
@@ -38,8 +38,14 @@ miniature: .venv/ready  ## Make the committed miniature bundle again
 	cp models/miniature/LICENSE scratch/miniature/LICENSE
 	$(BIN)/sao-onnx convert scratch/miniature --t5 scratch/miniature/t5 -o models/miniature/bundle --precision int8 --precision fp32 --force
 
-rehearsal: .venv/ready  ## Measure a full-size conversion and clip; writes bench/rehearsal.md
-	$(BIN)/python bench/rehearsal.py
+bench-quick: .venv/ready  ## PyTorch, plain ONNX Runtime and sao-onnx at full size, one round: some minutes, 16 GB of disk
+	$(BIN)/python -m bench.compare --quick --results scratch/quick
+
+bench: .venv/ready  ## Every contender, growth, fidelity and the rehearsal; writes bench/results: an hour, 25 GB of disk
+	$(BIN)/python -m bench.compare
+	$(BIN)/python -m bench.fidelity
+	$(BIN)/python -m bench.profile
+	$(BIN)/python -m bench.rehearsal
 
 clean:
 	rm -rf .venv .venv-demo build dist scratch

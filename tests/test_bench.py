@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
 
 def _bench(module, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", f"bench.{module}", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", f"bench.{module}", *map(str, arguments)], check=False, cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -53,6 +53,14 @@ def test_fidelity(folder):
     assert 30 < found["the recipe"] < min(alone)
     decoder = {row["what"]: row["snr"] for row in report["decoder"]}
     assert decoder["all"] < min(snr for what, snr in decoder.items() if what.startswith("block"))
+
+
+def test_profile(folder):
+    text = _bench("profile", "--model", MINIATURE, "--folder", folder / "models", "--results", folder / "results")
+    assert "## dit" in text
+    assert "| MatMulIntegerToFloat |" in text
+    assert "## decoder_3" in text
+    assert "| GatherElements |" in text
 
 
 def test_growth(folder):

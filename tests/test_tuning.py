@@ -152,7 +152,9 @@ def test_the_command(miniature, state):
     shown = json.loads(_command("tune", "--show", "--json", SAO_ONNX_MODEL=str(miniature)).stdout)
     assert shown["tuning"]["threads"] >= 1
     assert str(state) in shown["file"]
+    assert "tuned         yes" in _command("doctor", "-m", str(miniature)).stdout
     assert _command("tune", str(miniature), "--reset").stderr == "forgotten\n"
+    assert "tuned         no" in _command("doctor", "-m", str(miniature)).stdout
     assert _command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
     assert "nothing was found" in _command("tune", str(miniature), "--show").stdout
     assert json.loads(_command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sao_onnx.bundle import Bundle
 from sao_onnx.manifest import Precision, Role
 
-PROCESS = 200_000_000
-"""Bytes of the interpreter, NumPy, ONNX Runtime and a stage's activations."""
+PROCESS = 130_000_000
+"""Bytes of the interpreter, NumPy, ONNX Runtime and a stage's activations, beside its weights.
 
-WEIGHT_FACTOR = 1.1
-"""Memory for each byte of weights. With it, 1.70 and 0.59 GB are estimated where 1.63 and 0.58 were measured (see bench/)."""
+With it, 0.49 and 1.49 GB are estimated for the full size in int8 and fp32, where as much was measured (see bench/results).
+"""
 
 
 def estimate_peak(bundle: Bundle, precision: Precision) -> int:
@@ -21,4 +21,4 @@ def estimate_peak(bundle: Bundle, precision: Precision) -> int:
         sum(bundle.weight(manifest.graph(role, precision)) for role in roles)
         for roles in (conditioner, denoiser, manifest.decoder_roles)
     ]
-    return PROCESS + round(WEIGHT_FACTOR * max(stages))
+    return PROCESS + max(stages)

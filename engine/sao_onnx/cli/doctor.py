@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def doctor(
     from sao_onnx.machine import FEATURES, describe_machine
     from sao_onnx.memory import estimate_peak
     from sao_onnx.sessions import default_threads
+    from sao_onnx.tuning import saved_tuning
 
     machine = describe_machine()
     report = {
@@ -42,7 +44,12 @@ def doctor(
     if model is not None:
         bundle = open_bundle(model)
         needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}
-        report["bundle"] = {"path": str(model), "peak_memory": needs}
+        tuning = saved_tuning(bundle)
+        report["bundle"] = {
+            "path": str(model),
+            "peak_memory": needs,
+            "tuning": None if tuning is None else asdict(tuning),
+        }
     if as_json:
         print(json.dumps(report))
         return
@@ -68,3 +75,4 @@ def doctor(
         else:
             verdict = f"does not fit: {megabytes(need - machine.available)} more are needed"
         print(f"bundle        {bundle.manifest.model.name} in {precision} peaks at about {megabytes(need)}: {verdict}")
+    print(f"tuned         {'no: `sao-onnx tune` finds out what is fastest here' if tuning is None else 'yes'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -156,6 +157,7 @@ def _report(clip: Clip, engine: Engine, prompt: str, path: Path) -> dict[str, ob
         "model": engine.manifest.model.name,
         "precision": engine.precision,
         "threads": engine.threads,
+        "tuning": asdict(engine.tuning),
         "timings": vars(clip.timings) | {"total": clip.timings.total},
         "peak_memory": peak_memory(),
     }

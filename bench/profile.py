@@ -1,0 +1,137 @@
+"""Where the time of the int8 graphs goes, operator by operator, and how far their products are from the machine's limit.
+
+    python -m bench.profile [--folder scratch/bench] [--model models/stable-audio-open-small]
+
+Writes `profile.md`. Reads what `bench.prepare` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from bench.prepare import FULL_SIZE, ROOT, prepare
+from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.manifest import Role
+from sao_onnx.sessions import DISABLED_OPTIMIZERS
+from sao_onnx_convert.builder import GraphBuilder
+from sao_onnx_convert.int8.matmul import rows
+from sao_onnx_convert.transformer import single
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+RUNS = 5
+THREADS = 2
+LIMIT = 4096
+"""Size of the square product that stands for the machine's limit."""
+
+
+def main() -> None:
+    """Profile what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=ROOT / "scratch" / "bench")
+    parser.add_argument("--model", type=Path, default=FULL_SIZE)
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    arguments = parser.parse_args()
+    prepare(arguments.folder, arguments.model)
+    text = report(open_bundle(arguments.folder / "bundle"))
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "profile.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def report(bundle: Bundle) -> str:
+    """The profile of a step and of a tile of each of the decoder's stages."""
+    manifest = bundle.manifest
+    lines = [
+        "# Where the time goes (int8)",
+        "",
+        f"Milliseconds of one run by operator, mean of {RUNS}; the DiT and the decoder's first stage with {THREADS} threads, "
+        "the decoder's tiles with one, as they run. Made by `python -m bench.profile`.",
+        "",
+        f"A product of two square matrices of {LIMIT} takes, with {THREADS} threads, {_limit('int8'):.0f} GOP/s in 8 bits and "
+        f"{_limit('fp32'):.0f} in single precision: what the processor gives at best.",
+    ]
+    roles: tuple[Role, ...] = ("dit", *manifest.decoder_roles)
+    for role in roles:
+        tiled = role in manifest.decoder_roles[1:]
+        spent = _operators(bundle, role, 1 if tiled else THREADS)
+        whole = sum(spent.values())
+        what = "a step" if role == "dit" else "a tile" if tiled else "a clip"
+        lines += ["", f"## {role}: {1000 * whole:.1f} ms for {what}", "", "| operator | ms | share |", "|---|---|---|"]
+        lines += [f"| {name} | {1000 * time:.1f} | {time / whole:.0%} |" for name, time in spent.most_common(10)]
+    return "\n".join(lines) + "\n"
+
+
+def _operators(bundle: Bundle, role: Role, threads: int) -> collections.Counter[str]:
+    """Seconds of each operator in one run."""
+    graph = bundle.manifest.graph(role, "int8")
+    options = _options(threads)
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        path = bundle.path(graph.path)
+        session = ort.InferenceSession(path, options, ["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_OPTIMIZERS))
+        random = np.random.default_rng(0)
+        lengths = {"batch": 1, "tokens": bundle.manifest.conditioning.prompt.max_length + 1, "frames": _frames(bundle, role)}
+        lengths |= {f"{node.name}_frames": lengths["frames"] for node in session.get_inputs()}
+        inputs = {
+            node.name: random.random([lengths.get(axis, axis) for axis in node.shape], dtype=np.float32)
+            for node in session.get_inputs()
+        }
+        for _ in range(1 + RUNS):
+            session.run(None, inputs)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    runs = [event["ts"] for event in events if event["name"] == "model_run"]
+    spent: collections.Counter[str] = collections.Counter()
+    for event in events:
+        if event["name"].endswith("_kernel_time") and event["ts"] > sorted(runs)[1]:
+            spent[event["args"]["op_name"]] += event["dur"] / 1e6 / RUNS
+    return spent
+
+
+def _frames(bundle: Bundle, role: Role) -> int:
+    """Frames of an input: the whole window, or a tile with what it sees beyond."""
+    manifest = bundle.manifest
+    if role == "dit":
+        return manifest.window_latents
+    stage = manifest.decoder[manifest.decoder_roles.index(role)]
+    return stage.tile * stage.rate + 2 * stage.context if stage.tile else manifest.window_latents
+
+
+def _limit(precision: str) -> float:
+    """Operations in a nanosecond of a large product."""
+    random = np.random.default_rng(0)
+    matrix = random.standard_normal((LIMIT, LIMIT), dtype=np.float32)
+    graph = GraphBuilder()
+    (product,) = (rows if precision == "int8" else single)(graph, "x", [matrix])
+    # Only the last row leaves: the output itself is not what is measured.
+    graph.node("ReduceMax", product, graph.constant(np.array([1, 2], np.int64)), output="y", keepdims=0)
+    model = graph.model("limit", ["x"], ["y"], {"x": (1, LIMIT, LIMIT), "y": (1,)})
+    session = ort.InferenceSession(model.SerializeToString(), _options(THREADS), ["CPUExecutionProvider"])
+    times = []
+    for _ in range(1 + RUNS):
+        began = time.perf_counter()
+        session.run(None, {"x": matrix[None]})
+        times.append(time.perf_counter() - began)
+    return 2 * LIMIT**3 / min(times) / 1e9
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
+if __name__ == "__main__":
+    main()
