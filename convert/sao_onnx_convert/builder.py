@@ -41,12 +41,6 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output
 
-    def nodes(self, operator: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> list[str]:
-        """Add a node of several outputs; their names."""
-        names = [f"value_{len(self._nodes)}_{i}" for i in range(outputs)]
-        self._nodes.append(helper.make_node(operator, list(inputs), names, domain=domain, **attributes))
-        return names
-
     def model(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int | str, ...]]
     ) -> onnx.ModelProto:

@@ -21,7 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.networks.dit import Attention, Block, DiffusionTransformer, GatedLinear, LayerNorm, RotaryEmbedding
+from sao_onnx_convert.networks.dit import (
+    Attention,
+    Block,
+    DiffusionTransformer,
+    FeedForward,
+    GatedLinear,
+    LayerNorm,
+    RotaryEmbedding,
+)
 
 LAST = np.iinfo(np.int64).max
 
@@ -93,9 +101,9 @@ def dit_graph(dit: DiffusionTransformer, window: int, linears: Linears = single)
     (frames,) = single(graph, graph.node("Transpose", "latents", perm=[0, 2, 1]), [project_in.T.float().numpy()])
     x = graph.node("Concat", graph.node("Unsqueeze", token, one), frames, axis=1)
     rotate = _Rotation(graph, transformer.rotary_pos_emb, window + 1)
-    y = _layer_norm(graph, x, blocks[0].pre_norm)
-    for i, (block, after) in enumerate(zip(blocks, [*(b.pre_norm for b in blocks[1:]), None], strict=True)):
-        x, y = _block(graph, x, y, block, i, after, rotate, linears)
+    add_block = _BlockBuilder(graph, rotate, linears)
+    for i, block in enumerate(blocks):
+        x = add_block(x, block, i)
     frames = graph.node("Slice", x, one, graph.constant(np.array([LAST], np.int64)), one)
     (velocity,) = single(graph, frames, [project_out.T.float().numpy()])
     graph.node("Transpose", velocity, output="velocity", perm=[0, 2, 1])
@@ -137,63 +145,50 @@ class _Rotation:
         return self._graph.node("RotaryEmbedding", x, *self._tables, domain=MICROSOFT, **part)
 
 
-def _block(
-    graph: GraphBuilder, x: str, y: str, block: Block, index: int, after: LayerNorm | None, rotate: _Rotation, linears: Linears
-) -> tuple[str, str]:
-    """One block.
+class _BlockBuilder:
+    """Adds blocks to a graph: each part normalised before, and added to the stream after."""
 
-    Args:
-        graph: Where the nodes go.
-        x: The residual stream.
-        y: The stream normalised for this block.
-        block: The block.
-        index: Which one.
-        after: The next block's first norm.
-        rotate: The rotary embedding.
-        linears: How it multiplies.
+    def __init__(self, graph: GraphBuilder, rotate: _Rotation, linears: Linears) -> None:
+        self._graph = graph
+        self._rotate = rotate
+        self._linears = linears
 
-    Returns:
-        The residual stream, and the stream normalised with `after`.
-    """
-    attention = block.self_attn
-    query, key, value = linears(graph, y, _parts(attention.to_qkv, 3), "qkv")
-    width = attention.to_out.in_features // attention.heads
-    query = rotate(_head_norm(graph, query, attention.q_norm, attention.heads), attention.heads, width)
-    key = rotate(_head_norm(graph, key, attention.k_norm, attention.heads), attention.heads, width)
-    x, y = _attend(graph, x, (query, key, value), attention, block.cross_attend_norm, linears, "out")
-    attention, layer = block.cross_attn, graph.constant(np.array(index, np.int64))
-    (query,) = linears(graph, y, _parts(attention.to_q, 1), "query")
-    query = _head_norm(graph, query, attention.q_norm, attention.heads)
-    key, value = graph.node("Gather", "keys", layer, axis=0), graph.node("Gather", "values", layer, axis=0)
-    x, y = _attend(graph, x, (query, key, value), attention, block.ff_norm, linears, "context_out")
-    gated, _, down = cast(tuple[GatedLinear, nn.Identity, nn.Linear], tuple(block.ff.ff))
-    halves = linears(graph, y, _parts(gated.proj, 2), "gate")
-    biases = gated.proj.bias.detach().chunk(2)
-    value, gate = (graph.node("Add", half, graph.constant(bias.numpy())) for half, bias in zip(halves, biases, strict=True))
-    hidden = graph.node("Mul", value, graph.node("QuickGelu", gate, domain=MICROSOFT, alpha=1.0))
-    (out,) = linears(graph, hidden, _parts(down, 1), "down")
-    return _add_and_norm(graph, x, graph.node("Add", out, graph.constant(down.bias.detach().numpy())), after)
+    def __call__(self, x: str, block: Block, index: int) -> str:
+        x = self._add(x, self._self_attention(_layer_norm(self._graph, x, block.pre_norm), block.self_attn))
+        x = self._add(x, self._cross_attention(_layer_norm(self._graph, x, block.cross_attend_norm), block.cross_attn, index))
+        return self._add(x, self._feed_forward(_layer_norm(self._graph, x, block.ff_norm), block.ff))
 
+    def _add(self, x: str, y: str) -> str:
+        return self._graph.node("Add", x, y)
 
-def _attend(
-    graph: GraphBuilder,
-    x: str,
-    query_key_value: tuple[str, str, str],
-    attention: Attention,
-    after: LayerNorm,
-    linears: Linears,
-    name: Product,
-) -> tuple[str, str]:
-    """Attention and its output projection, added to the stream; the stream, and the stream normalised with `after`."""
-    attended = graph.node("MultiHeadAttention", *query_key_value, domain=MICROSOFT, num_heads=attention.heads)
-    (out,) = linears(graph, attended, _parts(attention.to_out, 1), name)
-    return _add_and_norm(graph, x, out, after)
+    def _self_attention(self, x: str, attention: Attention) -> str:
+        query, key, value = self._linears(self._graph, x, _parts(attention.to_qkv, 3), "qkv")
+        width = attention.to_out.in_features // attention.heads
+        query = self._rotate(_head_norm(self._graph, query, attention.q_norm, attention.heads), attention.heads, width)
+        key = self._rotate(_head_norm(self._graph, key, attention.k_norm, attention.heads), attention.heads, width)
+        return self._attend(query, key, value, attention, "out")
 
+    def _cross_attention(self, x: str, attention: Attention, index: int) -> str:
+        (query,) = self._linears(self._graph, x, _parts(attention.to_q, 1), "query")
+        query = _head_norm(self._graph, query, attention.q_norm, attention.heads)
+        block = self._graph.constant(np.array(index, np.int64))
+        key, value = (self._graph.node("Gather", name, block, axis=0) for name in ("keys", "values"))
+        return self._attend(query, key, value, attention, "context_out")
 
-def _add_and_norm(graph: GraphBuilder, x: str, y: str, norm: LayerNorm | None) -> tuple[str, str]:
-    """`x + y`, and that normalised. Without a norm, twice the sum."""
-    total = graph.node("Add", x, y)
-    return total, total if norm is None else _layer_norm(graph, total, norm)
+    def _attend(self, query: str, key: str, value: str, attention: Attention, name: Product) -> str:
+        heads = attention.heads
+        attended = self._graph.node("MultiHeadAttention", query, key, value, domain=MICROSOFT, num_heads=heads)
+        (out,) = self._linears(self._graph, attended, _parts(attention.to_out, 1), name)
+        return out
+
+    def _feed_forward(self, x: str, feed_forward: FeedForward) -> str:
+        gated, _, down = cast(tuple[GatedLinear, nn.Identity, nn.Linear], tuple(feed_forward.ff))
+        halves = self._linears(self._graph, x, _parts(gated.proj, 2), "gate")
+        biases = gated.proj.bias.detach().chunk(2)
+        value, gate = (_biased(self._graph, half, bias) for half, bias in zip(halves, biases, strict=True))
+        hidden = self._graph.node("Mul", value, _silu(self._graph, gate))
+        (out,) = self._linears(self._graph, hidden, _parts(down, 1), "down")
+        return _biased(self._graph, out, down.bias)
 
 
 def _layer_norm(graph: GraphBuilder, x: str, norm: LayerNorm) -> str:
@@ -224,13 +219,20 @@ def _shared(graph: GraphBuilder, x: str, attention: Attention) -> str:
 def _mlp(graph: GraphBuilder, x: str, layers: nn.Sequential) -> str:
     """Linear, SiLU, Linear, in single precision."""
     first, _, second = cast(tuple[nn.Linear, nn.SiLU, nn.Linear], tuple(layers))
-    hidden = graph.node("QuickGelu", _linear(graph, x, first), domain=MICROSOFT, alpha=1.0)
-    return _linear(graph, hidden, second)
+    return _linear(graph, _silu(graph, _linear(graph, x, first)), second)
 
 
 def _linear(graph: GraphBuilder, x: str, linear: nn.Linear) -> str:
     (y,) = single(graph, x, _parts(linear, 1))
-    return y if linear.bias is None else graph.node("Add", y, graph.constant(linear.bias.detach().numpy()))
+    return y if linear.bias is None else _biased(graph, y, linear.bias)
+
+
+def _biased(graph: GraphBuilder, x: str, bias: Tensor) -> str:
+    return graph.node("Add", x, graph.constant(bias.detach().numpy()))
+
+
+def _silu(graph: GraphBuilder, x: str) -> str:
+    return graph.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
 
 
 def _parts(linear: nn.Linear, count: int) -> list[Array]:
