@@ -31,8 +31,8 @@ from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.export import save
 from sao_onnx_convert.int8 import recipe
 from sao_onnx_convert.int8.calibration import Signals, collect_signals
-from sao_onnx_convert.int8.decoder import Observer, Range, Seen, quantization
 from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
+from sao_onnx_convert.int8.ranges import Observer, Range, Seen, quantization
 from sao_onnx_convert.int8.weights import store_tables_in_int8
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, split_decoder, without_parametrization
 from sao_onnx_convert.parts import Part, context, dit, text_encoder

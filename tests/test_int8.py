@@ -16,8 +16,9 @@ from sao_onnx.autoencoder import Decoder
 from sao_onnx.sessions import GraphSession, SessionFactory
 from sao_onnx_convert import convert
 from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Observer, Stream, _table_scale, quantization
+from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Stream, _table_scale
 from sao_onnx_convert.int8.matmul import hadamard, quantize_linears, rotated_rows, rows
+from sao_onnx_convert.int8.ranges import Observer, quantization
 from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
 from sao_onnx_convert.networks.autoencoder import Snake, SnakeBeta
 from sao_onnx_convert.transformer import single

@@ -30,80 +30,22 @@ from torch import Tensor, nn
 
 from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
 from sao_onnx_convert.int8.matmul import blocks
+from sao_onnx_convert.int8.ranges import STEPS, TINY, Range, Seen, quantization
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 
-STEPS = 255
 MIDDLE = 128
-TINY = 1e-9
+"""The zero point of every `QLinearConv`, whatever its channels' own."""
+
 LAST = np.iinfo(np.int64).max
 
 LEVELS = 512
-"""Steps of a stream on each side of zero, where the result is 8 bits: four times as fine as the result."""
+"""Steps of a stream on each side of zero, where the result is 8 bits. Twice as many made no difference."""
+
+HEADROOM = 1.5
+"""How much further than what was seen a stream's steps reach: what lies beyond is cut off."""
 
 FINE_LEVELS = 4096
 """The same for the last Snake, whose result stays in single precision."""
-
-ACCURATE = 4
-"""`MatMulNBits` in single-precision arithmetic."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Least and largest value of each channel that was seen, float64 [channels]."""
-
-    low: Array
-    high: Array
-
-    def __or__(self, other: Range) -> Range:
-        """What holds both."""
-        return Range(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What went into a layer and what came out, and each input channel's sum over so many frames."""
-
-    input: Range
-    output: Range
-    total: Array
-    frames: int
-
-    def __or__(self, other: Seen) -> Seen:
-        """What holds both."""
-        frames = self.frames + other.frames
-        return Seen(self.input | other.input, self.output | other.output, self.total + other.total, frames)
-
-    @property
-    def mean(self) -> Array:
-        """Of each input channel."""
-        return self.total / self.frames
-
-
-class Observer:
-    """Records what every Snake, convolution and residual unit sees while a module runs."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._seen: dict[nn.Module, Seen] = {}
-        self._hooks = [
-            child.register_forward_hook(self._record)
-            for child in module.modules()
-            if isinstance(child, (Snake, nn.Conv1d, nn.ConvTranspose1d, ResidualUnit))
-        ]
-
-    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        (x,) = inputs
-        seen = Seen(_range(x), _range(output), x.double().sum(dim=(0, 2)).numpy(), x.shape[0] * x.shape[2])
-        self._seen[module] = self._seen[module] | seen if module in self._seen else seen
-
-    def finish(self) -> dict[nn.Module, Seen]:
-        """What was seen; nothing more is recorded."""
-        for hook in self._hooks:
-            hook.remove()
-        return self._seen
-
-
-def _range(x: Tensor) -> Range:
-    return Range(x.amin(dim=(0, 2)).double().numpy(), x.amax(dim=(0, 2)).double().numpy())
 
 
 @dataclass(frozen=True)
@@ -328,7 +270,7 @@ class DecoderBuilder:
 
 def _table_scale(seen: Range) -> Array:
     """The unit of a stream that was seen to take these values."""
-    return np.maximum(np.maximum(seen.high, -seen.low) * 1.5 / LEVELS, TINY)
+    return np.maximum(HEADROOM * np.maximum(seen.high, -seen.low) / LEVELS, TINY)
 
 
 def _indexed(levels: int) -> Array:
@@ -371,15 +313,3 @@ def _pairs(conv: nn.ConvTranspose1d) -> Array:
 
 def _bias(bias: Tensor | None, outputs: int) -> Array:
     return np.zeros(outputs) if bias is None else bias.detach().double().numpy()
-
-
-def quantization(seen: Range, with_zero: bool = False) -> tuple[Array, Array]:
-    """Scale and zero point of codes for a range.
-
-    Args:
-        seen: The range.
-        with_zero: Zero is among the values, exactly; otherwise the zero point may be a fraction, and outside the codes.
-    """
-    low, high = (np.minimum(seen.low, 0), np.maximum(seen.high, 0)) if with_zero else (seen.low, seen.high)
-    scale = np.maximum((high - low) / STEPS, TINY)
-    return scale, np.round(-low / scale) if with_zero else -low / scale

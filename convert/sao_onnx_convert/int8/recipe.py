@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sao_onnx_convert.builder import Array, GraphBuilder
-from sao_onnx_convert.int8.decoder import DecoderBuilder, Observer
+from sao_onnx_convert.int8.decoder import DecoderBuilder
 from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
+from sao_onnx_convert.int8.ranges import Observer
 from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
 from sao_onnx_convert.networks.autoencoder import Stage, without_parametrization
 from sao_onnx_convert.transformer import Product
