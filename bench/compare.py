@@ -2,7 +2,7 @@
 
     python -m bench.compare                  everything, three rounds, and how sao-onnx's cost grows
     python -m bench.compare --quick          PyTorch, plain ONNX Runtime and sao-onnx, one round
-    python -m bench.compare --quick --model models/miniature --results FOLDER
+    python -m bench.compare --quick --model models/miniature --folder FOLDER --results FOLDER
 
 Writes `results.json`, `results.md` and pictures. Each clip is a process of its own; the contenders take turns, because a
 machine's speed drifts. Contenders with dependencies of their own live in environments that are made when they are first needed.
@@ -10,10 +10,8 @@ machine's speed drifts. Contenders with dependencies of their own live in enviro
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from bench import growth, pictures
+from bench.common import ROOT, STEPS, THREADS, decibels, output_of, parser, prepared
 from sao_onnx import __version__
 from sao_onnx.machine import describe_machine
 
-ROOT = Path(__file__).parent.parent
-THREADS, STEPS = 2, 8
 STAGES = ("load", "conditioning", "sampling", "decoding")
 
 
@@ -66,15 +63,12 @@ EVERYONE = (
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer contenders, one round, no growth")
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "stable-audio-open-small", help="sizes of the model")
-    parser.add_argument("--folder", type=Path, help="where the models lie; scratch/bench of this checkout by default")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="where to write")
-    parser.add_argument("--rounds", type=int, help="clips of each contender")
-    arguments = parser.parse_args()
-    folder = arguments.folder or ROOT / "scratch" / ("bench" if arguments.model.name != "miniature" else "bench-miniature")
-    _run([sys.executable, "-m", "bench.prepare", str(folder), "--model", str(arguments.model)])
+    options = parser(__doc__)
+    options.add_argument("--quick", action="store_true", help="fewer contenders, one round, no growth")
+    options.add_argument("--rounds", type=int, help="clips of each contender")
+    arguments = options.parse_args()
+    folder = arguments.folder
+    prepared(folder, arguments.model)
     contenders = [contender for contender in EVERYONE if contender.quick or not arguments.quick]
     report = compare(folder, contenders, arguments.rounds or (1 if arguments.quick else 3))
     report["command"] = " ".join(["python -m bench.compare", *sys.argv[1:]])
@@ -92,13 +86,13 @@ def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[
     interpreters = {contender: _interpreter(contender) for contender in contenders}
     if any(contender.program == "litert" for contender in contenders):
         converter = next(interpreters[contender] for contender in contenders if contender.program == "litert")
-        _run([converter, "-m", "bench.contenders.litert_convert", str(folder)])
+        output_of([converter, "-m", "bench.contenders.litert_convert", str(folder)])
     runs: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:
             command = [interpreters[contender], "-m", f"bench.contenders.{contender.program}", str(folder)]
             command += [contender.variant, str(THREADS), str(STEPS)]
-            runs[contender.name].append(json.loads(_run(command).splitlines()[-1]))
+            runs[contender.name].append(json.loads(output_of(command).splitlines()[-1]))
     machine = describe_machine()
     return {
         "sao_onnx": __version__,
@@ -127,19 +121,11 @@ def _interpreter(contender: Contender) -> str:
     if not ready.exists():
         listed = ROOT / "bench" / "contenders" / "environments.json"
         packages = json.loads(listed.read_text(encoding="utf-8"))[contender.environment]
-        _run([sys.executable, "-m", "venv", str(environment)])
+        output_of([sys.executable, "-m", "venv", str(environment)])
         for package in packages:
-            _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package])
+            output_of([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package])
         ready.touch()
     return str(python)
-
-
-def _run(command: list[str]) -> str:
-    """A program's standard output."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with status {done.returncode}:\n{done.stderr[-4000:]}")
-    return done.stdout
 
 
 def _closeness(folder: Path, contender: Contender) -> dict[str, float]:
@@ -151,12 +137,6 @@ def _closeness(folder: Path, contender: Contender) -> dict[str, float]:
         found = {"latents": decibels(exact["latents"], own["latents"]), "samples": decibels(exact["samples"], own["samples"])}
         without_mean = (array - array.mean(axis=1, keepdims=True) for array in (exact["samples"], own["samples"]))
         return found | {"samples without mean": decibels(*without_mean)}
-
-
-def decibels(signal: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:
-    """Signal-to-noise ratio, at most 200."""
-    noise = float(((signal.astype(np.float64) - found) ** 2).sum())
-    return min(200.0, float(10 * np.log10(float((signal.astype(np.float64) ** 2).sum()) / max(noise, 1e-30))))
 
 
 def _sizes(bundle: Path) -> dict[str, int]:

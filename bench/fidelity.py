@@ -7,7 +7,6 @@ Writes `fidelity.json` and `fidelity.md`. Reads what `bench.prepare` makes.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import json
@@ -22,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import sao_onnx
-from bench.compare import decibels
-from bench.prepare import FULL_SIZE, ROOT, prepare
+from bench.common import decibels, parser, prepared
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.loading import load_conditioner
 from sao_onnx.sessions import SessionFactory
@@ -49,13 +47,10 @@ BANDS, WINDOW, HOP = 80, 2048, 512
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "scratch" / "bench")
-    parser.add_argument("--model", type=Path, default=FULL_SIZE)
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
-    arguments = parser.parse_args()
-    prepare(arguments.folder, arguments.model)
+    options = parser(__doc__)
+    options.add_argument("--prompts", type=int, default=PROMPTS, help="for T5")
+    arguments = options.parse_args()
+    prepared(arguments.folder, arguments.model)
     report = fidelity(arguments.folder, arguments.prompts)
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "fidelity.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-PROMPT = "128 BPM tech house drum loop"
-SEED = 42
-THREADS, STEPS = 2, 8
+from bench.common import PROMPT, SEED, STEPS, THREADS, output_of
 
 SWEEPS: dict[str, tuple[float, ...]] = {
     "seconds": (1, 3, 6, 9, 11.8),
@@ -29,11 +26,7 @@ def measure(bundle: Path) -> dict[str, dict[str, dict[str, float]]]:
     """
     return {
         sweep: {
-            f"{value:g}": json.loads(
-                subprocess.run(
-                    [sys.executable, __file__, str(bundle), sweep, str(value)], capture_output=True, text=True, check=True
-                ).stdout
-            )
+            f"{value:g}": json.loads(output_of([sys.executable, "-m", "bench.growth", str(bundle), sweep, str(value)]))
             for value in values
         }
         for sweep, values in SWEEPS.items()

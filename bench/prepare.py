@@ -1,15 +1,14 @@
 """What every contender runs: one synthetic checkpoint in the forms that each of them reads.
 
-    python -m bench.prepare FOLDER [--model models/miniature]
+    python -m bench.prepare [--folder scratch/bench] [--model models/miniature]
 
-FOLDER then holds `checkpoint`, `bundle` (ours, both precisions), `plain` (the graphs that torch's exporter writes, for ONNX
+The folder then holds `checkpoint`, `bundle` (ours, both precisions), `plain` (the graphs that torch's exporter writes, for ONNX
 Runtime and OpenVINO), `programs` (exported programs of fixed shapes, for LiteRT) and `inputs.npz`. What is there already is not
 made again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.common import FULL_SIZE, PROMPT, SEED, parser
 from sao_onnx_convert import convert
 from sao_onnx_convert.export import export_module, export_text_encoder
 from sao_onnx_convert.networks.autoencoder import without_parametrization
@@ -24,10 +24,6 @@ from sao_onnx_convert.pipeline import TorchPipeline
 from sao_onnx_convert.synthetic import write_checkpoint, write_t5
 from sao_onnx_convert.text_encoder import TextEncoder
 
-ROOT = Path(__file__).parent.parent
-FULL_SIZE = ROOT / "models" / "stable-audio-open-small"
-PROMPT = "128 BPM tech house drum loop"
-SEED = 42
 MOST_STEPS = 16
 
 
@@ -93,10 +89,7 @@ def _channels(pipeline: TorchPipeline) -> int:
 
 def main() -> None:
     """Prepare the folder that the command line names."""
-    parser = argparse.ArgumentParser(description="Prepare what the benchmark runs.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", type=Path, default=FULL_SIZE, help="folder with model_config.json and t5_config.json")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     prepare(arguments.folder, arguments.model)
 
 

@@ -7,7 +7,6 @@ Writes `profile.md`. Reads what `bench.prepare` makes.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from bench.prepare import FULL_SIZE, ROOT, prepare
+from bench.common import THREADS, parser, prepared
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.manifest import Role
 from sao_onnx.sessions import DISABLED_OPTIMIZERS
@@ -29,19 +28,14 @@ from sao_onnx_convert.transformer import single
 Array = np.ndarray[Any, np.dtype[Any]]
 
 RUNS = 5
-THREADS = 2
 LIMIT = 4096
 """Size of the square product that stands for the machine's limit."""
 
 
 def main() -> None:
     """Profile what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "scratch" / "bench")
-    parser.add_argument("--model", type=Path, default=FULL_SIZE)
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
-    arguments = parser.parse_args()
-    prepare(arguments.folder, arguments.model)
+    arguments = parser(__doc__).parse_args()
+    prepared(arguments.folder, arguments.model)
     text = report(open_bundle(arguments.folder / "bundle"))
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "profile.md").write_text(text, encoding="utf-8")

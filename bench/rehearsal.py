@@ -7,7 +7,6 @@ Writes `rehearsal.json` and `rehearsal.md`. Linux only: the kernel accounts for 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -18,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.compare import decibels
-from bench.prepare import FULL_SIZE, PROMPT, ROOT, SEED, prepare
+from bench.common import FULL_SIZE, PROMPT, SEED, STEPS, THREADS, decibels, output_of, parser, prepared
 
-STEPS, THREADS, ROUNDS = 8, 2, 3
+ROUNDS = 3
 PRECISIONS = ("int8", "fp32")
 
 FIRST_STEP = """
@@ -37,11 +35,7 @@ for event in engine.stream("drums", seed=1, steps=8):
 
 def main() -> None:
     """Rehearse what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "scratch" / "bench")
-    parser.add_argument("--model", type=Path, default=FULL_SIZE)
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     report = rehearse(arguments.folder, arguments.model)
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "rehearsal.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -51,7 +45,7 @@ def main() -> None:
 
 def rehearse(folder: Path, model: Path = FULL_SIZE) -> dict[str, Any]:
     """Convert and generate; everything that was measured."""
-    prepare(folder, model)
+    prepared(folder, model)
     command, bundle, clip = str(Path(sys.executable).with_name("sao-onnx")), folder / "bundle", folder / "clip.wav"
     convert = [command, "convert", str(folder / "checkpoint"), "--t5", str(folder / "checkpoint" / "t5")]
     convert += ["-o", str(bundle), "--force", *(option for p in PRECISIONS for option in ("--precision", p))]
@@ -66,10 +60,8 @@ def rehearse(folder: Path, model: Path = FULL_SIZE) -> dict[str, Any]:
             report["commands"].setdefault(name, []).append(_measured(request))
         for precision in PRECISIONS:
             began = time.time()
-            done = subprocess.run(
-                [sys.executable, "-c", FIRST_STEP, str(bundle), precision], capture_output=True, text=True, check=True
-            )
-            report["first_step"].setdefault(precision, []).append(float(done.stdout) - began)
+            reached = float(output_of([sys.executable, "-c", FIRST_STEP, str(bundle), precision]))
+            report["first_step"].setdefault(precision, []).append(reached - began)
     _clips(folder)
     report["differences"] = {precision: _differences(folder, precision) for precision in PRECISIONS}
     return report
@@ -89,7 +81,7 @@ def _clips(folder: Path) -> None:
     """The same clip in PyTorch and in both precisions, kept in the folder."""
     for program, variant in (("pytorch", "eager"), *(("ours", precision) for precision in PRECISIONS)):
         arguments = [f"bench.contenders.{program}", str(folder), variant, str(THREADS), str(STEPS)]
-        subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        output_of([sys.executable, "-m", *arguments])
 
 
 def _differences(folder: Path, precision: str) -> dict[str, dict[str, float]]:

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import sao_onnx
+from bench.common import PROMPT, SEED
 from bench.contenders.clip import Clock
-
-PROMPT = "128 BPM tech house drum loop"
-SEED = 42
 
 
 def main() -> None:

@@ -1,0 +1,49 @@
+"""What the measurements share. Light: a process counts the memory of the one that started it towards its own peak."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+FULL_SIZE = ROOT / "models" / "stable-audio-open-small"
+PROMPT = "128 BPM tech house drum loop"
+SEED = 42
+THREADS, STEPS = 2, 8
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """What every measurement takes from its command line."""
+    common = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common.add_argument("--folder", type=Path, default=ROOT / "scratch" / "bench", help="where the models lie, or will")
+    common.add_argument("--model", type=Path, default=FULL_SIZE, help="folder with model_config.json and t5_config.json")
+    common.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="where to write")
+    return common
+
+
+def prepared(folder: Path, model: Path) -> None:
+    """Have `bench.prepare` make what is missing in a folder."""
+    output_of([sys.executable, "-m", "bench.prepare", "--folder", str(folder), "--model", str(model)])
+
+
+def output_of(command: list[str]) -> str:
+    """What a program prints.
+
+    Raises:
+        SystemExit: It failed; the message ends with what it complained of.
+    """
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with status {done.returncode}:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def decibels(signal: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:
+    """Signal-to-noise ratio, at most 200."""
+    noise = float(((signal.astype(np.float64) - found) ** 2).sum())
+    return min(200.0, float(10 * np.log10(float((signal.astype(np.float64) ** 2).sum()) / max(noise, 1e-30))))
