@@ -1,4 +1,4 @@
-"""Where the time of the int8 graphs goes, operator by operator, and how far their products are from the machine's limit.
+"""Where the time of the int8 graphs goes, operator by operator.
 
     python -m bench.profile [--folder scratch/bench] [--model models/stable-audio-open-small]
 
@@ -29,7 +29,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 RUNS = 5
 LIMIT = 4096
-"""Size of the square product that stands for the machine's limit."""
+"""Size of the square product that stands for what the machine can do."""
 
 
 def main() -> None:
@@ -51,8 +51,8 @@ def report(bundle: Bundle) -> str:
         f"Milliseconds of one run by operator, mean of {RUNS}; the DiT and the decoder's first stage with {THREADS} threads, "
         "the decoder's tiles with one, as they run. Made by `python -m bench.profile`.",
         "",
-        f"A product of two square matrices of {LIMIT} takes, with {THREADS} threads, {_limit('int8'):.0f} GOP/s in 8 bits and "
-        f"{_limit('fp32'):.0f} in single precision: what the processor gives at best.",
+        f"Beside them, a product of two square matrices of {LIMIT}, its rounding included, with {THREADS} threads: "
+        f"{_limit('int8'):.0f} GOP/s in 8 bits, {_limit('fp32'):.0f} in single precision.",
     ]
     roles: tuple[Role, ...] = ("dit", *manifest.decoder_roles)
     for role in roles:
@@ -102,12 +102,12 @@ def _frames(bundle: Bundle, role: Role) -> int:
 
 
 def _limit(precision: str) -> float:
-    """Operations in a nanosecond of a large product."""
+    """Thousand million operations in a second of a large product."""
     random = np.random.default_rng(0)
     matrix = random.standard_normal((LIMIT, LIMIT), dtype=np.float32)
     graph = GraphBuilder()
     (product,) = (rows if precision == "int8" else single)(graph, "x", [matrix])
-    # Only the last row leaves: the output itself is not what is measured.
+    # Only its largest value leaves: copying the product out is not what is measured.
     graph.node("ReduceMax", product, graph.constant(np.array([1, 2], np.int64)), output="y", keepdims=0)
     model = graph.model("limit", ["x"], ["y"], {"x": (1, LIMIT, LIMIT), "y": (1,)})
     session = ort.InferenceSession(model.SerializeToString(), _options(THREADS), ["CPUExecutionProvider"])
