@@ -15,6 +15,14 @@ MINIATURE = ROOT / "models" / "miniature"
 GOLDEN = ROOT.parent / "shared" / "reference" / "golden"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _untuned(tmp_path_factory):
+    """What this machine was tuned to must not decide what tests see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def miniature() -> Path:
     """The committed bundle of random weights."""

@@ -99,6 +99,7 @@ def gen(
     if verbose:
         held = engine.manifest
         note(f"{held.model.name}, {engine.precision}, window {held.window_seconds:.2f} s at {held.audio.sample_rate} Hz")
+        note(f"DiT in {engine.tuning.dit}, decoder in {engine.tuning.decoder}, threads: {engine.threads}")
     clip = _generate(engine, prompt, options, bar=not quiet)
     if output == STDOUT:
         sys.stdout.buffer.write(encode_audio(clip.samples, clip.sample_rate))
