@@ -178,7 +178,9 @@ def _dit(pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
     ]
     part = dit(pipeline.model, pipeline.config)
     model = pipeline.model.dit
-    found = [{"what": what, "snr": _snr(dit_graph(model, pipeline.window, form), part, signals)} for what, form in variants]
+    found = [
+        {"what": what, "snr": _snr(dit_graph(model, pipeline.config.window, form), part, signals)} for what, form in variants
+    ]
     part = context(pipeline.model, pipeline.config)
     found.append({"what": "context", "snr": _snr(context_graph(model, everything), part, signals)})
     return found

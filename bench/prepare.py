@@ -53,7 +53,7 @@ def _export(pipeline: TorchPipeline, folder: Path) -> None:
     decoder = without_parametrization(pipeline.model.autoencoder.decoder)
     modules: dict[str, tuple[nn.Module, dict[str, Tensor], str]] = {
         "dit": (pipeline.model.dit, _dit_inputs(pipeline), "velocity"),
-        "decoder": (decoder, {"latents": torch.randn(1, _channels(pipeline), pipeline.window)}, "audio"),
+        "decoder": (decoder, {"latents": torch.randn(1, _channels(pipeline), pipeline.config.window)}, "audio"),
     }
     for name, (module, inputs, output) in modules.items():
         export_module(module, plain / f"{name}.onnx", {key: (tensor, {}) for key, tensor in inputs.items()}, (output,))
@@ -62,7 +62,7 @@ def _export(pipeline: TorchPipeline, folder: Path) -> None:
 
 def _dit_inputs(pipeline: TorchPipeline) -> dict[str, Tensor]:
     cross, condition = pipeline.condition(PROMPT, _numbers(pipeline))
-    latents = torch.randn(1, _channels(pipeline), pipeline.window)
+    latents = torch.randn(1, _channels(pipeline), pipeline.config.window)
     return {"latents": latents, "times": torch.ones(1), "cross_attention": cross, "global_condition": condition}
 
 

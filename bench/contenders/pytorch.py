@@ -55,7 +55,7 @@ def decoder(folder: Path, variant: str, threads: int) -> Network:
 
 
 def _latents(model: TorchPipeline) -> Tensor:
-    return torch.zeros(1, model.config.model.pretransform.config.latent_dim, model.window)
+    return torch.zeros(1, model.config.model.pretransform.config.latent_dim, model.config.window)
 
 
 if __name__ == "__main__":

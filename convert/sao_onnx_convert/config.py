@@ -172,6 +172,11 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def window(self) -> int:
+        """Latents of the longest clip."""
+        return self.sample_size // self.model.pretransform.config.downsampling_ratio
+
+    @property
     def prompt(self) -> T5ConditionerConfig:
         """The one text conditioner."""
         return next(part for part in self.model.conditioning.configs if isinstance(part, T5ConditionerConfig))

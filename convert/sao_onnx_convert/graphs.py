@@ -119,7 +119,7 @@ def _quantized(exact: Path, role: Role, pipeline: TorchPipeline) -> onnx.ModelPr
     if role == "context":
         return context_graph(dit, recipe.linears)
     if role == "dit":
-        return dit_graph(dit, pipeline.window, recipe.linears)
+        return dit_graph(dit, pipeline.config.window, recipe.linears)
     model = onnx.load(exact)
     (recipe.text_encoder if role == "text_encoder" else recipe.audio_encoder)(model)
     return model

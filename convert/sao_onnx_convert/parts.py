@@ -112,19 +112,18 @@ def context(model: AudioModel, config: ModelConfig) -> Part:
 def dit(model: AudioModel, config: ModelConfig) -> Part:
     """Latents, times, keys, values and the global condition to a velocity."""
     options = config.model.diffusion.config
-    window = config.sample_size // config.model.pretransform.config.downsampling_ratio
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
         keys = (options.depth, batch, config.prompt.config.max_length + 1, options.embed_dim)
         return {
-            "latents": torch.randn(batch, options.io_channels, min(length, window), generator=random),
+            "latents": torch.randn(batch, options.io_channels, min(length, config.window), generator=random),
             "times": torch.rand(batch, generator=random),
             "keys": torch.randn(keys, generator=random),
             "values": torch.randn(keys, generator=random),
             "global_condition": torch.randn(batch, options.global_cond_dim, generator=random),
         }
 
-    return Part("dit", model.dit.velocity, lambda path: save(dit_graph(model.dit, window), path), ("velocity",), sample)
+    return Part("dit", model.dit.velocity, lambda path: save(dit_graph(model.dit, config.window), path), ("velocity",), sample)
 
 
 def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:

@@ -45,11 +45,6 @@ class TorchPipeline:
         load_weights(model, checkpoint / WEIGHTS)
         return cls(config, model, load_text(t5))
 
-    @property
-    def window(self) -> int:
-        """Latents of the longest clip."""
-        return self.config.sample_size // self.config.model.pretransform.config.downsampling_ratio
-
     @torch.no_grad()
     def condition(self, prompt: str, numbers: Mapping[str, float]) -> tuple[Tensor, Tensor]:
         """Cross-attention tokens [1, tokens, width] and global condition [1, channels]."""
@@ -71,8 +66,7 @@ class TorchPipeline:
         self, cross: Tensor, condition: Tensor, seed: int, steps: int, after_step: Callable[[int], None] = lambda index: None
     ) -> Tensor:
         """Latents [1, channels, n] of a whole window by ping-pong sampling."""
-        autoencoder = self.config.model.pretransform.config
-        shape = (1, autoencoder.latent_dim, self.window)
+        shape = (1, self.config.model.pretransform.config.latent_dim, self.config.window)
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn(shape, generator=generator)
         levels = torch.sigmoid(-torch.linspace(-6, 2, steps + 1))
