@@ -1,0 +1,169 @@
+"""Trains the autoencoder: audio to latents and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.sao_tiny.data import pool
+from models.sao_tiny.lapped import make
+from models.sao_tiny.loop import Muon, Schedule, fit, fused
+from models.sao_tiny.requests import WINDOW
+from models.sao_tiny.signals import SAMPLE_RATE
+from sao_onnx_convert.config import ModelConfig
+from sao_onnx_convert.networks.autoencoder import Autoencoder
+
+SOUNDS = 4000
+BATCH = 8
+CROP = 16 * 2048
+SCHEDULE = Schedule(steps=5000, rate=1.0, warmup=50)
+RATE, MATRIX_RATE = 1e-3, 2e-3
+KL_WEIGHT = 0.01
+
+
+def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:
+    """Train it, or finish a training that was cut off."""
+    sounds = pool(folder, SOUNDS)
+    model = make(config, crops(np.random.default_rng(0), sounds, 128)).to(device)
+    reconstruction = Reconstruction().to(device)
+    matrices = [p for name, p in model.named_parameters() if name.endswith("weight_v")]
+    others = [p for name, p in model.named_parameters() if not name.endswith("weight_v")]
+    optimizers = [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)]
+    encode, decode = fused(model.encode), fused(model.decoder)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        audio = crops(np.random.default_rng(step), sounds, BATCH).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            mean, stdev = encode(audio)
+            decoded = decode(mean + stdev * torch.randn_like(mean))
+        mean, stdev = mean.float(), stdev.float()
+        divergence = 0.5 * (mean.square() + stdev.square() - 1 - 2 * stdev.log()).mean()
+        found: dict[str, Tensor] = reconstruction(decoded.float(), audio)
+        # First the waveform, which tells the encoder what to keep; then the spectrum, or noise would be left out.
+        late = min(1.0, step / 1500)
+        loss = (2.0 - 1.6 * late) * found["wave"] + (0.3 + 0.4 * late) * (found["stft"] + found["mel"])
+        return found | {"kl": divergence.detach(), "loss": loss + KL_WEIGHT * divergence}
+
+    fit("autoencoder", folder, model, optimizers, SCHEDULE, losses, say)
+    model.eval().requires_grad_(False)
+    standardize(model, crops(np.random.default_rng(0), sounds, 128).to(device))
+    return model
+
+
+@torch.no_grad()
+def standardize(model: Autoencoder, audio: Tensor) -> None:
+    """Give every latent channel a mean square of 1 on `audio`, which the noise levels of diffusion count on.
+
+    The last convolution of the encoder is scaled and the first one of the decoder the other way. The deviation is a softplus,
+    nearly an exponential where it is small, so that its bias takes a logarithm.
+    """
+    size = model.encode(audio)[0].square().mean((0, 2)).sqrt()
+    count = len(size)
+    last, first = cast(Any, model.encoder.layers[-1]), cast(Any, model.decoder.layers[0])
+    last.weight_g[:count] /= size[:, None, None]
+    last.bias[:count] /= size
+    last.bias[count:] -= size.log()
+    weight = first.weight * size[:, None]
+    first.weight_v.copy_(weight)
+    first.weight_g.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
+
+
+def crops(rng: np.random.Generator, sounds: np.ndarray[Any, np.dtype[np.int16]], count: int) -> Tensor:
+    """A batch of excerpts, float32 [count, 2, CROP]: most from where there is sound, on both sides of its start and end."""
+    batch = np.zeros((count, 2, CROP), np.float32)
+    for number, index in enumerate(rng.integers(len(sounds), size=count)):
+        sound = sounds[index]
+        heard = np.flatnonzero(np.abs(sound[0, ::256]) > 30)
+        end = min(WINDOW, int(heard[-1]) * 256 + CROP // 2) if len(heard) else WINDOW
+        start = int(rng.integers(0, max(1, end - CROP // 4))) if rng.random() < 0.75 else 0
+        piece = sound[:, start : start + CROP]
+        batch[number, :, : piece.shape[1]] = piece * (rng.uniform(0.5, 1.0) / 32768)
+    return torch.from_numpy(batch)
+
+
+BANDS = {4096: 0, 2048: 40, 512: 24, 128: 0}
+"""Windows of the spectra, and how many wide bands of each are compared."""
+
+
+class Reconstruction(torch.nn.Module):
+    """How far decoded audio is from what was encoded.
+
+    "stft" compares magnitudes at several resolutions, relatively and as logarithms (Yamamoto et al., "Parallel WaveGAN",
+    2020). "mel" compares the power in wide bands, which noise has in common with other noise of its kind, bin by bin or not.
+    "wave" is the power of the difference, relative to that of the excerpt; below -30 dB of full scale to those -30 dB, because
+    silence would rule the sum.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for size, bands in BANDS.items():
+            window = torch.hann_window(size)
+            self.register_buffer(f"window_{size}", window / window.square().sum().sqrt())
+            if bands:
+                self.register_buffer(f"bands_{size}", mel_bands(size, bands))
+
+    def forward(self, decoded: Tensor, audio: Tensor) -> dict[str, Tensor]:
+        """Compare audio [b, 2, frames]."""
+        stft, mel = torch.zeros((), device=audio.device), torch.zeros((), device=audio.device)
+        for size, bands in BANDS.items():
+            window = getattr(self, f"window_{size}")
+            ours, theirs = (_power(x.flatten(0, 1), window) for x in (decoded, audio))
+            a, b = (ours + 3e-6).sqrt(), (theirs + 3e-6).sqrt()
+            difference = (a - b).square().sum((1, 2)).sqrt() / (b.square().sum((1, 2)).sqrt() + 0.3)
+            stft = stft + difference.mean() + (a.log() - b.log()).abs().mean()
+            if bands:
+                matrix = getattr(self, f"bands_{size}").T
+                mel = mel + ((ours @ matrix + 1e-5).log() - (theirs @ matrix + 1e-5).log()).abs().mean()
+        wave = (decoded - audio).square().mean((1, 2)) / (audio.square().mean((1, 2)) + 1e-3)
+        return {"stft": stft / len(BANDS), "mel": 0.5 * mel, "wave": wave.mean()}
+
+
+def _power(signal: Tensor, window: Tensor) -> Tensor:
+    return cast(Tensor, _Power.apply(signal, window))  # type: ignore[no-untyped-call]
+
+
+class _Power(torch.autograd.Function):
+    """Power spectra of overlapping frames, [n, samples] to [n, frames, bins], a quarter of the window apart.
+
+    The gradient is written out, because it is one real transform back where autograd's own takes a complex one twice as long.
+    """
+
+    @staticmethod
+    def forward(context: Any, signal: Tensor, window: Tensor) -> Tensor:
+        size = len(window)
+        padded = F.pad(signal, (size // 2, size // 2))
+        spectrum = torch.fft.rfft(padded.unfold(-1, size, size // 4) * window)
+        context.save_for_backward(spectrum if signal.requires_grad else None, window)
+        return torch.view_as_real(spectrum).square().sum(-1)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> Any:
+        spectrum, window = context.saved_tensors
+        size = len(window)
+        hop = size // 4
+        weighted = size * gradients[0] * spectrum
+        weighted[..., 0] *= 2
+        weighted[..., -1] *= 2
+        pieces = (torch.fft.irfft(weighted, size) * window).unflatten(-1, (4, hop))
+        count = pieces.shape[1]
+        total = pieces.new_zeros(len(pieces), count + 3, hop)
+        for index in range(4):
+            total[:, index : index + count] += pieces[:, :, index]
+        return total.flatten(1)[:, size // 2 : -(size // 2)], None
+
+
+def mel_bands(size: int, bands: int) -> Tensor:
+    """Triangles on the mel axis (2595 log10(1 + f / 700)) as means over bins: [bands, size // 2 + 1]."""
+    edges = 700 * (10 ** (torch.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), bands + 2) / 2595) - 1)
+    bins = torch.arange(size // 2 + 1) * SAMPLE_RATE / size
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    width = SAMPLE_RATE / size
+    triangles = torch.minimum((bins - low) / (centre - low).clamp(min=width), (high - bins) / (high - centre).clamp(min=width))
+    triangles = triangles.clamp(min=0)
+    return F.normalize(triangles, p=1, dim=1)

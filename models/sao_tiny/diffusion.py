@@ -1,0 +1,143 @@
+"""Trains the diffusion transformer and the embedding of the length on latents of the trained autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import T5EncoderModel
+
+from models.sao_tiny.data import training_sound
+from models.sao_tiny.loop import Schedule, fit, fused
+from models.sao_tiny.requests import WINDOW, Sound, describe, render
+from models.sao_tiny.text import MAX_TOKENS, encode
+from sao_onnx_convert.config import ModelConfig
+from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.networks.conditioners import NumberConditioner
+from sao_onnx_convert.networks.dit import DiffusionTransformer
+
+SOUNDS = 16_000
+BATCH = 64
+SCHEDULE = Schedule(steps=6000, rate=1.0, decay=0.35)
+RATE, MATRIX_RATE = 1e-3, 2e-3
+WITHOUT_PROMPT = 0.05
+"""Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
+
+FIRST = 1_000_000
+"""Number of the first sound, so that the autoencoder and this have different ones."""
+
+
+class Denoiser(nn.Module):
+    """The diffusion transformer and what is trained with it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dit = DiffusionTransformer(config.model.diffusion.config)
+        self.seconds = NumberConditioner(config.numbers[0], config.model.conditioning.cond_dim)
+        for name, parameter in self.dit.named_parameters():
+            # Blocks and output begin as nothing, so that the first steps train what is nearest to the latents.
+            if name.endswith(("to_out.weight", "ff.2.weight", "project_out.weight")) or "process_conv" in name:
+                nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, t: Tensor, prompt: Tensor, seconds: Tensor, shown: Tensor) -> Tensor:
+        """Velocity, where `shown` [b] is 0 without any conditioning, as unconditional guidance asks."""
+        length = self.seconds(seconds)
+        tokens = torch.cat([prompt, length], dim=1) * shown[:, None, None]
+        y: Tensor = self.dit(x, t, tokens, length[:, 0])
+        return y
+
+
+def train(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    tokenizer: Tokenizer,
+    encoder: T5EncoderModel,
+    folder: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Denoiser:
+    """Train it, or finish a training that was cut off."""
+    torch.manual_seed(0)
+    latents = encoded(autoencoder, folder, device, say)
+    model = Denoiser(config).to(device)
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "transformer.layers" in name]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    sounds = [training_sound(FIRST + index)[1] for index in range(len(latents))]
+    forward = fused(model)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((2, step))
+        chosen = rng.integers(len(sounds), size=BATCH)
+        clean = torch.from_numpy(latents[chosen].astype(np.float32)).to(device)
+        prompt, seconds = conditioning(rng, [sounds[index] for index in chosen], tokenizer, encoder, device)
+        shown = (torch.rand(BATCH, device=device) >= WITHOUT_PROMPT).float()
+        t = noise_levels(BATCH).to(device)
+        noise = torch.randn_like(clean)
+        noisy = (1 - t[:, None, None]) * clean + t[:, None, None] * noise
+        with torch.autocast(device.type, torch.bfloat16):
+            velocity = forward(noisy, t, prompt, seconds, shown)
+        error = (velocity.float() - (noise - clean)).square().mean((1, 2))
+        parts = {f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.01))}
+        return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": error.mean()}
+
+    fit("diffusion", folder, model, optimizers, SCHEDULE, losses, say)
+    return model.eval().requires_grad_(False)
+
+
+def noise_levels(count: int) -> Tensor:
+    """Levels to train at: evenly spread in log-SNR over and beyond what eight steps visit, and pure noise, where they begin."""
+    t = torch.sigmoid(-torch.empty(count).uniform_(-6.5, 2.5))
+    return torch.where(torch.rand(count) < 0.08, torch.ones(count), t)
+
+
+@torch.no_grad()
+def conditioning(
+    rng: np.random.Generator, sounds: list[Sound], tokenizer: Tokenizer, encoder: T5EncoderModel, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of a way to ask for each sound, [b, MAX_TOKENS, width], zeros behind the text; and lengths in seconds [b]."""
+    ids = encode(tokenizer, [describe(rng, sound) for sound in sounds]).to(device)
+    mask = (ids != 0).long()
+    embeddings = encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
+    padded = nn.functional.pad(embeddings, (0, 0, 0, MAX_TOKENS - ids.shape[1]))
+    return padded, torch.tensor([sound.seconds for sound in sounds], device=device)
+
+
+def encoded(
+    autoencoder: Autoencoder, folder: Path, device: torch.device, say: Callable[[str], None]
+) -> np.ndarray[Any, np.dtype[np.float16]]:
+    """Latents of `SOUNDS` training sounds: float16 [SOUNDS, channels, n], made once, 200 sounds a file."""
+    folder = folder / "latents"
+    folder.mkdir(exist_ok=True)
+    encode = fused(autoencoder.encode)
+    parts = []
+    for first in range(0, SOUNDS, 200):
+        path = folder / f"{first}.npy"
+        if not path.is_file():
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                pieces = [_encoded(encode, index, device) for index in range(first, first + 200, 8)]
+            with path.with_suffix(".part").open("wb") as file:
+                np.save(file, np.concatenate(pieces))
+            path.with_suffix(".part").replace(path)
+            say(f"encoded {first + 200} of {SOUNDS} sounds")
+        parts.append(np.load(path))
+    return np.concatenate(parts)
+
+
+def _encoded(encode: Any, first: int, device: torch.device) -> np.ndarray[Any, np.dtype[np.float16]]:
+    audio = np.empty((8, 2, WINDOW), np.float32)
+    for row, index in zip(audio, range(first, first + 8), strict=True):
+        rng, sound = training_sound(FIRST + index)
+        row[:] = render(rng, sound)
+    mean, stdev = encode(torch.from_numpy(audio).to(device))
+    torch.manual_seed(first)
+    return np.asarray((mean.float() + stdev.float() * torch.randn(mean.shape, device=device)).cpu().numpy(), np.float16)
