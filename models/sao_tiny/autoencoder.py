@@ -24,7 +24,6 @@ BATCH = 8
 CROP = 16 * 2048
 SCHEDULE = Schedule(steps=5000, rate=1.0, warmup=50)
 RATE, MATRIX_RATE = 1e-3, 2e-3
-KL_WEIGHT = 0.01
 
 
 def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:
@@ -44,11 +43,17 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
             decoded = decode(mean + stdev * torch.randn_like(mean))
         mean, stdev = mean.float(), stdev.float()
         divergence = 0.5 * (mean.square() + stdev.square() - 1 - 2 * stdev.log()).mean()
-        found: dict[str, Tensor] = reconstruction(decoded.float(), audio)
+        # What is too quiet to matter, as power: at first everything below -55 dB of full scale, or silence would be all that
+        # is learned; in the end what is below -75 dB.
+        later = min(1.0, max(0.0, step / 1000 - 1))
+        floor = 10 ** (-5.5 - 2 * later)
+        # And the decoder must learn to forgive what diffusion will get wrong.
+        kl_weight = 0.01 * 5**later
+        found: dict[str, Tensor] = reconstruction(decoded.float(), audio, floor)
         # First the waveform, which tells the encoder what to keep; then the spectrum, or noise would be left out.
         late = min(1.0, step / 1500)
         loss = (2.0 - 1.6 * late) * found["wave"] + (0.3 + 0.4 * late) * (found["stft"] + found["mel"])
-        return found | {"kl": divergence.detach(), "loss": loss + KL_WEIGHT * divergence}
+        return found | {"kl": divergence.detach(), "loss": loss + kl_weight * divergence}
 
     fit("autoencoder", folder, model, optimizers, SCHEDULE, losses, say)
     model.eval().requires_grad_(False)
@@ -108,18 +113,18 @@ class Reconstruction(torch.nn.Module):
             if bands:
                 self.register_buffer(f"bands_{size}", mel_bands(size, bands))
 
-    def forward(self, decoded: Tensor, audio: Tensor) -> dict[str, Tensor]:
-        """Compare audio [b, 2, frames]."""
+    def forward(self, decoded: Tensor, audio: Tensor, floor: float) -> dict[str, Tensor]:
+        """Compare audio [b, 2, frames], on top of noise of the power `floor`."""
         stft, mel = torch.zeros((), device=audio.device), torch.zeros((), device=audio.device)
         for size, bands in BANDS.items():
             window = getattr(self, f"window_{size}")
             ours, theirs = (_power(x.flatten(0, 1), window) for x in (decoded, audio))
-            a, b = (ours + 3e-6).sqrt(), (theirs + 3e-6).sqrt()
+            a, b = (ours + floor).sqrt(), (theirs + floor).sqrt()
             difference = (a - b).square().sum((1, 2)).sqrt() / (b.square().sum((1, 2)).sqrt() + 0.3)
             stft = stft + difference.mean() + (a.log() - b.log()).abs().mean()
             if bands:
                 matrix = getattr(self, f"bands_{size}").T
-                mel = mel + ((ours @ matrix + 1e-5).log() - (theirs @ matrix + 1e-5).log()).abs().mean()
+                mel = mel + ((ours @ matrix + floor).log() - (theirs @ matrix + floor).log()).abs().mean()
         wave = (decoded - audio).square().mean((1, 2)) / (audio.square().mean((1, 2)) + 1e-3)
         return {"stft": stft / len(BANDS), "mel": 0.5 * mel, "wave": wave.mean()}
 

@@ -21,9 +21,9 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer
 
-SOUNDS = 16_000
-BATCH = 64
-SCHEDULE = Schedule(steps=6000, rate=1.0, decay=0.35)
+SOUNDS = 10_000
+BATCH = 32
+SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.35)
 RATE, MATRIX_RATE = 1e-3, 2e-3
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
@@ -73,7 +73,6 @@ def train(
         torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     sounds = [training_sound(FIRST + index)[1] for index in range(len(latents))]
-    forward = fused(model)
 
     def losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((2, step))
@@ -85,7 +84,7 @@ def train(
         noise = torch.randn_like(clean)
         noisy = (1 - t[:, None, None]) * clean + t[:, None, None] * noise
         with torch.autocast(device.type, torch.bfloat16):
-            velocity = forward(noisy, t, prompt, seconds, shown)
+            velocity = model(noisy, t, prompt, seconds, shown)
         error = (velocity.float() - (noise - clean)).square().mean((1, 2))
         parts = {f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.01))}
         return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": error.mean()}

@@ -2,8 +2,8 @@
 
     python -m models.sao_tiny.train scratch/sao-tiny
 
-writes, in the folder named, the sounds, the state of every stage and its curve, and at the end `checkpoint`, in the layout of
-the released model. Uses CUDA where there is a device.
+writes, in the folder named, the sounds, the state of every stage and its curve, and at the end the checkpoint `sao-tiny`, in
+the layout of the released model. Uses CUDA where there is a device.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def train(folder: Path, device: torch.device) -> None:
     encoder = text.train(tokenizer, HERE / "t5_config.json", folder, device, say)
     codec = autoencoder.train(config, folder, device, say)
     denoiser = diffusion.train(config, codec, tokenizer, encoder, folder, device, say)
-    write_checkpoint(folder / "checkpoint", config, codec.cpu(), denoiser.cpu(), encoder.cpu(), tokenizer)
-    say(f"written: {folder / 'checkpoint'}")
+    write_checkpoint(folder / "sao-tiny", config, codec.cpu(), denoiser.cpu(), encoder.cpu(), tokenizer)
+    say(f"written: {folder / 'sao-tiny'}")
 
 
 def main() -> None:
