@@ -15,8 +15,10 @@ FLOORS = [
     {"errors", "schema"},
     {"manifest"},
     {"noise", "schedule", "sampler", "audio", "files", "machine", "stage"},
-    {"bundle", "sessions"},
-    {"tokenizer", "autoencoder", "memory", "clip", "tuning"},
+    {"bundle", "sessions", "finish"},
+    {"tokenizer", "autoencoder", "memory", "tuning"},
+    {"recipe"},
+    {"clip"},
     {"conditioning", "request"},
     {"denoiser"},
     {"loading"},
@@ -25,7 +27,7 @@ FLOORS = [
 ]
 """Modules of the engine from the ground up: each imports only from the floors below its own."""
 
-PURE = {"noise", "schedule", "sampler", "audio"}
+PURE = {"noise", "schedule", "sampler", "audio", "finish"}
 
 
 def _imports(path: Path) -> set[str]:

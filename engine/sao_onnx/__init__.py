@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SaoOnnxWarning,
     )
     from sao_onnx.manifest import Manifest
+    from sao_onnx.recipe import Recipe, recipe_of
     from sao_onnx.tuning import Tuning
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ _HOMES = {
         "SaoOnnxWarning",
     ),
     "manifest": ("Manifest",),
+    "recipe": ("Recipe", "recipe_of"),
     "tuning": ("Tuning",),
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "NumericalError",
     "OutputExistsError",
     "ProviderError",
+    "Recipe",
     "RequestError",
     "Sampled",
     "SaoOnnxWarning",
@@ -75,6 +78,7 @@ __all__ = [
     "Tuning",
     "load",
     "open_bundle",
+    "recipe_of",
 ]
 
 

@@ -20,6 +20,11 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that a bundle shares with its copies and with no other: of its manifest's digest."""
+        return hashlib.sha256(self.manifest.to_json().encode()).hexdigest()[:12]
+
     def path(self, name: str) -> Path:
         """Absolute path of a file that the manifest lists."""
         return self.folder / name

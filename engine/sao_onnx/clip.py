@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sao_onnx.files import encode_audio, write_whole
+from sao_onnx.recipe import Recipe
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -47,6 +48,7 @@ class Clip:
         seed: Generates the clip again, with the same request, model and precision.
         latents: float32 [latent channels, n], before decoding.
         timings: Where the time went.
+        recipe: What it was made with.
     """
 
     samples: Array
@@ -54,16 +56,28 @@ class Clip:
     seed: int
     latents: Array
     timings: Timings
+    recipe: Recipe
 
     @property
     def seconds(self) -> float:
         """Length."""
         return int(self.samples.shape[1]) / self.sample_rate
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the clip as the format that the suffix names: .wav, .flac (16 bits both) or .ogg.
+    def encoded(self, suffix: str = ".wav", *, bits: int | None = None, metadata: bool = True) -> bytes:
+        """The bytes of an audio file; for the arguments and errors see `save`."""
+        tags = self.recipe.tags() if metadata else None
+        return encode_audio(self.samples, self.sample_rate, suffix, bits=bits, tags=tags)
+
+    def save(self, path: str | Path, *, overwrite: bool = False, bits: int | None = None, metadata: bool = True) -> Path:
+        """Write the clip as the format that the suffix names: .wav, .flac, .ogg, .opus or .mp3.
 
         The file appears whole or not at all.
+
+        Args:
+            path: Where to.
+            overwrite: Replace a file that exists.
+            bits: A sample: 16, 24 or, in .wav, 32 (floating point); by default 16. Compressed formats have none.
+            metadata: Write prompt and recipe into the file's tags; `recipe_of` reads them.
 
         Returns:
             The path.
@@ -73,5 +87,5 @@ class Clip:
             AudioFileError: It cannot be written, or the format is unknown.
         """
         path = Path(path).expanduser()
-        write_whole(path, encode_audio(self.samples, self.sample_rate, path.suffix), overwrite=overwrite)
+        write_whole(path, self.encoded(path.suffix, bits=bits, metadata=metadata), overwrite=overwrite)
         return path

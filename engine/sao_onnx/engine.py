@@ -12,14 +12,14 @@ from typing import Any, TypeVar, Unpack, cast
 
 import numpy as np
 
-from sao_onnx.audio import normalize as normalized
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.clip import Clip, Timings
 from sao_onnx.conditioning import Conditioning
 from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
 from sao_onnx.manifest import Manifest, Precision
 from sao_onnx.noise import Noise
-from sao_onnx.request import InitAudio, Options, Request, make_request
+from sao_onnx.recipe import Recipe
+from sao_onnx.request import Options, Request, make_request
 from sao_onnx.sampler import SAMPLERS
 from sao_onnx.sessions import SessionFactory
 from sao_onnx.stage import Stage
@@ -87,7 +87,7 @@ def load(
     providers: Sequence[str] | None = None,
     session_options: Mapping[str, str] | None = None,
     keep_loaded: bool = True,
-    tuned: bool = True,
+    tuned: bool | Tuning = True,
 ) -> Engine:
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
@@ -100,7 +100,8 @@ def load(
         session_options: Session configuration entries of ONNX Runtime, over the engine's own.
         keep_loaded: Keep every stage's graphs for the next clip. Without it each stage is dropped after use, and memory peaks
             at the largest stage instead of their sum.
-        tuned: Where neither a precision nor threads are given, use what `sao-onnx tune` found for this bundle on this machine.
+        tuned: Where neither a precision nor threads are given, use what `sao-onnx tune` found for this bundle on this machine;
+            or the tuning that is given, as a `Recipe` names it.
 
     Raises:
         BundleNotFoundError: There is no bundle.
@@ -109,7 +110,10 @@ def load(
     """
     bundle = open_bundle(model)
     best = bundle.precision(precision)
-    tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
+    if isinstance(tuned, Tuning):
+        tuning: Tuning | None = tuned
+    else:
+        tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
     options = ({} if tuning is None else tuning.options) | dict(session_options or {})
     factory = SessionFactory(threads if tuning is None else tuning.threads, providers, options)
     return Engine(bundle, best, factory, tuning or default_tuning(bundle, best, factory.threads), keep_loaded)
@@ -146,23 +150,7 @@ class Engine:
         """Threads of each run."""
         return self._factory.threads
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        seconds: float | None = None,
-        steps: int | None = None,
-        seed: int | None = None,
-        sampler: str | None = None,
-        cfg_scale: float | None = None,
-        negative_prompt: str | None = None,
-        init_audio: InitAudio | None = None,
-        init_noise_level: float | None = None,
-        window_seconds: float | None = None,
-        numbers: Mapping[str, float] | None = None,
-        trim: bool = True,
-        normalize: bool = True,
-    ) -> Clip:
+    def generate(self, prompt: str, **options: Unpack[Options]) -> Clip:
         """Generate a clip.
 
         Args:
@@ -180,7 +168,13 @@ class Engine:
             numbers: Values for number conditioners of the model by name, over the defaults: `seconds_total` is `seconds`, any
                 other its minimum.
             trim: Cut the clip to `seconds`; otherwise the whole window is decoded.
-            normalize: Scale the clip to a peak of 1. Silence is left as it is.
+            normalize: "peak" (True) scales the clip to a peak of 1, "lufs" to a loudness, with a limiter that never clips;
+                "none" (False) leaves it. Silence stays silence.
+            loudness: For "lufs", -70 to 0 LUFS.
+            fade_in: Seconds, 0 to 60.
+            fade_out: Seconds, 0 to 60.
+            trim_silence: Cut off what is more than 60 dB below the peak at both ends.
+            mono: Mix all channels to one.
 
         Raises:
             RequestError: A value outside its range.
@@ -188,22 +182,7 @@ class Engine:
             BundleError: A graph cannot be loaded.
             NumericalError: A network returned values that are not finite.
         """
-        events = self.stream(
-            prompt,
-            seconds=seconds,
-            steps=steps,
-            seed=seed,
-            sampler=sampler,
-            cfg_scale=cfg_scale,
-            negative_prompt=negative_prompt,
-            init_audio=init_audio,
-            init_noise_level=init_noise_level,
-            window_seconds=window_seconds,
-            numbers=numbers,
-            trim=trim,
-            normalize=normalize,
-        )
-        last = deque(events, maxlen=1)[0]
+        last = deque(self.stream(prompt, **options), maxlen=1)[0]
         return cast(Finished, last).clip
 
     def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[Event]:
@@ -211,14 +190,37 @@ class Engine:
 
         Nothing runs between two events, so a consumer that stops iterating stops the work.
         """
-        return self._events(make_request(self.manifest, prompt, **options))
+        request = make_request(self.manifest, prompt, **options)
+        return self._events(request, self._recipe(request, options))
 
     def close(self) -> None:
         """Let go of every loaded graph. The engine stays usable and loads them again when needed."""
         for stage in (self._conditioner, self._denoiser, self._decoder, self._encoder):
             stage.drop()
 
-    def _events(self, request: Request) -> Iterator[Event]:
+    def _recipe(self, request: Request, options: Options) -> Recipe:
+        from sao_onnx import __version__
+
+        init = options.get("init_audio")
+        # As plain Python, because JSON knows no NumPy.
+        given = {
+            name: value.item() if isinstance(value, np.generic) else dict(value) if isinstance(value, Mapping) else value
+            for name, value in options.items()
+            if value is not None and name not in ("seed", "init_audio")
+        }
+        return Recipe(
+            prompt=request.prompt,
+            seed=request.seed,
+            model=self.manifest.model.name,
+            fingerprint=self.bundle.fingerprint,
+            precision=self.precision,
+            tuning=self.tuning,
+            version=__version__,
+            options=given,
+            init_audio=None if init is None else str(init) if isinstance(init, (str, Path)) else "",
+        )
+
+    def _events(self, request: Request, recipe: Recipe) -> Iterator[Event]:
         clock = _Clock()
         positive, negative = self._condition(request, clock)
         yield Conditioned(len(request.levels) - 1)
@@ -236,7 +238,7 @@ class Engine:
                 yield Sampled(step.index, len(request.levels) - 1, latents[0], step.denoised[0])
         # The bound velocity holds the network, which the decoder's memory is meant to replace.
         del denoiser, velocity, steps
-        yield from self._decode(request, latents, clock)
+        yield from self._decode(request, recipe, latents, clock)
 
     def _start(self, request: Request, noise: Noise, clock: _Clock) -> Array:
         """Latents at the first noise level: noise, or initial audio with noise over it.
@@ -260,7 +262,7 @@ class Engine:
                 return positive, None
             return positive, conditioner([request.negative_prompt], numbers)
 
-    def _decode(self, request: Request, latents: Array, clock: _Clock) -> Iterator[Event]:
+    def _decode(self, request: Request, recipe: Recipe, latents: Array, clock: _Clock) -> Iterator[Event]:
         frames = request.frames if request.trim else request.window * self.manifest.latents.ratio
         pieces: list[Array] = []
         with self._use(self._decoder, clock) as decoder:
@@ -268,10 +270,8 @@ class Engine:
             for audio in clock.iterate("decoding", decoder(latents, frames)):
                 yield Decoded(len(pieces), total, audio[0])
                 pieces.append(audio[0])
-        samples = np.concatenate(pieces, axis=1)
-        if request.normalize:
-            samples = normalized(samples)
-        yield Finished(Clip(samples, self.manifest.audio.sample_rate, request.seed, latents[0], clock.timings()))
+        samples = request.finish(np.concatenate(pieces, axis=1), self.manifest.audio.sample_rate)
+        yield Finished(Clip(samples, self.manifest.audio.sample_rate, request.seed, latents[0], clock.timings(), recipe))
 
     @contextlib.contextmanager
     def _use(self, stage: Stage[T], clock: _Clock) -> Iterator[T]:

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,50 @@ from sao_onnx.errors import AudioFileError, OutputExistsError
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
-FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}
-"""libsndfile's name of the format for each file suffix that a clip can be saved as."""
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of audio file.
+
+    Attributes:
+        container: libsndfile's name.
+        codecs: libsndfile's names of the encodings by bits a sample, the usual first; 0 for those that have none.
+        rate: The only sample rate in hertz that it takes, or None.
+        unicode: Whether its tags keep all characters. libsndfile takes those of MP3 for Latin-1.
+    """
+
+    container: str
+    codecs: dict[int, str]
+    rate: int | None = None
+    unicode: bool = True
+
+
+FORMATS = {
+    ".wav": Format("WAV", {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}),
+    ".flac": Format("FLAC", {16: "PCM_16", 24: "PCM_24"}),
+    ".ogg": Format("OGG", {0: "VORBIS"}),
+    ".opus": Format("OGG", {0: "OPUS"}, rate=48_000),
+    ".mp3": Format("MP3", {0: "MPEG_LAYER_III"}, unicode=False),
+}
+"""What a clip can be saved as, by the suffix of the file."""
+
+
+def audio_format(suffix: str, bits: int | None) -> tuple[Format, int]:
+    """The format of a suffix, and the bits a sample that it shall have.
+
+    Raises:
+        AudioFileError: The format is unknown, or does not come with so many bits.
+    """
+    format = FORMATS.get(suffix.lower())
+    if format is None:
+        raise AudioFileError(f"files cannot be written as {suffix or 'files without a suffix'!r}; known: {', '.join(FORMATS)}")
+    if bits is not None and bits not in format.codecs:
+        offered = ", ".join(str(b) for b in format.codecs if b)
+        raise AudioFileError(
+            f"{suffix} files cannot have {bits} bits a sample; "
+            + (f"known: {offered}" if offered else "they are compressed; leave the bits out")
+        )
+    return format, next(iter(format.codecs)) if bits is None else bits
 
 
 def read_audio(path: str | Path) -> tuple[Array, int]:
@@ -37,29 +81,59 @@ def read_audio(path: str | Path) -> tuple[Array, int]:
     return np.ascontiguousarray(samples.T), int(sample_rate)
 
 
-def encode_audio(samples: Array, sample_rate: int, suffix: str = ".wav") -> bytes:
+def encode_audio(
+    samples: Array, sample_rate: int, suffix: str = ".wav", *, bits: int | None = None, tags: Mapping[str, str] | None = None
+) -> bytes:
     """The bytes of an audio file.
 
-    Integer formats get 16 bits; samples beyond full scale are clipped.
+    Samples beyond full scale are clipped, but for 32 bits, which are floating point. Opus knows no 44.1 kHz, so that what is
+    written as Opus is resampled to 48.
 
     Args:
         samples: float32 [channels, frames].
         sample_rate: In hertz.
         suffix: One of `FORMATS`.
+        bits: A sample; 16, 24 or, in .wav, 32. By default 16. Compressed formats have none.
+        tags: Text to store in the file by its name in libsndfile: "title", "comment", "software" and the like. In MP3,
+            characters beyond ASCII become question marks.
 
     Raises:
-        AudioFileError: The format is unknown or refuses this rate or channel count.
+        AudioFileError: The format is unknown, has not so many bits, or refuses this rate or channel count.
     """
     import soundfile
 
-    if suffix.lower() not in FORMATS:
-        raise AudioFileError(f"files cannot be written as {suffix or 'files without a suffix'!r}; known: {', '.join(FORMATS)}")
+    format, depth = audio_format(suffix, bits)
+    audio = samples if depth == 32 else np.clip(samples, -1, 1)
+    rate = sample_rate
+    if format.rate is not None and rate != format.rate:
+        import soxr
+
+        audio, rate = np.clip(soxr.resample(audio.T, rate, format.rate, quality="VHQ").T, -1, 1), format.rate
     stream = io.BytesIO()
     try:
-        soundfile.write(stream, np.clip(samples, -1, 1).T, sample_rate, format=FORMATS[suffix.lower()])
+        with soundfile.SoundFile(stream, "w", rate, len(audio), format.codecs[depth], format=format.container) as file:
+            for name, text in (tags or {}).items():
+                setattr(file, name, text if format.unicode else text.encode("ascii", "replace").decode())
+            file.write(audio.T)
     except (OSError, RuntimeError, ValueError) as error:
         raise AudioFileError(f"{len(samples)} channels at {sample_rate} Hz cannot be written as {suffix}: {error}") from error
     return stream.getvalue()
+
+
+def read_tags(path: str | Path) -> dict[str, str]:
+    """Text stored in an audio file, by its name in libsndfile; only what is there.
+
+    Raises:
+        AudioFileError: The file is missing, not audio, or damaged.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            tags: dict[str, str] = file.copy_metadata()
+    except (OSError, RuntimeError, TypeError) as error:
+        raise AudioFileError(f"{path} cannot be read as audio: {error}") from error
+    return tags
 
 
 def require_free(path: Path, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from sao_onnx.audio import fit, prepare
 from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError, SaoOnnxWarning
 from sao_onnx.files import read_audio
+from sao_onnx.finish import LOUDNESS, Finish, Normalization
 from sao_onnx.manifest import Manifest, SamplerName
 from sao_onnx.noise import MAX_SEED, random_seed
 from sao_onnx.sampler import SAMPLERS
@@ -48,7 +49,7 @@ class Request:
         negative_prompt: What guidance leads away from, or None.
         init_audio: Audio to start from, float32 [channels, window × ratio], or None.
         trim: Cut the clip to `frames`.
-        normalize: Scale the clip to a peak of 1.
+        finish: What is done to the audio.
     """
 
     prompt: str
@@ -62,11 +63,11 @@ class Request:
     negative_prompt: str | None
     init_audio: Array | None
     trim: bool
-    normalize: bool
+    finish: Finish
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of `Engine.generate`, where they are described."""
+    """The keyword arguments of `Engine.generate`, where they are described. What is left out or None is the model's default."""
 
     seconds: float | None
     steps: int | None
@@ -79,7 +80,24 @@ class Options(TypedDict, total=False):
     window_seconds: float | None
     numbers: Mapping[str, float] | None
     trim: bool
-    normalize: bool
+    normalize: bool | Normalization
+    loudness: float
+    fade_in: float
+    fade_out: float
+    trim_silence: bool
+    mono: bool
+
+
+def known_options(options: Mapping[str, Any]) -> Options:
+    """Options by name from outside, a file's recipe for example; their values are checked with the request.
+
+    Raises:
+        RequestError: A name is unknown.
+    """
+    for name in options:
+        if name not in Options.__annotations__:
+            raise RequestError(f"the option {name!r} is unknown; known: {', '.join(Options.__annotations__)}")
+    return cast(Options, dict(options))
 
 
 def make_request(
@@ -97,7 +115,12 @@ def make_request(
     window_seconds: float | None = None,
     numbers: Mapping[str, float] | None = None,
     trim: bool = True,
-    normalize: bool = True,
+    normalize: bool | Normalization = "peak",
+    loudness: float = LOUDNESS,
+    fade_in: float = 0.0,
+    fade_out: float = 0.0,
+    trim_silence: bool = False,
+    mono: bool = False,
 ) -> Request:
     """Check a request; for the arguments see `Engine.generate`.
 
@@ -144,7 +167,14 @@ def make_request(
         negative_prompt=negative_prompt,
         init_audio=None if init_audio is None else _initial(manifest, init_audio, window),
         trim=trim,
-        normalize=normalize,
+        finish=Finish(
+            ("peak" if normalize else "none") if isinstance(normalize, bool) else normalize,
+            _number("loudness", loudness),
+            _number("fade_in", fade_in),
+            _number("fade_out", fade_out),
+            trim_silence,
+            mono,
+        ),
     )
 
 

@@ -95,5 +95,5 @@ def tuning_path(bundle: Bundle) -> Path:
     """The file for this bundle on this machine. A bundle is known by its manifest, so a copy of it is the same one."""
     machine = describe_machine()
     this = json.dumps([machine.architecture, machine.processor, machine.cores, machine.features])
-    names = (hashlib.sha256(text.encode()).hexdigest()[:12] for text in (bundle.manifest.to_json(), this))
+    names = (bundle.fingerprint, hashlib.sha256(this.encode()).hexdigest()[:12])
     return platformdirs.user_state_path("sao-onnx") / "tuning" / ("-".join(names) + ".json")

@@ -28,7 +28,7 @@ PROMPTS = (
 SEED = 1
 
 
-def draw(path: Path, model: str | None) -> None:
+def draw(path: Path, model: str) -> None:
     """Generate and draw."""
     engine = sao_onnx.load(model)
     figure, axes = pyplot.subplots(2, len(PROMPTS), figsize=(16, 4), height_ratios=(1, 2), sharex=True, layout="constrained")
@@ -51,7 +51,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Draw a few clips.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="sao-tiny")
     arguments = parser.parse_args()
     draw(arguments.path, arguments.model)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
     from sao_onnx.clip import Clip
     from sao_onnx.engine import Engine, Event
+    from sao_onnx.recipe import Recipe
     from sao_onnx.request import Options
 
 STDOUT = Path("-")
 
 
 def gen(
-    prompt: Annotated[str, typer.Argument(help="What it shall sound like.", show_default=False)],
+    prompt: Annotated[str | None, typer.Argument(help="What it shall sound like.", show_default=False)] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="File to write: .wav, .flac or .ogg; - for a WAV on stdout.", show_default="from the prompt"
+            "--output",
+            "-o",
+            help="File to write: .wav, .flac, .ogg, .opus or .mp3; - for a WAV on stdout.",
+            show_default="from the prompt",
         ),
     ] = None,
     model: Annotated[
@@ -56,6 +60,24 @@ def gen(
     precision: Annotated[
         str | None, typer.Option("--precision", help="One that the bundle holds.", show_default="its best")
     ] = None,
+    again: Annotated[
+        Path | None, typer.Option("--from", help="Make the clip of this file again, as its tags say.", show_default=False)
+    ] = None,
+    normalize: Annotated[
+        str | None, typer.Option("--normalize", help="peak; lufs, a loudness; or none.", show_default="peak")
+    ] = None,
+    loudness: Annotated[
+        float | None, typer.Option("--loudness", help="With --normalize lufs: LUFS.", show_default="-14")
+    ] = None,
+    fade: Annotated[str | None, typer.Option("--fade", help="Seconds at both ends, or IN:OUT.", show_default="none")] = None,
+    trim: Annotated[
+        str | None, typer.Option("--trim", help="silence: cut it off at both ends.", show_default="nothing")
+    ] = None,
+    mono: Annotated[bool, typer.Option("--mono", help="One channel.")] = False,
+    bits: Annotated[
+        int | None, typer.Option("--bits", help="A sample: 16, 24, or in .wav 32 (floating point).", show_default="16")
+    ] = None,
+    metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="Write prompt and settings into the file.")] = True,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -71,49 +93,101 @@ def gen(
     if strength is not None and init is None:
         raise typer.BadParameter("--strength needs --init")
 
-    import sao_onnx
-    from sao_onnx.files import FORMATS, encode_audio, require_free
+    if prompt is None and again is None:
+        raise typer.BadParameter('what shall it sound like? For example: sao-onnx gen "rain on a tin roof"')
+    if trim not in (None, "silence"):
+        raise typer.BadParameter(f"--trim is {trim!r}, known: silence")
+
+    from sao_onnx.files import write_whole
     from sao_onnx.noise import random_seed
+    from sao_onnx.recipe import recipe_of
+    from sao_onnx.request import known_options
     from sao_onnx.schedule import noise_level
 
+    recipe = None if again is None else recipe_of(again)
+    if recipe is not None:
+        prompt = recipe.prompt if prompt is None else prompt
+        seed = recipe.seed if seed is None else seed
+    prompt = prompt or ""
     if output is None:
         seed = random_seed() if seed is None else seed
         output = Path(f"{_slug(prompt)}-{seed}.wav")
     if output != STDOUT:
-        if output.suffix.lower() not in FORMATS:
-            raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
-        # Before the work, not after it.
-        require_free(output, force)
-    options: Options = {
+        _require_writable(output, bits, force, beside=as_json)
+    fade_in, fade_out = (None, None) if fade is None else _ends(fade)
+    given = {
         "seconds": seconds,
         "steps": steps,
         "seed": seed,
         "sampler": sampler,
         "cfg_scale": cfg,
         "negative_prompt": negative,
-        "init_audio": init,
+        "init_audio": _started_from(recipe, init),
         "init_noise_level": None if strength is None else noise_level(strength),
+        "normalize": normalize,
+        "loudness": loudness,
+        "fade_in": fade_in,
+        "fade_out": fade_out,
+        "trim_silence": True if trim else None,
+        "mono": True if mono else None,
     }
-    # One clip and out: dropping each stage after use costs nothing and saves most of the memory.
-    engine = sao_onnx.load(model, precision=precision, threads=threads, keep_loaded=False)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = known_options(chosen if recipe is None else recipe.options | chosen)
+    engine = _open(model, recipe, precision, threads)
     if verbose:
         held = engine.manifest
         note(f"{held.model.name}, {engine.precision}, window {held.window_seconds:.2f} s at {held.audio.sample_rate} Hz")
         note(f"DiT in {engine.tuning.dit}, decoder in {engine.tuning.decoder}, threads: {engine.threads}")
     clip = _generate(engine, prompt, options, bar=not quiet)
     if output == STDOUT:
-        sys.stdout.buffer.write(encode_audio(clip.samples, clip.sample_rate))
+        sys.stdout.buffer.write(clip.encoded(bits=bits, metadata=metadata))
         sys.stdout.buffer.flush()
     else:
-        clip.save(output, overwrite=force)
+        clip.save(output, overwrite=force, bits=bits, metadata=metadata)
+        if as_json:
+            write_whole(output.with_suffix(".json"), f"{clip.recipe.to_json()}\n".encode(), overwrite=force)
         print(json.dumps(_report(clip, engine, prompt, output)) if as_json else output)
     if not quiet and not as_json:
         note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}")
     if verbose:
-        from sao_onnx.machine import peak_memory
+        _note_costs(clip)
 
-        spent = ", ".join(f"{stage} {time:.2f} s" for stage, time in vars(clip.timings).items())
-        note(f"{spent}; peak memory {megabytes(peak_memory())}")
+
+def _require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
+    """Refuse an output before the work, not after it."""
+    from sao_onnx.files import FORMATS, audio_format, require_free
+
+    if output.suffix.lower() not in FORMATS:
+        raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
+    audio_format(output.suffix, bits)
+    require_free(output, force)
+    if beside:
+        require_free(output.with_suffix(".json"), force)
+
+
+def _open(model: Path, recipe: Recipe | None, precision: str | None, threads: int | None) -> Engine:
+    """The engine, run as the recipe was."""
+    import sao_onnx
+
+    # One clip and out: dropping each stage after use costs nothing and saves most of the memory.
+    if recipe is None or precision is not None:
+        engine = sao_onnx.load(model, precision=precision, threads=threads, keep_loaded=False)
+    else:
+        tuning = recipe.tuning if threads is None else replace(recipe.tuning, threads=threads)
+        engine = sao_onnx.load(model, precision=recipe.precision, tuned=tuning, keep_loaded=False)
+    if recipe is not None and engine.bundle.fingerprint != recipe.fingerprint:
+        raise sao_onnx.RequestError(
+            f"the clip was made with {recipe.model} ({recipe.fingerprint}), and this is {engine.manifest.model.name} "
+            f"({engine.bundle.fingerprint}); name that bundle with --model"
+        )
+    return engine
+
+
+def _note_costs(clip: Clip) -> None:
+    from sao_onnx.machine import peak_memory
+
+    spent = ", ".join(f"{stage} {time:.2f} s" for stage, time in vars(clip.timings).items())
+    note(f"{spent}; peak memory {megabytes(peak_memory())}")
 
 
 def _generate(engine: Engine, prompt: str, options: Options, bar: bool) -> Clip:
@@ -138,6 +212,26 @@ def _generate(engine: Engine, prompt: str, options: Options, bar: bool) -> Clip:
                 case Finished():
                     clip = event.clip
     return clip
+
+
+def _ends(fade: str) -> tuple[float, float]:
+    """Seconds of `IN:OUT`, or of one number for both."""
+    try:
+        seconds = [float(part) for part in fade.split(":")]
+    except ValueError:
+        seconds = []
+    if len(seconds) not in (1, 2):
+        raise typer.BadParameter(f"--fade is {fade!r}, expected seconds, such as 0.5, or IN:OUT, such as 0.01:0.5")
+    return seconds[0], seconds[-1]
+
+
+def _started_from(recipe: Recipe | None, init: Path | None) -> Path | None:
+    """The initial audio of this command, else that of the recipe."""
+    if init is not None or recipe is None or recipe.init_audio is None:
+        return init
+    if not recipe.init_audio:
+        raise typer.BadParameter("the clip was started from audio that was no file; name it with --init")
+    return Path(recipe.init_audio)
 
 
 def _slug(prompt: str) -> str:

@@ -1,0 +1,159 @@
+"""What a clip was made with: on the clip, in its file, and made again from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import sao_onnx
+from sao_onnx.files import FORMATS, encode_audio, read_tags
+from sao_onnx.request import known_options
+
+
+def _command(miniature, *arguments, cwd):
+    command = [str(Path(sys.executable).with_name("sao-onnx")), "gen", *map(str, arguments), "--model", str(miniature)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_tells_its_recipe(engine, tmp_path, suffix):
+    clip = engine.generate("“Rain”, slow", seconds=np.float32(0.5), steps=np.int64(2), seed=3, numbers={"seconds_total": 2})
+    path = clip.save(tmp_path / f"rain{suffix}")
+    recipe = sao_onnx.recipe_of(path)
+    assert recipe == clip.recipe
+    assert recipe.prompt == "“Rain”, slow"
+    assert recipe.seed == 3
+    assert recipe.model == "miniature"
+    assert recipe.precision == "fp32"
+    assert recipe.options == {"seconds": 0.5, "steps": 2, "numbers": {"seconds_total": 2}}
+    assert recipe.init_audio is None
+    assert read_tags(path)["title"] == ("?Rain?, slow" if suffix == ".mp3" else "“Rain”, slow")
+    bare = clip.save(tmp_path / f"bare{suffix}", metadata=False)
+    assert not {"title", "comment"} & read_tags(bare).keys()
+    with pytest.raises(sao_onnx.AudioFileError, match="does not say how it was made"):
+        sao_onnx.recipe_of(bare)
+
+
+def test_a_drawn_seed_is_in_the_recipe(engine):
+    clip = engine.generate("rain", seconds=0.1)
+    assert clip.recipe.seed == clip.seed
+
+
+def test_initial_audio_in_the_recipe(engine, tmp_path):
+    clip = engine.generate("rain", seconds=0.5, seed=1)
+    path = clip.save(tmp_path / "rain.wav")
+    assert engine.generate("kick", seconds=0.5, init_audio=path).recipe.init_audio == str(path)
+    assert engine.generate("kick", seconds=0.5, init_audio=clip).recipe.init_audio == ""
+
+
+@pytest.mark.parametrize(
+    ("comment", "message"),
+    [
+        ("recorded on a Tuesday", "does not say how it was made"),
+        ("[1, 2]", "does not say how it was made"),
+        ('{"sao-onnx": {"prompt": 3}}', "in a way that this release does not read: prompt"),
+        ("FORMAT", "carries a recipe of format 9, expected 1"),
+    ],
+)
+def test_unreadable_recipes(engine, tmp_path, comment, message):
+    if comment == "FORMAT":
+        comment = replace(engine.generate("rain", seconds=0.1).recipe, format=9).to_json()
+    path = tmp_path / "a.wav"
+    path.write_bytes(encode_audio(np.zeros((2, 100), np.float32), 44100, tags={"comment": comment}))
+    with pytest.raises(sao_onnx.AudioFileError, match=message):
+        sao_onnx.recipe_of(path)
+
+
+def test_unknown_options():
+    assert known_options({"steps": 3}) == {"steps": 3}
+    with pytest.raises(sao_onnx.RequestError, match="'stepps' is unknown; known: seconds, steps"):
+        known_options({"stepps": 3})
+
+
+def test_made_again_bit_for_bit(miniature, tmp_path):
+    options = ("--seconds", 1, "--steps", 3, "--normalize", "lufs", "--fade", "0.01:0.2", "--bits", 24, "--sampler", "euler")
+    assert _command(miniature, "slow rain", "-o", "a.wav", *options, cwd=tmp_path).returncode == 0
+    done = _command(miniature, "--from", "a.wav", "-o", "b.wav", "--bits", 24, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    # What is given beside it comes first.
+    other = _command(miniature, "--from", "a.wav", "-o", "c.flac", "--seed", 1, "--seconds", 0.5, cwd=tmp_path)
+    assert other.returncode == 0
+    recipe = sao_onnx.recipe_of(tmp_path / "c.flac")
+    assert (recipe.seed, recipe.prompt, recipe.options["seconds"]) == (1, "slow rain", 0.5)
+    assert recipe.options["sampler"] == "euler"
+
+
+def test_made_again_from_initial_audio(miniature, tmp_path):
+    soundfile.write(tmp_path / "tone.wav", np.sin(np.arange(44100) / 20), 44100)
+    options = ("--init", "tone.wav", "--strength", 0.5, "--seconds", 0.5, "-o", "a.flac")
+    assert _command(miniature, "kick", *options, cwd=tmp_path).returncode == 0
+    assert _command(miniature, "--from", "a.flac", "-o", "b.flac", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "a.flac").read_bytes() == (tmp_path / "b.flac").read_bytes()
+    (tmp_path / "tone.wav").unlink()
+    gone = _command(miniature, "--from", "a.flac", "-o", "c.flac", cwd=tmp_path)
+    assert gone.returncode == 1
+    assert "tone.wav cannot be read" in gone.stderr
+    assert not (tmp_path / "c.flac").exists()
+
+
+def test_beside_the_file(miniature, tmp_path):
+    options = ("--seconds", 0.2, "--json", "--seed", 4, "-o", "a.wav")
+    assert _command(miniature, "kick", *options, cwd=tmp_path).returncode == 0
+    beside = json.loads((tmp_path / "a.json").read_text())["sao-onnx"]
+    assert (beside["prompt"], beside["seed"]) == ("kick", 4)
+    (tmp_path / "a.wav").unlink()
+    again = _command(miniature, "kick", *options, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "a.json exists" in again.stderr
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_another_model_is_refused(engine, miniature, tmp_path):
+    clip = engine.generate("rain", seconds=0.1)
+    other = replace(clip.recipe, fingerprint="0" * 12, model="another")
+    replace(clip, recipe=other).save(tmp_path / "a.wav")
+    done = _command(miniature, "--from", "a.wav", "-o", "b.wav", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "was made with another (000000000000), and this is miniature" in done.stderr
+    assert "--model" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "what shall it sound like?"),
+        (["--from", "none.wav"], 1, "none.wav cannot be read"),
+        (["rain", "--fade", "slow"], 2, "expected seconds, such as 0.5, or IN:OUT"),
+        (["rain", "--fade", "1:2:3"], 2, "expected seconds, such as 0.5, or IN:OUT"),
+        (["rain", "--fade", "-1"], 2, "fade_in is -1.0, expected 0 to 60 seconds"),
+        (["rain", "--trim", "noise"], 2, "known: silence"),
+        (["rain", "--normalize", "rms"], 2, "known: peak, lufs, none"),
+        (["rain", "--loudness", "5"], 2, "expected -70 to 0 LUFS"),
+        (["rain", "--bits", "8"], 1, "known: 16, 24, 32"),
+        (["rain", "-o", "a.mp3", "--bits", "16"], 1, "leave the bits out"),
+    ],
+)
+def test_bad_options(miniature, tmp_path, arguments, code, message):
+    done = _command(miniature, *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr.replace("\n", " ").replace("  ", " ")
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_from_the_command(miniature, tmp_path, suffix):
+    done = _command(miniature, "rain", "-o", f"a{suffix}", "--seconds", 0.5, "--mono", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    info = soundfile.info(tmp_path / f"a{suffix}")
+    assert info.channels == 1
+    assert info.frames / info.samplerate == pytest.approx(0.5, abs=1e-3)
