@@ -15,7 +15,7 @@ FLOORS = [
     {"errors", "schema"},
     {"manifest"},
     {"noise", "schedule", "sampler", "audio", "files", "machine", "stage"},
-    {"bundle", "sessions", "finish"},
+    {"bundle", "sessions", "finish", "batch"},
     {"tokenizer", "autoencoder", "memory", "tuning"},
     {"recipe"},
     {"clip"},

@@ -43,12 +43,10 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
             decoded = decode(mean + stdev * torch.randn_like(mean))
         mean, stdev = mean.float(), stdev.float()
         divergence = 0.5 * (mean.square() + stdev.square() - 1 - 2 * stdev.log()).mean()
-        # What is too quiet to matter, as power: at first everything below -55 dB of full scale, or silence would be all that
-        # is learned; in the end what is below -75 dB.
-        later = min(1.0, max(0.0, step / 1000 - 1))
-        floor = 10 ** (-5.5 - 2 * later)
-        # And the decoder must learn to forgive what diffusion will get wrong.
-        kl_weight = 0.01 * 5**later
+        # What is too quiet to matter, as power: everything below -55 dB of full scale, or silence would rule the gradient; in
+        # the end what is below -70 dB. And the decoder must learn to forgive what diffusion will get wrong.
+        floor = 10 ** (-5.5 - 1.5 * min(1.0, max(0.0, step / 1000 - 4)))
+        kl_weight = 0.01 * 5 ** min(1.0, max(0.0, step / 1000 - 1))
         found: dict[str, Tensor] = reconstruction(decoded.float(), audio, floor)
         # First the waveform, which tells the encoder what to keep; then the spectrum, or noise would be left out.
         late = min(1.0, step / 1500)
@@ -100,7 +98,8 @@ class Reconstruction(torch.nn.Module):
     """How far decoded audio is from what was encoded.
 
     "stft" compares magnitudes at several resolutions, relatively and as logarithms (Yamamoto et al., "Parallel WaveGAN",
-    2020). "mel" compares the power in wide bands, which noise has in common with other noise of its kind, bin by bin or not.
+    2020), which count by the square root of the louder of the two, because most of a spectrum is silence and a tone is a few
+    bins of it. "mel" compares the power in wide bands, which noise has in common with other noise of its kind.
     "wave" is the power of the difference, relative to that of the excerpt; below -30 dB of full scale to those -30 dB, because
     silence would rule the sum.
     """
@@ -121,7 +120,11 @@ class Reconstruction(torch.nn.Module):
             ours, theirs = (_power(x.flatten(0, 1), window) for x in (decoded, audio))
             a, b = (ours + floor).sqrt(), (theirs + floor).sqrt()
             difference = (a - b).square().sum((1, 2)).sqrt() / (b.square().sum((1, 2)).sqrt() + 0.3)
-            stft = stft + difference.mean() + (a.log() - b.log()).abs().mean()
+            distance = (a.log() - b.log()).abs()
+            with torch.no_grad():
+                weight = torch.maximum(a, b).sqrt()
+                weight = weight / weight.mean((1, 2), keepdim=True)
+            stft = stft + difference.mean() + (weight * distance).mean() + 0.2 * distance.mean()
             if bands:
                 matrix = getattr(self, f"bands_{size}").T
                 mel = mel + ((ours @ matrix + floor).log() - (theirs @ matrix + floor).log()).abs().mean()

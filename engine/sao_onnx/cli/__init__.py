@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from sao_onnx import __version__
+from sao_onnx.cli.batch import batch
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
@@ -37,7 +38,7 @@ def _options(
     """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
 
 
-for _function in (gen, convert, inspect, verify, tune, doctor):
+for _function in (gen, batch, convert, inspect, verify, tune, doctor):
     app.command()(command(_function))
 
 

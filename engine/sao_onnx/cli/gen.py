@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from sao_onnx.cli.options import MODEL_VARIABLE, Force, Json, Quiet, Verbose
 from sao_onnx.cli.terminal import in_background, megabytes, note, progress_bar
+from sao_onnx.cli.words import to_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     from sao_onnx.recipe import Recipe
     from sao_onnx.request import Options
 
-STDOUT = Path("-")
+STDOUT = "-"
 
 
 def gen(
     prompt: Annotated[str | None, typer.Argument(help="What it shall sound like.", show_default=False)] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .wav, .flac, .ogg, .opus or .mp3; - for a WAV on stdout.",
-            show_default="from the prompt",
+            help="File to write: .wav, .flac, .ogg, .opus or .mp3; {prompt}, {seed} and {index} are filled in; "
+            "- for a WAV on stdout.",
+            show_default="{prompt}-{seed}.wav",
         ),
     ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="Variations, from one seed to the next.", min=1)] = 1,
     model: Annotated[
         Path | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Folder of a bundle.", show_default=False)
     ] = None,
@@ -88,72 +90,75 @@ def gen(
         raise typer.BadParameter(
             f"no model: use --model BUNDLE or set {MODEL_VARIABLE}; `sao-onnx convert --help` shows how to make a bundle"
         )
-    if output == STDOUT and as_json:
-        raise typer.BadParameter("-o - and --json both want stdout; write the clip to a file")
-    if strength is not None and init is None:
-        raise typer.BadParameter("--strength needs --init")
-
+    if output == STDOUT and (as_json or count > 1):
+        raise typer.BadParameter("-o - takes one clip and nothing else; write the clip to a file")
     if prompt is None and again is None:
         raise typer.BadParameter('what shall it sound like? For example: sao-onnx gen "rain on a tin roof"')
-    if trim not in (None, "silence"):
-        raise typer.BadParameter(f"--trim is {trim!r}, known: silence")
 
-    from sao_onnx.files import write_whole
     from sao_onnx.noise import random_seed
     from sao_onnx.recipe import recipe_of
     from sao_onnx.request import known_options
-    from sao_onnx.schedule import noise_level
 
     recipe = None if again is None else recipe_of(again)
     if recipe is not None:
         prompt = recipe.prompt if prompt is None else prompt
         seed = recipe.seed if seed is None else seed
-    prompt = prompt or ""
-    if output is None:
-        seed = random_seed() if seed is None else seed
-        output = Path(f"{_slug(prompt)}-{seed}.wav")
-    if output != STDOUT:
-        _require_writable(output, bits, force, beside=as_json)
-    fade_in, fade_out = (None, None) if fade is None else _ends(fade)
-    given = {
+    prompt, seed = prompt or "", random_seed() if seed is None else seed
+    targets = _targets(output or "{prompt}-{seed}.wav", prompt, seed, count)
+    for _, path in targets:
+        if path != Path(STDOUT):
+            require_writable(path, bits, force, beside=as_json)
+    words = {
         "seconds": seconds,
         "steps": steps,
-        "seed": seed,
         "sampler": sampler,
-        "cfg_scale": cfg,
-        "negative_prompt": negative,
-        "init_audio": _started_from(recipe, init),
-        "init_noise_level": None if strength is None else noise_level(strength),
+        "cfg": cfg,
+        "negative": negative,
+        "init": _started_from(recipe, init),
+        "strength": strength,
         "normalize": normalize,
         "loudness": loudness,
-        "fade_in": fade_in,
-        "fade_out": fade_out,
-        "trim_silence": True if trim else None,
+        "fade": fade,
+        "trim": trim,
         "mono": True if mono else None,
     }
-    chosen = {name: value for name, value in given.items() if value is not None}
-    options = known_options(chosen if recipe is None else recipe.options | chosen)
-    engine = _open(model, recipe, precision, threads)
+    options: Options = {**({} if recipe is None else known_options(recipe.options)), **to_options(words)}
+    engine = _open(model, recipe, precision, threads, keep_loaded=count > 1)
     if verbose:
         held = engine.manifest
         note(f"{held.model.name}, {engine.precision}, window {held.window_seconds:.2f} s at {held.audio.sample_rate} Hz")
         note(f"DiT in {engine.tuning.dit}, decoder in {engine.tuning.decoder}, threads: {engine.threads}")
-    clip = _generate(engine, prompt, options, bar=not quiet)
+    for number, (variation, path) in enumerate(targets, start=1):
+        which = f"{number} of {count}: " if count > 1 else ""
+        clip = _generate(engine, prompt, {**options, "seed": variation}, which, bar=not quiet)
+        if path == Path(STDOUT):
+            sys.stdout.buffer.write(clip.encoded(bits=bits, metadata=metadata))
+            sys.stdout.buffer.flush()
+        else:
+            save(clip, path, force=force, bits=bits, metadata=metadata, beside=as_json)
+            print(json.dumps(report(clip, engine, path)) if as_json else path, flush=True)
+        if not quiet and not as_json:
+            note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}")
+        if verbose:
+            _note_costs(clip)
+
+
+def _targets(output: str, prompt: str, seed: int, count: int) -> list[tuple[int, Path]]:
+    """Every seed with the file that its clip goes to."""
+    from sao_onnx.cli.names import file_name, for_several
+    from sao_onnx.errors import RequestError
+    from sao_onnx.noise import MAX_SEED
+
+    if not 0 <= seed <= MAX_SEED - count + 1:
+        last = f" and count {count}" if count > 1 else ""
+        raise RequestError(f"seed is {seed}{last}, expected 0 to {MAX_SEED}, the last one included")
     if output == STDOUT:
-        sys.stdout.buffer.write(clip.encoded(bits=bits, metadata=metadata))
-        sys.stdout.buffer.flush()
-    else:
-        clip.save(output, overwrite=force, bits=bits, metadata=metadata)
-        if as_json:
-            write_whole(output.with_suffix(".json"), f"{clip.recipe.to_json()}\n".encode(), overwrite=force)
-        print(json.dumps(_report(clip, engine, prompt, output)) if as_json else output)
-    if not quiet and not as_json:
-        note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}")
-    if verbose:
-        _note_costs(clip)
+        return [(seed, Path(STDOUT))]
+    template = for_several(output) if count > 1 else output
+    return [(seed + index, file_name(template, prompt=prompt, seed=seed + index, index=index + 1)) for index in range(count)]
 
 
-def _require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
+def require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
     """Refuse an output before the work, not after it."""
     from sao_onnx.files import FORMATS, audio_format, require_free
 
@@ -165,16 +170,18 @@ def _require_writable(output: Path, bits: int | None, force: bool, *, beside: bo
         require_free(output.with_suffix(".json"), force)
 
 
-def _open(model: Path, recipe: Recipe | None, precision: str | None, threads: int | None) -> Engine:
-    """The engine, run as the recipe was."""
+def _open(model: Path, recipe: Recipe | None, precision: str | None, threads: int | None, *, keep_loaded: bool) -> Engine:
+    """The engine, run as the recipe was.
+
+    For one clip, dropping each stage after use costs nothing and saves most of the memory.
+    """
     import sao_onnx
 
-    # One clip and out: dropping each stage after use costs nothing and saves most of the memory.
     if recipe is None or precision is not None:
-        engine = sao_onnx.load(model, precision=precision, threads=threads, keep_loaded=False)
+        engine = sao_onnx.load(model, precision=precision, threads=threads, keep_loaded=keep_loaded)
     else:
         tuning = recipe.tuning if threads is None else replace(recipe.tuning, threads=threads)
-        engine = sao_onnx.load(model, precision=recipe.precision, tuned=tuning, keep_loaded=False)
+        engine = sao_onnx.load(model, precision=recipe.precision, tuned=tuning, keep_loaded=keep_loaded)
     if recipe is not None and engine.bundle.fingerprint != recipe.fingerprint:
         raise sao_onnx.RequestError(
             f"the clip was made with {recipe.model} ({recipe.fingerprint}), and this is {engine.manifest.model.name} "
@@ -190,7 +197,7 @@ def _note_costs(clip: Clip) -> None:
     note(f"{spent}; peak memory {megabytes(peak_memory())}")
 
 
-def _generate(engine: Engine, prompt: str, options: Options, bar: bool) -> Clip:
+def _generate(engine: Engine, prompt: str, options: Options, which: str, bar: bool) -> Clip:
     from sao_onnx.engine import Conditioned, Decoded, Finished, Sampled
 
     def work(report: Callable[[Event], None]) -> None:
@@ -198,31 +205,20 @@ def _generate(engine: Engine, prompt: str, options: Options, bar: bool) -> Clip:
             report(event)
 
     with progress_bar(bar) as progress:
-        progress.update("reading the prompt", 0, 1)
+        progress.update(f"{which}reading the prompt", 0, 1)
         for event in in_background(work):
             match event:
                 case Conditioned():
-                    progress.update("sampling", 0, event.steps)
+                    progress.update(f"{which}sampling", 0, event.steps)
                 case Sampled():
-                    progress.update("sampling", event.index + 1, event.steps)
+                    progress.update(f"{which}sampling", event.index + 1, event.steps)
                     if event.index + 1 == event.steps:
-                        progress.update("decoding", 0, None)
+                        progress.update(f"{which}decoding", 0, None)
                 case Decoded():
-                    progress.update("decoding", event.piece + 1, event.pieces)
+                    progress.update(f"{which}decoding", event.piece + 1, event.pieces)
                 case Finished():
                     clip = event.clip
     return clip
-
-
-def _ends(fade: str) -> tuple[float, float]:
-    """Seconds of `IN:OUT`, or of one number for both."""
-    try:
-        seconds = [float(part) for part in fade.split(":")]
-    except ValueError:
-        seconds = []
-    if len(seconds) not in (1, 2):
-        raise typer.BadParameter(f"--fade is {fade!r}, expected seconds, such as 0.5, or IN:OUT, such as 0.01:0.5")
-    return seconds[0], seconds[-1]
 
 
 def _started_from(recipe: Recipe | None, init: Path | None) -> Path | None:
@@ -234,17 +230,22 @@ def _started_from(recipe: Recipe | None, init: Path | None) -> Path | None:
     return Path(recipe.init_audio)
 
 
-def _slug(prompt: str) -> str:
-    """A file name from a prompt, safe on every file system."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "clip"
+def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, beside: bool) -> None:
+    """Write a clip and, if asked, its recipe beside it."""
+    from sao_onnx.files import write_whole
+
+    clip.save(path, overwrite=force, bits=bits, metadata=metadata)
+    if beside:
+        write_whole(path.with_suffix(".json"), f"{clip.recipe.to_json()}\n".encode(), overwrite=force)
 
 
-def _report(clip: Clip, engine: Engine, prompt: str, path: Path) -> dict[str, object]:
+def report(clip: Clip, engine: Engine, path: Path) -> dict[str, object]:
+    """What `--json` prints of a clip."""
     from sao_onnx.machine import peak_memory
 
     return {
         "file": str(path),
-        "prompt": prompt,
+        "prompt": clip.recipe.prompt,
         "seed": clip.seed,
         "seconds": clip.seconds,
         "sample_rate": clip.sample_rate,

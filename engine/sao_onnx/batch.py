@@ -1,0 +1,74 @@
+"""Lists of requests in text, CSV or JSON Lines, one a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sao_onnx.errors import RequestError
+
+Format = Literal["text", "csv", "jsonl"]
+
+FORMATS: dict[str, Format] = {".txt": "text", ".csv": "csv", ".jsonl": "jsonl"}
+"""By the suffix of the file."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A request as it was written.
+
+    Attributes:
+        number: Of the line in the file, from 1.
+        prompt: Text.
+        words: Options by their names on the command line; values as numbers or text, not yet checked.
+        problem: Why the line cannot be used, or "".
+    """
+
+    number: int
+    prompt: str = ""
+    words: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+def read_lines(text: str, format: Format) -> list[Line]:
+    """Requests in order; a line that cannot be read is among them with its problem.
+
+    Empty lines are left out, in text also those that begin with `#`. CSV begins with the names of its columns, of which
+    `prompt` must be one; JSON Lines are objects with `prompt`.
+
+    Raises:
+        RequestError: CSV without a column `prompt`.
+    """
+    if format == "text":
+        rows = [(number, row.strip()) for number, row in enumerate(text.splitlines(), start=1)]
+        return [Line(number, row) for number, row in rows if row and not row.startswith("#")]
+    if format == "csv":
+        return _csv(text)
+    return [_object(number, row) for number, row in enumerate(text.splitlines(), start=1) if row.strip()]
+
+
+def _csv(text: str) -> list[Line]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    if "prompt" not in (reader.fieldnames or ()):
+        raise RequestError(f"the columns are {', '.join(reader.fieldnames or ()) or 'missing'}; one of them must be prompt")
+    lines = []
+    for row in reader:
+        if None in row:
+            lines.append(Line(reader.line_num, problem=f"found more values than the {len(reader.fieldnames or ())} columns"))
+            continue
+        prompt = row.pop("prompt") or ""
+        lines.append(Line(reader.line_num, prompt, row, "" if prompt.strip() else "the prompt is missing"))
+    return lines
+
+
+def _object(number: int, row: str) -> Line:
+    try:
+        data = json.loads(row)
+    except ValueError as error:
+        return Line(number, problem=f"not JSON: {error}")
+    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str) or not data["prompt"].strip():
+        return Line(number, problem='expected an object with "prompt", a text')
+    return Line(number, data.pop("prompt"), data)

@@ -1,0 +1,192 @@
+"""`sao-onnx batch`: a list of requests to a folder of clips."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sao_onnx.cli.gen import report, require_writable, save
+from sao_onnx.cli.names import fields, file_name
+from sao_onnx.cli.options import MODEL_VARIABLE, Force, Json, Quiet
+from sao_onnx.cli.terminal import FAILED, in_background, note, progress_bar
+from sao_onnx.cli.words import to_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sao_onnx.batch import Line
+    from sao_onnx.clip import Clip
+    from sao_onnx.request import Options
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip to be made."""
+
+    line: Line
+    path: Path
+    options: Options
+
+
+def batch(
+    file: Annotated[str, typer.Argument(help="Requests, one a line: .txt, .csv or .jsonl; - for stdin.", show_default=False)],
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for the clips; made if it is not there.")] = Path(),
+    name: Annotated[
+        str, typer.Option("--name", help="Of each file; {prompt}, {seed} and {index} are filled in.")
+    ] = "{index:03}-{prompt}.wav",
+    format: Annotated[
+        str | None, typer.Option("--format", help="text, csv or jsonl.", show_default="from the suffix, else text")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Folder of a bundle.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the first request, counted on for the others.", show_default="drawn")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Clips at the same time.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Of all jobs together.", show_default="every processor")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="One that the bundle holds.", show_default="its best")
+    ] = None,
+    bits: Annotated[int | None, typer.Option("--bits", help="A sample: 16, 24, or in .wav 32.", show_default="16")] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Write prompt and settings into the files.")
+    ] = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    force: Force = False,
+) -> None:
+    """Generate a clip for each line of a list; run again, it makes those that are not there yet.
+
+    In text, a line is a prompt. CSV names its columns in the first line, JSON Lines name the fields of each object: prompt,
+    output (a file name), and the options of gen (seconds, seed, steps, negative, ...).
+    """
+    if model is None:
+        raise typer.BadParameter(f"no model: use --model BUNDLE or set {MODEL_VARIABLE}")
+    import sao_onnx
+    from sao_onnx.sessions import default_threads
+
+    lines = _lines(file, format)
+    tasks, done, failed = _plan(lines, folder, name, seed, bits, force)
+    total = default_threads() if threads is None else threads
+    several = jobs > 1 or threads is not None
+    engine = sao_onnx.load(model, precision=precision, threads=max(1, total // jobs) if several else None)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def work(found: Callable[[tuple[Task, Clip | None, str]], None]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def make(task: Task) -> None:
+            try:
+                clip = engine.generate(task.line.prompt, **task.options)
+                save(clip, task.path, force=force, bits=bits, metadata=metadata, beside=as_json)
+                found((task, clip, ""))
+            except sao_onnx.Error as error:
+                found((task, None, str(error)))
+
+        with ThreadPoolExecutor(jobs) as pool:
+            for future in [pool.submit(make, task) for task in tasks]:
+                future.result()
+
+    made = 0
+    with progress_bar(not quiet) as progress:
+        progress.update("clips", 0, len(tasks))
+        for task, clip, problem in in_background(work):
+            if clip is None:
+                failed += 1
+                note(f"line {task.line.number}: {problem}")
+            else:
+                made += 1
+                print(json.dumps(report(clip, engine, task.path)) if as_json else task.path, flush=True)
+            progress.update("clips", made, len(tasks))
+    if not quiet:
+        note(f"{made} made, {done} there before, {failed} failed")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _lines(file: str, format: str | None) -> list[Line]:
+    from typing import get_args
+
+    from sao_onnx.batch import FORMATS, Format, read_lines
+    from sao_onnx.errors import Error
+
+    chosen = FORMATS.get(Path(file).suffix.lower(), "text") if format is None else format
+    for known in get_args(Format):
+        if known == chosen:
+            break
+    else:
+        raise typer.BadParameter(f"--format is {format!r}, known: {', '.join(get_args(Format))}")
+    try:
+        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        lines = read_lines(text.decode("utf-8-sig"), known)
+    except OSError as error:
+        raise Error(f"{file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Error(f"{file} is not UTF-8 text: {error}") from error
+    if not lines:
+        raise Error(f"{file} holds no requests")
+    return lines
+
+
+def _plan(
+    lines: list[Line], folder: Path, name: str, seed: int | None, bits: int | None, force: bool
+) -> tuple[list[Task], int, int]:
+    """What is to be made, how many clips are there already, and how many lines cannot be used; those are reported."""
+    from sao_onnx.errors import Error, RequestError
+
+    if "seed" in fields(name) and seed is None:
+        raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
+    tasks: list[Task] = []
+    done = failed = 0
+    for index, line in enumerate(lines, start=1):
+        try:
+            if line.problem:
+                raise RequestError(line.problem)
+            words = dict(line.words)
+            output = words.pop("output", None)
+            options = to_options(words)
+            if seed is not None:
+                options = {"seed": seed + index - 1, **options}
+            given = file_name(name, prompt=line.prompt, seed=options.get("seed") or 0, index=index)
+            path = folder / (str(output) if output else given)
+            if any(path == task.path for task in tasks):
+                raise RequestError(f"{path} is the file of another line, too")
+            if path.is_file() and not force and _is_clip_of(path, line.prompt):
+                done += 1
+                continue
+            if path.parent == folder and not folder.is_dir():
+                require_writable(Path(path.name), bits, True, beside=False)
+            else:
+                require_writable(path, bits, force, beside=False)
+            tasks.append(Task(line, path, options))
+        except Error as error:
+            failed += 1
+            note(f"line {line.number}: {error}")
+        except typer.BadParameter as error:
+            failed += 1
+            note(f"line {line.number}: {error.message}")
+    return tasks, done, failed
+
+
+def _is_clip_of(path: Path, prompt: str) -> bool:
+    """Whether a file was made of a prompt; audio without metadata is taken for it."""
+    from sao_onnx.errors import AudioFileError
+    from sao_onnx.files import read_tags
+    from sao_onnx.recipe import recipe_of
+
+    try:
+        read_tags(path)
+    except AudioFileError:
+        return False
+    try:
+        return recipe_of(path).prompt == prompt
+    except AudioFileError:
+        return True

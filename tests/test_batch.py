@@ -1,0 +1,244 @@
+"""Variations and batches: names, lists, interruptions, bad lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import sao_onnx
+from sao_onnx.batch import Line, read_lines
+from sao_onnx.cli.names import file_name, for_several, slug
+from sao_onnx.cli.words import to_options
+
+COMMAND = Path(sys.executable).with_name("sao-onnx")
+
+
+@pytest.fixture
+def call(miniature, tmp_path):
+    def run(command, *arguments, text=None):
+        return subprocess.run(
+            [COMMAND, command, *map(str, arguments), "--model", str(miniature)],
+            cwd=tmp_path,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_slugs():
+    assert slug("Tech house, 128 BPM!") == "tech-house-128-bpm"
+    assert slug("../../etc/passwd") == "etc-passwd"
+    assert slug("大雨") == "clip"
+    assert len(slug("rain " * 50)) <= 60
+    assert not slug("a" * 59 + " b").endswith("-")
+
+
+def test_names():
+    facts = {"prompt": "Soft rain", "seed": 5, "index": 2}
+    assert file_name("{index:03}-{prompt}.wav", **facts) == Path("002-soft-rain.wav")
+    assert file_name("out/{prompt}-{seed}.flac", **facts) == Path("out/soft-rain-5.flac")
+    assert for_several("a.wav") == "a-{seed}.wav"
+    assert for_several("x/a.wav") == str(Path("x") / "a-{seed}.wav")
+    assert for_several("{index}.wav") == "{index}.wav"
+    for template in ("{sead}.wav", "{0}.wav", "{.wav", "{index:q}.wav"):
+        with pytest.raises(sao_onnx.RequestError, match="the name"):
+            file_name(template, **facts)
+
+
+def test_text():
+    assert read_lines("rain\n\n# a comment\n  soft wind  \n", "text") == [Line(1, "rain"), Line(4, "soft wind")]
+
+
+def test_csv():
+    lines = read_lines('prompt,seconds,negative\n"rain, soft",2,\nwind,,hiss\n,1,\na,b,c,d\n', "csv")
+    assert lines[0] == Line(2, "rain, soft", {"seconds": "2", "negative": ""})
+    assert lines[1] == Line(3, "wind", {"seconds": "", "negative": "hiss"})
+    assert lines[2].problem == "the prompt is missing"
+    assert "more values than the 3 columns" in lines[3].problem
+    for text in ("text,seconds\nrain,1\n", ""):
+        with pytest.raises(sao_onnx.RequestError, match="one of them must be prompt"):
+            read_lines(text, "csv")
+
+
+def test_json_lines():
+    lines = read_lines('{"prompt": "rain", "seconds": 2, "mono": true}\n\n{"prompt": 3}\n[]\nrain\n', "jsonl")
+    assert lines[0] == Line(1, "rain", {"seconds": 2, "mono": True})
+    assert [line.number for line in lines] == [1, 3, 4, 5]
+    assert all(line.problem for line in lines[1:])
+
+
+def test_words():
+    words = {"seconds": "2", "steps": "3", "cfg": 2, "negative": "hiss", "fade": "0.1:1", "trim": "silence", "mono": "yes"}
+    assert to_options({**words, "sampler": "", "seed": None}) == {
+        "seconds": 2.0,
+        "steps": 3,
+        "cfg_scale": 2.0,
+        "negative_prompt": "hiss",
+        "fade_in": 0.1,
+        "fade_out": 1.0,
+        "trim_silence": True,
+        "mono": True,
+    }
+    assert to_options({"init": "a.wav", "strength": 1})["init_noise_level"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"second": 1}, "'second' is no option; known: seconds"),
+        ({"seconds": "long"}, "seconds is 'long': expected a number"),
+        ({"steps": "2.5"}, "steps is '2.5': expected a whole number"),
+        ({"mono": "perhaps"}, "expected true or false"),
+        ({"strength": 0.5}, "strength needs init"),
+        ({"init": "a", "strength": 2}, "strength is 2"),
+    ],
+)
+def test_bad_words(words, message):
+    with pytest.raises(sao_onnx.RequestError, match=message):
+        to_options(words)
+
+
+def test_variations_are_reproducible_alone(call, tmp_path):
+    done = call("gen", "rain", "--count", 3, "--seed", 7, "--seconds", 0.3)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["rain-7.wav", "rain-8.wav", "rain-9.wav"]
+    assert call("gen", "rain", "--seed", 8, "--seconds", 0.3, "-o", "alone.wav").returncode == 0
+    assert (tmp_path / "alone.wav").read_bytes() == (tmp_path / "rain-8.wav").read_bytes()
+    named = call("gen", "rain", "-n", 2, "--seed", 1, "--seconds", 0.1, "-o", "take {index}.flac", "--json")
+    assert [json.loads(line)["file"] for line in named.stdout.splitlines()] == ["take 1.flac", "take 2.flac"]
+    assert call("gen", "rain", "-n", 2, "--seed", 1, "--seconds", 0.1, "-o", "b.wav").stdout.split() == ["b-1.wav", "b-2.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", 0], "--count"),
+        (["--count", 2, "-o", "-"], "takes one clip"),
+        (["--count", 2, "--seed", 2**32 - 1], "and count 2"),
+        (["-o", "{x}.wav"], "has the field 'x'; known: prompt, seed, index"),
+    ],
+)
+def test_bad_variations(call, tmp_path, arguments, message):
+    done = call("gen", "rain", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_nothing_is_begun_that_would_replace_a_file(call, tmp_path):
+    (tmp_path / "rain-9.wav").write_bytes(b"mine")
+    assert call("gen", "rain", "--count", 3, "--seed", 7).returncode == 1
+    assert os.listdir(tmp_path) == ["rain-9.wav"]
+
+
+def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
+    rows = [
+        {"prompt": "soft rain", "seconds": 0.2, "seed": 5},
+        {"prompt": "kick", "seconds": 99},
+        {"prompt": "wind", "second": 1},
+        {"prompt": "bell", "seconds": 0.1, "output": "my bell.flac", "steps": 2},
+        {"prompt": "tone", "output": "tone.xyz"},
+        {"prompt": "again", "output": "my bell.flac"},
+    ]
+    text = "\n".join(map(json.dumps, rows)) + "\nnot json\n"
+    (tmp_path / "list.jsonl").write_text(text)
+    done = call("batch", "list.jsonl", "-o", "clips")
+    assert done.returncode == 1
+    assert done.stdout.split("\n")[:-1] == [str(Path("clips") / "001-soft-rain.wav"), str(Path("clips") / "my bell.flac")]
+    assert "2 made, 0 there before, 5 failed" in done.stderr
+    for message in (
+        "line 2: seconds is 99.0",
+        "line 3: 'second' is no option",
+        "line 5: ",
+        "line 6: clips/my bell.flac is the file of another line",
+        "line 7: not JSON",
+    ):
+        assert message in done.stderr
+    assert sorted(os.listdir(tmp_path / "clips")) == ["001-soft-rain.wav", "my bell.flac"]
+    recipe = sao_onnx.recipe_of(tmp_path / "clips" / "001-soft-rain.wav")
+    assert (recipe.prompt, recipe.seed, recipe.options["seconds"]) == ("soft rain", 5, 0.2)
+
+
+def test_a_batch_from_stdin_in_jobs(call, tmp_path):
+    text = "prompt,seconds\n" + "".join(f"kick {i},0.1\n" for i in range(5))
+    done = call("batch", "-", "--format", "csv", "--jobs", 2, "--seed", 10, "--name", "{seed}.ogg", "-q", text=text)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == [f"{seed}.ogg" for seed in range(10, 15)]
+    assert done.stderr == ""
+    assert sao_onnx.recipe_of(tmp_path / "12.ogg").prompt == "kick 2"
+
+
+def test_a_batch_that_was_interrupted_goes_on(miniature, call, tmp_path):
+    (tmp_path / "list.txt").write_text("".join(f"rain {i}\n" for i in range(6)))
+    command = [COMMAND, "batch", "list.txt", "--model", str(miniature), "--seed", "3"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    while not list(tmp_path.glob("*.wav")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.wav")}
+    assert 0 < len(before) < 6
+    assert {path.suffix for path in tmp_path.iterdir()} == {".wav", ".txt"}
+    done = call("batch", "list.txt", "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    assert f"{6 - len(before)} made, {len(before)} there before, 0 failed" in done.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.wav")}
+    assert len(after) == 6
+    assert before.items() <= after.items()
+    # The same as if nothing had happened.
+    assert call("gen", "rain 5", "--seed", 8, "-o", "alone.wav").returncode == 0
+    assert (tmp_path / "alone.wav").read_bytes() == (tmp_path / "006-rain-5.wav").read_bytes()
+
+
+def test_what_is_there_and_is_another_clip(call, tmp_path):
+    (tmp_path / "list.txt").write_text("rain\nwind\nkick\n")
+    assert call("gen", "wind", "-o", "001-rain.wav", "--seconds", 0.1).returncode == 0
+    assert call("gen", "wind", "-o", "002-wind.wav", "--seconds", 0.1, "--no-metadata").returncode == 0
+    (tmp_path / "003-kick.wav").write_text("notes")
+    done = call("batch", "list.txt")
+    assert done.returncode == 1
+    assert "line 1: 001-rain.wav exists" in done.stderr
+    assert "line 3: 003-kick.wav exists" in done.stderr
+    assert "0 made, 1 there before, 2 failed" in done.stderr
+    assert (tmp_path / "003-kick.wav").read_text() == "notes"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["none.txt"], 1, "none.txt cannot be read"),
+        (["empty.txt"], 1, "empty.txt holds no requests"),
+        (["latin.txt"], 1, "is not UTF-8 text"),
+        (["list.txt", "--format", "xml"], 2, "known: text, csv, jsonl"),
+        (["list.txt", "--format", "csv"], 2, "one of them must be prompt"),
+        (["list.txt", "--name", "{seed}.wav"], 2, "needs --seed"),
+        (["list.txt", "--name", "{size}.wav"], 2, "known: prompt, seed, index"),
+        (["list.txt", "--jobs", 0], 2, "--jobs"),
+    ],
+)
+def test_bad_batches(call, tmp_path, arguments, code, message):
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "list.txt").write_text("rain\n")
+    done = call("batch", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.wav"))
+
+
+def test_mono_from_a_batch(call, tmp_path):
+    assert call("batch", "-", "--format", "jsonl", text='{"prompt": "a", "seconds": 0.1, "mono": true}').returncode == 0
+    assert soundfile.info(tmp_path / "001-a.wav").channels == 1
