@@ -19,8 +19,9 @@ from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load
 from sao_onnx.manifest import Manifest, Precision
 from sao_onnx.noise import Noise
 from sao_onnx.recipe import Recipe
+from sao_onnx.regions import AUDIO_RAMP, LATENT_RAMP, weights
 from sao_onnx.request import Options, Request, make_request
-from sao_onnx.sampler import SAMPLERS
+from sao_onnx.sampler import SAMPLERS, keeping
 from sao_onnx.sessions import SessionFactory
 from sao_onnx.stage import Stage
 from sao_onnx.tuning import Tuning, default_tuning, saved_tuning
@@ -163,13 +164,17 @@ class Engine:
             negative_prompt: What guidance leads away from.
             init_audio: Audio to start from, cut or padded with silence to the window: samples [channels, frames] with their
                 rate, a file, or a clip.
-            init_noise_level: How much noise to start from, 0.12 (close to `init_audio`) to 1 (ignores it); by default 0.7.
+            init_noise_level: How much noise to start from, 0.12 (close to `init_audio`) to 1 (ignores it); by default 0.7, or 1
+                where something is kept.
+            keep: Regions of `init_audio`, each from and to in seconds, that stay as they are while the rest is made anew to
+                fit. Cross-faded inside the regions, over 30 ms of audio.
+            regenerate: The regions to make anew instead; the rest is kept.
             window_seconds: Sample a shorter window, for less work; the model was trained on the whole one.
             numbers: Values for number conditioners of the model by name, over the defaults: `seconds_total` is `seconds`, any
                 other its minimum.
             trim: Cut the clip to `seconds`; otherwise the whole window is decoded.
             normalize: "peak" (True) scales the clip to a peak of 1, "lufs" to a loudness, with a limiter that never clips;
-                "none" (False) leaves it. Silence stays silence.
+                "none" (False) leaves it. By default "peak", and "none" where something is kept. Silence stays silence.
             loudness: For "lufs", -70 to 0 LUFS.
             fade_in: Seconds, 0 to 60.
             fade_out: Seconds, 0 to 60.
@@ -225,12 +230,14 @@ class Engine:
         positive, negative = self._condition(request, clock)
         yield Conditioned(len(request.levels) - 1)
         noise = Noise(request.seed)
-        latents = self._start(request, noise, clock)
+        latents, encoded = self._start(request, noise, clock)
         with self._use(self._denoiser, clock) as denoiser:
             if request.cfg_scale == 1:
                 velocity = denoiser.velocity(positive)
             else:
                 velocity = denoiser.guided(positive, negative, request.cfg_scale)
+            if encoded is not None and request.kept is not None:
+                velocity = keeping(velocity, encoded, self._weights(request, latent=True))
             shape = latents.shape
             steps = SAMPLERS[request.sampler](velocity, latents, request.levels, lambda: noise.normal(shape))
             for step in clock.iterate("sampling", steps):
@@ -240,19 +247,28 @@ class Engine:
         del denoiser, velocity, steps
         yield from self._decode(request, recipe, latents, clock)
 
-    def _start(self, request: Request, noise: Noise, clock: _Clock) -> Array:
-        """Latents at the first noise level: noise, or initial audio with noise over it.
+    def _start(self, request: Request, noise: Noise, clock: _Clock) -> tuple[Array, Array | None]:
+        """Latents at the first noise level: noise, or initial audio with noise over it; and those of the initial audio.
 
         The order of the draws is the reference's: the start, the encoder's, and after them one for each step.
         """
         start = noise.normal((1, self.manifest.latents.channels, request.window))
         if request.init_audio is None:
-            return start
+            return start, None
         level = request.levels[0]
         with self._use(self._encoder, clock) as encoder, clock("encoding"):
             encoded = encoder(request.init_audio[None], noise)
         blended: Array = (1 - level) * encoded + level * start
-        return blended
+        return blended, encoded
+
+    def _weights(self, request: Request, *, latent: bool) -> Array:
+        """How much of each latent, or of each audio frame, is kept."""
+        rate, ratio = self.manifest.audio.sample_rate, self.manifest.latents.ratio
+        seconds = request.frames / rate
+        if latent:
+            per_second = rate / ratio
+            return weights(request.kept or (), request.window, per_second, LATENT_RAMP / per_second, seconds)
+        return weights(request.kept or (), request.window * ratio, rate, AUDIO_RAMP, seconds)
 
     def _condition(self, request: Request, clock: _Clock) -> tuple[Conditioning, Conditioning | None]:
         numbers = {name: [value] for name, value in request.numbers.items()}
@@ -265,11 +281,18 @@ class Engine:
     def _decode(self, request: Request, recipe: Recipe, latents: Array, clock: _Clock) -> Iterator[Event]:
         frames = request.frames if request.trim else request.window * self.manifest.latents.ratio
         pieces: list[Array] = []
+        original, share = request.init_audio, self._weights(request, latent=False)
+        start = 0
         with self._use(self._decoder, clock) as decoder:
             total = decoder.pieces(frames)
-            for audio in clock.iterate("decoding", decoder(latents, frames)):
-                yield Decoded(len(pieces), total, audio[0])
-                pieces.append(audio[0])
+            for (audio,) in clock.iterate("decoding", decoder(latents, frames)):
+                end = start + audio.shape[1]
+                piece = audio
+                if original is not None and request.kept is not None:
+                    piece = share[start:end] * original[:, start:end] + (1 - share[start:end]) * audio
+                yield Decoded(len(pieces), total, piece)
+                pieces.append(piece)
+                start = end
         samples = request.finish(np.concatenate(pieces, axis=1), self.manifest.audio.sample_rate)
         yield Finished(Clip(samples, self.manifest.audio.sample_rate, request.seed, latents[0], clock.timings(), recipe))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -18,6 +18,7 @@ from sao_onnx.files import read_audio
 from sao_onnx.finish import LOUDNESS, Finish, Normalization
 from sao_onnx.manifest import Manifest, SamplerName
 from sao_onnx.noise import MAX_SEED, random_seed
+from sao_onnx.regions import Region, kept
 from sao_onnx.sampler import SAMPLERS
 from sao_onnx.schedule import schedule
 
@@ -48,6 +49,7 @@ class Request:
         cfg_scale: Guidance; 1 is none.
         negative_prompt: What guidance leads away from, or None.
         init_audio: Audio to start from, float32 [channels, window × ratio], or None.
+        kept: Regions of it that are kept, or None for none of it as such.
         trim: Cut the clip to `frames`.
         finish: What is done to the audio.
     """
@@ -62,6 +64,7 @@ class Request:
     cfg_scale: float
     negative_prompt: str | None
     init_audio: Array | None
+    kept: tuple[Region, ...] | None
     trim: bool
     finish: Finish
 
@@ -77,10 +80,12 @@ class Options(TypedDict, total=False):
     negative_prompt: str | None
     init_audio: InitAudio | None
     init_noise_level: float | None
+    keep: Sequence[Region] | None
+    regenerate: Sequence[Region] | None
     window_seconds: float | None
     numbers: Mapping[str, float] | None
     trim: bool
-    normalize: bool | Normalization
+    normalize: bool | Normalization | None
     loudness: float
     fade_in: float
     fade_out: float
@@ -112,10 +117,12 @@ def make_request(
     negative_prompt: str | None = None,
     init_audio: InitAudio | None = None,
     init_noise_level: float | None = None,
+    keep: Sequence[Region] | None = None,
+    regenerate: Sequence[Region] | None = None,
     window_seconds: float | None = None,
     numbers: Mapping[str, float] | None = None,
     trim: bool = True,
-    normalize: bool | Normalization = "peak",
+    normalize: bool | Normalization | None = None,
     loudness: float = LOUDNESS,
     fade_in: float = 0.0,
     fade_out: float = 0.0,
@@ -142,13 +149,13 @@ def make_request(
         )
     if init_noise_level is not None and init_audio is None:
         raise RequestError("a noise level was given without initial audio; give both or neither")
-    level = (
-        1.0
-        if init_audio is None
-        else DEFAULT_NOISE_LEVEL
-        if init_noise_level is None
-        else _number("the noise level", init_noise_level)
-    )
+    regions = kept(keep, regenerate, length)
+    if regions is not None and init_audio is None:
+        raise RequestError("keep and regenerate need initial audio, which they are about")
+    if init_noise_level is not None:
+        level = _number("the noise level", init_noise_level)
+    else:
+        level = 1.0 if init_audio is None or regions is not None else DEFAULT_NOISE_LEVEL
     name = _sampler(manifest.sampling.sampler if sampler is None else sampler)
     scale = manifest.sampling.cfg_scale if cfg_scale is None else _number("cfg_scale", cfg_scale)
     if not 0 <= scale <= MAX_CFG_SCALE:
@@ -166,9 +173,11 @@ def make_request(
         cfg_scale=scale,
         negative_prompt=negative_prompt,
         init_audio=None if init_audio is None else _initial(manifest, init_audio, window),
+        kept=regions,
         trim=trim,
         finish=Finish(
-            ("peak" if normalize else "none") if isinstance(normalize, bool) else normalize,
+            # What is kept of a recording keeps its level as well.
+            _normalization(normalize, "peak" if regions is None else "none"),
             _number("loudness", loudness),
             _number("fade_in", fade_in),
             _number("fade_out", fade_out),
@@ -176,6 +185,12 @@ def make_request(
             mono,
         ),
     )
+
+
+def _normalization(given: bool | Normalization | None, default: Normalization) -> Normalization:
+    if given is None:
+        return default
+    return ("peak" if given else "none") if isinstance(given, bool) else given
 
 
 def _window(manifest: Manifest, seconds: float | None) -> int:

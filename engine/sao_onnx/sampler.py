@@ -81,6 +81,25 @@ def dpmpp(velocity: Velocity, x: Array, levels: Array, draw: Draw) -> Iterator[S
         yield Step(i, float(t), x, denoised)
 
 
+def keeping(velocity: Velocity, known: Array, weights: Array) -> Velocity:
+    """The velocity whose estimate of the clean latents is `known` where they are to be kept.
+
+    A sampler that follows it meets, at every level, the known latents with that level's noise over them, beside which the
+    others must fit (Lugmayr et al., "RePaint", 2022, without going back); at the end they are the known ones.
+
+    Args:
+        velocity: Of the network.
+        known: Clean latents, [b, channels, n].
+        weights: How much of them to keep, [n], 0 to 1.
+    """
+
+    def kept(x: Array, level: np.float32) -> Array:
+        denoised = x - level * velocity(x, level)
+        return np.asarray((x - (weights * known + (1 - weights) * denoised)) / level, np.float32)
+
+    return kept
+
+
 def _log_snr(level: np.float32) -> float:
     if level >= 1:
         return -math.inf

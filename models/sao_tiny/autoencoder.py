@@ -23,7 +23,7 @@ SOUNDS = 4000
 BATCH = 8
 CROP = 16 * 2048
 SCHEDULE = Schedule(steps=5000, rate=1.0, warmup=50)
-RATE, MATRIX_RATE = 1e-3, 2e-3
+RATE, MATRIX_RATE = 2e-3, 2e-3
 
 
 def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:

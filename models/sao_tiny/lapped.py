@@ -34,8 +34,8 @@ def make(config: ModelConfig, audio: Tensor) -> Autoencoder:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, SnakeBeta):
-                # Nearly linear: half the curvature, a quarter of the height.
-                module.alpha.fill_(math.log(0.5))
+                # Nearly linear.
+                module.alpha.fill_(math.log(0.3))
                 module.beta.fill_(math.log(2.0))
             if isinstance(module, ResidualUnit):
                 cast(Any, module.layers[-1]).weight_g.mul_(_SMALL)

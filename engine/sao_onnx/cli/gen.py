@@ -58,6 +58,14 @@ def gen(
         float | None,
         typer.Option("--strength", help="With --init: 0 stays close to the file, 1 ignores it.", show_default="0.66"),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="With --init: keep FROM:TO, in seconds, as it is; may be repeated.", show_default=False),
+    ] = None,
+    regenerate: Annotated[
+        list[str] | None,
+        typer.Option("--regenerate", help="With --init: keep all but FROM:TO; may be repeated.", show_default=False),
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads.", show_default="every processor")] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="One that the bundle holds.", show_default="its best")
@@ -116,6 +124,8 @@ def gen(
         "negative": negative,
         "init": _started_from(recipe, init),
         "strength": strength,
+        "keep": keep or None,
+        "regenerate": regenerate or None,
         "normalize": normalize,
         "loudness": loudness,
         "fade": fade,

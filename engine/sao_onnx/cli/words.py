@@ -76,6 +76,20 @@ def _fade(value: Any) -> dict[str, Any]:
     return {"fade_in": seconds[0], "fade_out": seconds[-1]}
 
 
+def _regions(option: str) -> Callable[[Any], dict[str, Any]]:
+    def read(value: Any) -> dict[str, Any]:
+        parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+        try:
+            regions = [tuple(float(edge) for edge in str(part).split(":")) for part in parts]
+        except ValueError:
+            regions = [()]
+        if not all(len(region) == 2 for region in regions):
+            raise ValueError("expected FROM:TO in seconds, such as 3:8.5")
+        return {option: regions} if regions else {}
+
+    return read
+
+
 def _trim(value: Any) -> dict[str, Any]:
     if value != "silence":
         raise ValueError("known: silence")
@@ -98,6 +112,8 @@ _WORDS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "negative": _text("negative_prompt"),
     "init": _text("init_audio"),
     "strength": _strength,
+    "keep": _regions("keep"),
+    "regenerate": _regions("regenerate"),
     "normalize": _text("normalize"),
     "loudness": _number("loudness"),
     "fade": _fade,
