@@ -16,6 +16,7 @@ from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.clip import Clip, Timings
 from sao_onnx.conditioning import Conditioning
 from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
+from sao_onnx.loop import joined
 from sao_onnx.manifest import Manifest, Precision
 from sao_onnx.noise import Noise
 from sao_onnx.recipe import Recipe
@@ -61,7 +62,7 @@ class Decoded:
     Attributes:
         piece: From 0.
         pieces: How many there are.
-        samples: float32 [channels, m], following the piece before.
+        samples: float32 [channels, m], following the piece before. What a loop fades into its start comes last.
     """
 
     piece: int
@@ -169,6 +170,10 @@ class Engine:
             keep: Regions of `init_audio`, each from and to in seconds, that stay as they are while the rest is made anew to
                 fit. Cross-faded inside the regions, over 30 ms of audio.
             regenerate: The regions to make anew instead; the rest is kept.
+            bpm: With `bars`, make a loop: of exactly their length, the tempo added to a prompt that names none, the end leading
+                into the start. 20 to 400.
+            bars: 1 to 64.
+            beats: In a bar, 1 to 16; by default 4.
             window_seconds: Sample a shorter window, for less work; the model was trained on the whole one.
             numbers: Values for number conditioners of the model by name, over the defaults: `seconds_total` is `seconds`, any
                 other its minimum.
@@ -279,7 +284,7 @@ class Engine:
             return positive, conditioner([request.negative_prompt], numbers)
 
     def _decode(self, request: Request, recipe: Recipe, latents: Array, clock: _Clock) -> Iterator[Event]:
-        frames = request.frames if request.trim else request.window * self.manifest.latents.ratio
+        frames = request.frames + request.overlap if request.trim else request.window * self.manifest.latents.ratio
         pieces: list[Array] = []
         original, share = request.init_audio, self._weights(request, latent=False)
         start = 0
@@ -293,7 +298,10 @@ class Engine:
                 yield Decoded(len(pieces), total, piece)
                 pieces.append(piece)
                 start = end
-        samples = request.finish(np.concatenate(pieces, axis=1), self.manifest.audio.sample_rate)
+        samples = np.concatenate(pieces, axis=1)
+        if request.trim and request.overlap:
+            samples = joined(samples, request.frames)
+        samples = request.finish(samples, self.manifest.audio.sample_rate)
         yield Finished(Clip(samples, self.manifest.audio.sample_rate, request.seed, latents[0], clock.timings(), recipe))
 
     @contextlib.contextmanager

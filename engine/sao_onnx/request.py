@@ -16,6 +16,7 @@ from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError, SaoOnnxWarning
 from sao_onnx.files import read_audio
 from sao_onnx.finish import LOUDNESS, Finish, Normalization
+from sao_onnx.loop import OVERLAP, loop_seconds, with_tempo
 from sao_onnx.manifest import Manifest, SamplerName
 from sao_onnx.noise import MAX_SEED, random_seed
 from sao_onnx.regions import Region, kept
@@ -42,6 +43,7 @@ class Request:
         prompt: Text.
         numbers: Value of every number conditioner.
         frames: Audio frames of the clip.
+        overlap: Frames behind them that are faded into its start; 0 but for loops.
         window: Latents that are sampled.
         levels: Noise levels, float32 [steps + 1].
         sampler: Name of the sampler.
@@ -57,6 +59,7 @@ class Request:
     prompt: str
     numbers: Mapping[str, float]
     frames: int
+    overlap: int
     window: int
     levels: Array
     sampler: SamplerName
@@ -82,6 +85,9 @@ class Options(TypedDict, total=False):
     init_noise_level: float | None
     keep: Sequence[Region] | None
     regenerate: Sequence[Region] | None
+    bpm: float | None
+    bars: int | None
+    beats: int | None
     window_seconds: float | None
     numbers: Mapping[str, float] | None
     trim: bool
@@ -119,6 +125,9 @@ def make_request(
     init_noise_level: float | None = None,
     keep: Sequence[Region] | None = None,
     regenerate: Sequence[Region] | None = None,
+    bpm: float | None = None,
+    bars: int | None = None,
+    beats: int | None = None,
     window_seconds: float | None = None,
     numbers: Mapping[str, float] | None = None,
     trim: bool = True,
@@ -141,7 +150,15 @@ def make_request(
         raise RequestError(f"the negative prompt is {negative_prompt!r}, expected text or None")
     window = _window(manifest, window_seconds)
     limit = window * manifest.latents.ratio / manifest.audio.sample_rate
-    length = limit if seconds is None else _number("seconds", seconds)
+    looped = _loop(bpm, bars, beats)
+    if looped is not None and (seconds is not None or trim_silence):
+        other = "trim_silence changes" if seconds is None else "seconds says"
+        raise RequestError(f"{other} the length, which bpm and bars decide; leave one of them out")
+    if looped is not None and looped > limit:
+        raise RequestError(
+            f"{bars} bars at {bpm:g} BPM are {looped:.2f} s, and the window is {limit:.3f} s; ask for fewer bars or more BPM"
+        )
+    length = looped or (limit if seconds is None else _number("seconds", seconds))
     # Rounded up in the message's own digits, so that the limit that it names is accepted.
     if not 0 < length <= math.ceil(limit * 1000) / 1000:
         raise RequestError(
@@ -162,10 +179,14 @@ def make_request(
         raise RequestError(f"cfg_scale is {scale}, expected 0 to {MAX_CFG_SCALE:g} (1 is no guidance)")
     if negative_prompt is not None and scale == 1:
         warnings.warn("a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning, stacklevel=4)
+    rate, most = manifest.audio.sample_rate, window * manifest.latents.ratio
+    frames = min(round(length * rate), most)
     return Request(
-        prompt=prompt,
-        numbers=_numbers(manifest, numbers or {}, length),
-        frames=min(round(length * manifest.audio.sample_rate), window * manifest.latents.ratio),
+        prompt=prompt if bpm is None else with_tempo(prompt, bpm),
+        # A loop must not come to its end.
+        numbers=_numbers(manifest, numbers or {}, length if looped is None else limit),
+        frames=frames,
+        overlap=0 if looped is None else min(round(OVERLAP * rate), most - frames, frames),
         window=window,
         levels=schedule(manifest.sampling.steps if steps is None else _whole("steps", steps), level),
         sampler=name,
@@ -185,6 +206,15 @@ def make_request(
             mono,
         ),
     )
+
+
+def _loop(bpm: float | None, bars: int | None, beats: int | None) -> float | None:
+    """Seconds of a loop, or None where none is asked for."""
+    if bpm is None and bars is None and beats is None:
+        return None
+    if bpm is None or bars is None:
+        raise RequestError("a loop needs bpm and bars, and beats a bar if they are not 4")
+    return loop_seconds(_number("bpm", bpm), _whole("bars", bars), _whole("beats", 4 if beats is None else beats))
 
 
 def _normalization(given: bool | Normalization | None, default: Normalization) -> Normalization:

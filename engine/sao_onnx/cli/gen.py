@@ -58,6 +58,11 @@ def gen(
         float | None,
         typer.Option("--strength", help="With --init: 0 stays close to the file, 1 ignores it.", show_default="0.66"),
     ] = None,
+    bpm: Annotated[
+        float | None, typer.Option("--bpm", help="With --bars: a loop that repeats without a seam.", show_default=False)
+    ] = None,
+    bars: Annotated[int | None, typer.Option("--bars", help="Bars of a loop.", show_default=False)] = None,
+    beats: Annotated[int | None, typer.Option("--beats", help="Beats in a bar.", show_default="4")] = None,
     keep: Annotated[
         list[str] | None,
         typer.Option("--keep", help="With --init: keep FROM:TO, in seconds, as it is; may be repeated.", show_default=False),
@@ -124,6 +129,9 @@ def gen(
         "negative": negative,
         "init": _started_from(recipe, init),
         "strength": strength,
+        "bpm": bpm,
+        "bars": bars,
+        "beats": beats,
         "keep": keep or None,
         "regenerate": regenerate or None,
         "normalize": normalize,
