@@ -14,11 +14,12 @@ ENGINE = ROOT / "engine" / "sao_onnx"
 FLOORS = [
     {"errors", "schema"},
     {"manifest"},
-    {"noise", "schedule", "sampler", "audio", "files", "machine", "stage", "regions", "loop"},
+    {"noise", "schedule", "sampler", "audio", "files", "machine", "stage", "regions", "loop", "extension"},
     {"bundle", "sessions", "finish", "batch"},
     {"tokenizer", "autoencoder", "memory", "tuning"},
     {"recipe"},
     {"clip"},
+    {"events", "clock"},
     {"conditioning", "request"},
     {"denoiser"},
     {"loading"},
@@ -27,7 +28,7 @@ FLOORS = [
 ]
 """Modules of the engine from the ground up: each imports only from the floors below its own."""
 
-PURE = {"loop", "regions", "noise", "schedule", "sampler", "audio", "finish"}
+PURE = {"extension", "loop", "regions", "noise", "schedule", "sampler", "audio", "finish"}
 
 
 def _imports(path: Path) -> set[str]:

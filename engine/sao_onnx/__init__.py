@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sao_onnx.bundle import Bundle, open_bundle
     from sao_onnx.clip import Clip, Timings
-    from sao_onnx.engine import Conditioned, Decoded, Engine, Event, Finished, Sampled, load
+    from sao_onnx.engine import Engine, load
     from sao_onnx.errors import (
         AudioFileError,
         BundleError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RequestError,
         SaoOnnxWarning,
     )
+    from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
     from sao_onnx.manifest import Manifest
     from sao_onnx.recipe import Recipe, recipe_of
     from sao_onnx.tuning import Tuning
@@ -37,7 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "bundle": ("Bundle", "open_bundle"),
     "clip": ("Clip", "Timings"),
-    "engine": ("Conditioned", "Decoded", "Engine", "Event", "Finished", "Sampled", "load"),
+    "engine": ("Engine", "load"),
     "errors": (
         "AudioFileError",
         "BundleError",
@@ -49,6 +50,7 @@ _HOMES = {
         "RequestError",
         "SaoOnnxWarning",
     ),
+    "events": ("Conditioned", "Decoded", "Event", "Finished", "Sampled"),
     "manifest": ("Manifest",),
     "recipe": ("Recipe", "recipe_of"),
     "tuning": ("Tuning",),

@@ -32,6 +32,10 @@ class Timings:
     sampling: float = 0.0
     decoding: float = 0.0
 
+    def __add__(self, other: Timings) -> Timings:
+        """Of one after the other."""
+        return Timings(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
     @property
     def total(self) -> float:
         """Their sum."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
 
@@ -14,14 +13,19 @@ import numpy as np
 
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.clip import Clip, Timings
+from sao_onnx.clock import Clock
 from sao_onnx.conditioning import Conditioning
+from sao_onnx.errors import RequestError
+from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
+from sao_onnx.extension import Window, windows
+from sao_onnx.finish import Finish
 from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
 from sao_onnx.loop import joined
 from sao_onnx.manifest import Manifest, Precision
-from sao_onnx.noise import Noise
+from sao_onnx.noise import MAX_SEED, Noise
 from sao_onnx.recipe import Recipe
 from sao_onnx.regions import AUDIO_RAMP, LATENT_RAMP, weights
-from sao_onnx.request import Options, Request, make_request
+from sao_onnx.request import Options, Request, make_request, number, read_initial
 from sao_onnx.sampler import SAMPLERS, keeping
 from sao_onnx.sessions import SessionFactory
 from sao_onnx.stage import Stage
@@ -31,54 +35,18 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
-class Conditioned:
-    """The prompt has been read; `steps` steps of sampling follow."""
-
-    steps: int
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """A step of sampling is done.
-
-    Attributes:
-        index: From 0.
-        steps: How many there are.
-        latents: After the step, float32 [latent channels, n].
-        denoised: The estimate of the clean latents, float32 [latent channels, n].
-    """
-
-    index: int
-    steps: int
-    latents: Array
-    denoised: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A piece of audio is there, in order and not yet normalised.
-
-    Attributes:
-        piece: From 0.
-        pieces: How many there are.
-        samples: float32 [channels, m], following the piece before. What a loop fades into its start comes last.
-    """
-
-    piece: int
-    pieces: int
-    samples: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """The last event."""
-
-    clip: Clip
-
-
-Event = Conditioned | Sampled | Decoded | Finished
-"""What `Engine.stream` yields: one `Conditioned`, a `Sampled` for each step, a `Decoded` for each piece, `Finished`."""
+_OF_THE_WHOLE = (
+    "seed",
+    "init_audio",
+    "extend",
+    "normalize",
+    "loudness",
+    "fade_in",
+    "fade_out",
+    "trim_silence",
+    "mono",
+)
+"""Options that are about an extended recording, not about each of its windows."""
 
 
 def load(
@@ -170,6 +138,8 @@ class Engine:
             keep: Regions of `init_audio`, each from and to in seconds, that stay as they are while the rest is made anew to
                 fit. Cross-faded inside the regions, over 30 ms of audio.
             regenerate: The regions to make anew instead; the rest is kept.
+            extend: Go on from the end of `init_audio` for so many seconds, past the window if need be, in windows that overlap;
+                the clip is all of it, the recording as it was and what was added. Seeds count on from one window to the next.
             bpm: With `bars`, make a loop: of exactly their length, the tempo added to a prompt that names none, the end leading
                 into the start. 20 to 400.
             bars: 1 to 64.
@@ -200,6 +170,9 @@ class Engine:
 
         Nothing runs between two events, so a consumer that stops iterating stops the work.
         """
+        extend = options.get("extend")
+        if extend is not None:
+            return self._extended(prompt, number("extend", extend), options)
         request = make_request(self.manifest, prompt, **options)
         return self._events(request, self._recipe(request, options))
 
@@ -207,6 +180,61 @@ class Engine:
         """Let go of every loaded graph. The engine stays usable and loads them again when needed."""
         for stage in (self._conditioner, self._denoiser, self._decoder, self._encoder):
             stage.drop()
+
+    def _extended(self, prompt: str, seconds: float, options: Options) -> Iterator[Event]:
+        """Events of every window, and at the end one clip."""
+        rate = self.manifest.audio.sample_rate
+        single = cast(Options, {name: value for name, value in options.items() if name not in _OF_THE_WHOLE})
+        for name in ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "trim"):
+            if options.get(name) is not None:
+                raise RequestError(f"{name} does not go with extend, which decides it")
+        init = options.get("init_audio")
+        if init is None:
+            raise RequestError("extend needs initial audio to go on from")
+        # All that can be wrong with the request is found here, before the first window.
+        whole = make_request(self.manifest, prompt, **cast(Options, {**options, "init_audio": None, "extend": None}))
+        audio = read_initial(self.manifest, init)
+        added = round(seconds * rate)
+        plan = windows(audio.shape[1], added, self.manifest.audio.window, rate)
+        if whole.seed + len(plan) - 1 > MAX_SEED:
+            raise RequestError(f"seed is {whole.seed}, expected {MAX_SEED - len(plan) + 1} or less for {len(plan)} windows")
+        finish = replace(whole.finish, normalize=whole.finish.normalize if options.get("normalize") is not None else "none")
+        recipe = self._recipe(whole, options)
+        return self._windows(prompt, single, audio, plan, whole.seed, finish, recipe)
+
+    def _windows(
+        self,
+        prompt: str,
+        options: Options,
+        audio: Array,
+        plan: Sequence[Window],
+        seed: int,
+        finish: Finish,
+        recipe: Recipe,
+    ) -> Iterator[Event]:
+        rate = self.manifest.audio.sample_rate
+        timings = Timings()
+        for index, window in enumerate(plan):
+            seam = audio.shape[1] - window.overlap
+            part: Options = {
+                **options,
+                "seed": seed + index,
+                "seconds": (window.overlap + window.added) / rate,
+                "init_audio": (audio[:, seam:], rate),
+                "keep": [(0.0, window.overlap / rate)],
+                "normalize": "none",
+            }
+            request = make_request(self.manifest, prompt, **part)
+            for event in self._events(request, recipe):
+                if isinstance(event, Conditioned):
+                    yield replace(event, window=index, windows=len(plan))
+                elif isinstance(event, Finished):
+                    clip = event.clip
+                else:
+                    yield event
+            audio = np.concatenate([audio[:, :seam], clip.samples], axis=1)
+            timings = timings + clip.timings
+        yield Finished(Clip(finish(audio, rate), rate, seed, clip.latents, timings, recipe))
 
     def _recipe(self, request: Request, options: Options) -> Recipe:
         from sao_onnx import __version__
@@ -231,7 +259,7 @@ class Engine:
         )
 
     def _events(self, request: Request, recipe: Recipe) -> Iterator[Event]:
-        clock = _Clock()
+        clock = Clock()
         positive, negative = self._condition(request, clock)
         yield Conditioned(len(request.levels) - 1)
         noise = Noise(request.seed)
@@ -252,7 +280,7 @@ class Engine:
         del denoiser, velocity, steps
         yield from self._decode(request, recipe, latents, clock)
 
-    def _start(self, request: Request, noise: Noise, clock: _Clock) -> tuple[Array, Array | None]:
+    def _start(self, request: Request, noise: Noise, clock: Clock) -> tuple[Array, Array | None]:
         """Latents at the first noise level: noise, or initial audio with noise over it; and those of the initial audio.
 
         The order of the draws is the reference's: the start, the encoder's, and after them one for each step.
@@ -275,7 +303,7 @@ class Engine:
             return weights(request.kept or (), request.window, per_second, LATENT_RAMP / per_second, seconds)
         return weights(request.kept or (), request.window * ratio, rate, AUDIO_RAMP, seconds)
 
-    def _condition(self, request: Request, clock: _Clock) -> tuple[Conditioning, Conditioning | None]:
+    def _condition(self, request: Request, clock: Clock) -> tuple[Conditioning, Conditioning | None]:
         numbers = {name: [value] for name, value in request.numbers.items()}
         with self._use(self._conditioner, clock) as conditioner, clock("conditioning"):
             positive = conditioner([request.prompt], numbers)
@@ -283,7 +311,7 @@ class Engine:
                 return positive, None
             return positive, conditioner([request.negative_prompt], numbers)
 
-    def _decode(self, request: Request, recipe: Recipe, latents: Array, clock: _Clock) -> Iterator[Event]:
+    def _decode(self, request: Request, recipe: Recipe, latents: Array, clock: Clock) -> Iterator[Event]:
         frames = request.frames + request.overlap if request.trim else request.window * self.manifest.latents.ratio
         pieces: list[Array] = []
         original, share = request.init_audio, self._weights(request, latent=False)
@@ -305,35 +333,8 @@ class Engine:
         yield Finished(Clip(samples, self.manifest.audio.sample_rate, request.seed, latents[0], clock.timings(), recipe))
 
     @contextlib.contextmanager
-    def _use(self, stage: Stage[T], clock: _Clock) -> Iterator[T]:
+    def _use(self, stage: Stage[T], clock: Clock) -> Iterator[T]:
         with contextlib.ExitStack() as stack:
             with clock("load"):
                 value = stack.enter_context(stage.use())
             yield value
-
-
-class _Clock:
-    """Adds up the seconds that each stage works."""
-
-    def __init__(self) -> None:
-        self._spent: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._spent[stage] = self._spent.get(stage, 0.0) + time.perf_counter() - start
-
-    def iterate(self, stage: str, items: Iterator[T]) -> Iterator[T]:
-        """The items, with the time that each takes to come, and not the time until the next is asked for."""
-        while True:
-            with self(stage):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
-
-    def timings(self) -> Timings:
-        return Timings(**self._spent)

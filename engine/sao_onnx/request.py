@@ -85,6 +85,7 @@ class Options(TypedDict, total=False):
     init_noise_level: float | None
     keep: Sequence[Region] | None
     regenerate: Sequence[Region] | None
+    extend: float | None
     bpm: float | None
     bars: int | None
     beats: int | None
@@ -125,6 +126,7 @@ def make_request(
     init_noise_level: float | None = None,
     keep: Sequence[Region] | None = None,
     regenerate: Sequence[Region] | None = None,
+    extend: float | None = None,
     bpm: float | None = None,
     bars: int | None = None,
     beats: int | None = None,
@@ -144,6 +146,8 @@ def make_request(
         RequestError: A value outside its range; the message names the value, the range and the remedy.
         AudioFileError: The initial audio cannot be read.
     """
+    if extend is not None:
+        raise RequestError("extend takes several windows, and this is a request for one")
     if not isinstance(prompt, str):
         raise RequestError(f"the prompt is {prompt!r}, expected text")
     if negative_prompt is not None and not isinstance(negative_prompt, str):
@@ -158,7 +162,7 @@ def make_request(
         raise RequestError(
             f"{bars} bars at {bpm:g} BPM are {looped:.2f} s, and the window is {limit:.3f} s; ask for fewer bars or more BPM"
         )
-    length = looped or (limit if seconds is None else _number("seconds", seconds))
+    length = looped or (limit if seconds is None else number("seconds", seconds))
     # Rounded up in the message's own digits, so that the limit that it names is accepted.
     if not 0 < length <= math.ceil(limit * 1000) / 1000:
         raise RequestError(
@@ -170,11 +174,11 @@ def make_request(
     if regions is not None and init_audio is None:
         raise RequestError("keep and regenerate need initial audio, which they are about")
     if init_noise_level is not None:
-        level = _number("the noise level", init_noise_level)
+        level = number("the noise level", init_noise_level)
     else:
         level = 1.0 if init_audio is None or regions is not None else DEFAULT_NOISE_LEVEL
     name = _sampler(manifest.sampling.sampler if sampler is None else sampler)
-    scale = manifest.sampling.cfg_scale if cfg_scale is None else _number("cfg_scale", cfg_scale)
+    scale = manifest.sampling.cfg_scale if cfg_scale is None else number("cfg_scale", cfg_scale)
     if not 0 <= scale <= MAX_CFG_SCALE:
         raise RequestError(f"cfg_scale is {scale}, expected 0 to {MAX_CFG_SCALE:g} (1 is no guidance)")
     if negative_prompt is not None and scale == 1:
@@ -193,15 +197,15 @@ def make_request(
         seed=_seed(seed),
         cfg_scale=scale,
         negative_prompt=negative_prompt,
-        init_audio=None if init_audio is None else _initial(manifest, init_audio, window),
+        init_audio=None if init_audio is None else fit(read_initial(manifest, init_audio), most),
         kept=regions,
         trim=trim,
         finish=Finish(
             # What is kept of a recording keeps its level as well.
             _normalization(normalize, "peak" if regions is None else "none"),
-            _number("loudness", loudness),
-            _number("fade_in", fade_in),
-            _number("fade_out", fade_out),
+            number("loudness", loudness),
+            number("fade_in", fade_in),
+            number("fade_out", fade_out),
             trim_silence,
             mono,
         ),
@@ -214,7 +218,7 @@ def _loop(bpm: float | None, bars: int | None, beats: int | None) -> float | Non
         return None
     if bpm is None or bars is None:
         raise RequestError("a loop needs bpm and bars, and beats a bar if they are not 4")
-    return loop_seconds(_number("bpm", bpm), _whole("bars", bars), _whole("beats", 4 if beats is None else beats))
+    return loop_seconds(number("bpm", bpm), _whole("bars", bars), _whole("beats", 4 if beats is None else beats))
 
 
 def _normalization(given: bool | Normalization | None, default: Normalization) -> Normalization:
@@ -227,7 +231,7 @@ def _window(manifest: Manifest, seconds: float | None) -> int:
     """Latents to sample: the whole window, or as many as cover the wanted seconds."""
     if seconds is None:
         return manifest.window_latents
-    frames = _number("window_seconds", seconds) * manifest.audio.sample_rate
+    frames = number("window_seconds", seconds) * manifest.audio.sample_rate
     # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
     latents = math.ceil((frames - 1e-3) / manifest.latents.ratio) if frames > 0 else 0
     if not 1 <= latents <= manifest.window_latents:
@@ -235,7 +239,8 @@ def _window(manifest: Manifest, seconds: float | None) -> int:
     return latents
 
 
-def _number(name: str, value: float) -> float:
+def number(name: str, value: float) -> float:
+    """A finite number as Python's, or a RequestError that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not math.isfinite(value):
         raise RequestError(f"{name} is {value!r}, expected a finite number")
     return float(value)
@@ -270,10 +275,16 @@ def _numbers(manifest: Manifest, given: Mapping[str, float], seconds: float) -> 
     values = {number.id: number.minimum for number in manifest.conditioning.numbers}
     if DURATION in values:
         values[DURATION] = seconds
-    return values | {name: _number(name, value) for name, value in given.items()}
+    return values | {name: number(name, value) for name, value in given.items()}
 
 
-def _initial(manifest: Manifest, init_audio: InitAudio, window: int) -> Array:
+def read_initial(manifest: Manifest, init_audio: InitAudio) -> Array:
+    """Audio to start from as the model takes it: float32 [channels, frames], as long as it is.
+
+    Raises:
+        RequestError: It is of no known kind, empty, misshapen or not finite.
+        AudioFileError: It cannot be read.
+    """
     if isinstance(init_audio, Clip):
         samples, rate = init_audio.samples, init_audio.sample_rate
     elif isinstance(init_audio, (str, Path)):
@@ -282,5 +293,4 @@ def _initial(manifest: Manifest, init_audio: InitAudio, window: int) -> Array:
         samples, rate = init_audio
     else:
         raise RequestError(f"init_audio is {type(init_audio).__name__}, expected (samples, sample_rate), a path or a Clip")
-    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
-    return fit(audio, window * manifest.latents.ratio)
+    return prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)

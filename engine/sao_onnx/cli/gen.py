@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sao_onnx.clip import Clip
-    from sao_onnx.engine import Engine, Event
+    from sao_onnx.engine import Engine
+    from sao_onnx.events import Event
     from sao_onnx.recipe import Recipe
     from sao_onnx.request import Options
 
@@ -70,6 +71,10 @@ def gen(
     regenerate: Annotated[
         list[str] | None,
         typer.Option("--regenerate", help="With --init: keep all but FROM:TO; may be repeated.", show_default=False),
+    ] = None,
+    extend: Annotated[
+        float | None,
+        typer.Option("--extend", help="With --init: go on from its end for so many seconds.", show_default=False),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads.", show_default="every processor")] = None,
     precision: Annotated[
@@ -129,6 +134,7 @@ def gen(
         "negative": negative,
         "init": _started_from(recipe, init),
         "strength": strength,
+        "extend": extend,
         "bpm": bpm,
         "bars": bars,
         "beats": beats,
@@ -216,24 +222,26 @@ def _note_costs(clip: Clip) -> None:
 
 
 def _generate(engine: Engine, prompt: str, options: Options, which: str, bar: bool) -> Clip:
-    from sao_onnx.engine import Conditioned, Decoded, Finished, Sampled
+    from sao_onnx.events import Conditioned, Decoded, Finished, Sampled
 
     def work(report: Callable[[Event], None]) -> None:
         for event in engine.stream(prompt, **options):
             report(event)
 
     with progress_bar(bar) as progress:
+        part = which
         progress.update(f"{which}reading the prompt", 0, 1)
         for event in in_background(work):
             match event:
                 case Conditioned():
-                    progress.update(f"{which}sampling", 0, event.steps)
+                    part = f"{which}window {event.window + 1} of {event.windows}, " if event.windows > 1 else which
+                    progress.update(f"{part}sampling", 0, event.steps)
                 case Sampled():
-                    progress.update(f"{which}sampling", event.index + 1, event.steps)
+                    progress.update(f"{part}sampling", event.index + 1, event.steps)
                     if event.index + 1 == event.steps:
-                        progress.update(f"{which}decoding", 0, None)
+                        progress.update(f"{part}decoding", 0, None)
                 case Decoded():
-                    progress.update(f"{which}decoding", event.piece + 1, event.pieces)
+                    progress.update(f"{part}decoding", event.piece + 1, event.pieces)
                 case Finished():
                     clip = event.clip
     return clip

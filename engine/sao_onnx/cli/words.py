@@ -114,6 +114,7 @@ _WORDS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "strength": _strength,
     "keep": _regions("keep"),
     "regenerate": _regions("regenerate"),
+    "extend": _number("extend"),
     "bpm": _number("bpm"),
     "bars": _whole("bars"),
     "beats": _whole("beats"),
