@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
@@ -38,6 +39,7 @@ T = TypeVar("T")
 _OF_THE_WHOLE = (
     "seed",
     "init_audio",
+    "init_start",
     "extend",
     "normalize",
     "loudness",
@@ -133,6 +135,7 @@ class Engine:
             negative_prompt: What guidance leads away from.
             init_audio: Audio to start from, cut or padded with silence to the window: samples [channels, frames] with their
                 rate, a file, or a clip.
+            init_start: Where in `init_audio` to begin, in seconds; by default 0. The clip's times count from there.
             init_noise_level: How much noise to start from, 0.12 (close to `init_audio`) to 1 (ignores it); by default 0.7, or 1
                 where something is kept.
             keep: Regions of `init_audio`, each from and to in seconds, that stay as they are while the rest is made anew to
@@ -176,6 +179,29 @@ class Engine:
         request = make_request(self.manifest, prompt, **options)
         return self._events(request, self._recipe(request, options))
 
+    def generate_many(self, requests: Iterable[tuple[str, Options]], *, jobs: int = 1) -> Iterator[Clip]:
+        """Generate several clips, each a prompt with its options, in order.
+
+        Only as many are begun as `jobs` says, so that a consumer that stops iterating leaves the rest undone. All jobs share
+        the engine's graphs; `load(threads=...)` is for each.
+
+        Raises:
+            RequestError: `jobs` is less than 1. Others are those of `generate`, raised where the clip would have come.
+        """
+        if jobs < 1:
+            raise RequestError(f"jobs is {jobs}, expected at least 1")
+        return self._many(iter(requests), jobs)
+
+    def _many(self, requests: Iterator[tuple[str, Options]], jobs: int) -> Iterator[Clip]:
+        begun: deque[Future[Clip]] = deque()
+        with ThreadPoolExecutor(jobs) as pool:
+            for prompt, options in requests:
+                begun.append(pool.submit(self.generate, prompt, **options))
+                if len(begun) == jobs:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+
     def close(self) -> None:
         """Let go of every loaded graph. The engine stays usable and loads them again when needed."""
         for stage in (self._conditioner, self._denoiser, self._decoder, self._encoder):
@@ -192,8 +218,10 @@ class Engine:
         if init is None:
             raise RequestError("extend needs initial audio to go on from")
         # All that can be wrong with the request is found here, before the first window.
-        whole = make_request(self.manifest, prompt, **cast(Options, {**options, "init_audio": None, "extend": None}))
-        audio = read_initial(self.manifest, init)
+        whole = make_request(
+            self.manifest, prompt, **cast(Options, {**options, "init_audio": None, "init_start": None, "extend": None})
+        )
+        audio = read_initial(self.manifest, init, options.get("init_start"))
         added = round(seconds * rate)
         plan = windows(audio.shape[1], added, self.manifest.audio.window, rate)
         if whole.seed + len(plan) - 1 > MAX_SEED:

@@ -82,6 +82,7 @@ class Options(TypedDict, total=False):
     cfg_scale: float | None
     negative_prompt: str | None
     init_audio: InitAudio | None
+    init_start: float | None
     init_noise_level: float | None
     keep: Sequence[Region] | None
     regenerate: Sequence[Region] | None
@@ -123,6 +124,7 @@ def make_request(
     cfg_scale: float | None = None,
     negative_prompt: str | None = None,
     init_audio: InitAudio | None = None,
+    init_start: float | None = None,
     init_noise_level: float | None = None,
     keep: Sequence[Region] | None = None,
     regenerate: Sequence[Region] | None = None,
@@ -177,6 +179,8 @@ def make_request(
         level = number("the noise level", init_noise_level)
     else:
         level = 1.0 if init_audio is None or regions is not None else DEFAULT_NOISE_LEVEL
+    if init_start is not None and init_audio is None:
+        raise RequestError("init_start needs initial audio, in which it is a place")
     name = _sampler(manifest.sampling.sampler if sampler is None else sampler)
     scale = manifest.sampling.cfg_scale if cfg_scale is None else number("cfg_scale", cfg_scale)
     if not 0 <= scale <= MAX_CFG_SCALE:
@@ -197,7 +201,7 @@ def make_request(
         seed=_seed(seed),
         cfg_scale=scale,
         negative_prompt=negative_prompt,
-        init_audio=None if init_audio is None else fit(read_initial(manifest, init_audio), most),
+        init_audio=None if init_audio is None else fit(read_initial(manifest, init_audio, init_start), most),
         kept=regions,
         trim=trim,
         finish=Finish(
@@ -278,11 +282,11 @@ def _numbers(manifest: Manifest, given: Mapping[str, float], seconds: float) -> 
     return values | {name: number(name, value) for name, value in given.items()}
 
 
-def read_initial(manifest: Manifest, init_audio: InitAudio) -> Array:
-    """Audio to start from as the model takes it: float32 [channels, frames], as long as it is.
+def read_initial(manifest: Manifest, init_audio: InitAudio, start: float | None = None) -> Array:
+    """Audio to start from as the model takes it: float32 [channels, frames], from `start` seconds to its end.
 
     Raises:
-        RequestError: It is of no known kind, empty, misshapen or not finite.
+        RequestError: It is of no known kind, empty, misshapen or not finite, or ends before `start`.
         AudioFileError: It cannot be read.
     """
     if isinstance(init_audio, Clip):
@@ -293,4 +297,9 @@ def read_initial(manifest: Manifest, init_audio: InitAudio) -> Array:
         samples, rate = init_audio
     else:
         raise RequestError(f"init_audio is {type(init_audio).__name__}, expected (samples, sample_rate), a path or a Clip")
-    return prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
+    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
+    first = 0 if start is None else round(number("init_start", start) * manifest.audio.sample_rate)
+    if not 0 <= first < audio.shape[1]:
+        seconds = audio.shape[1] / manifest.audio.sample_rate
+        raise RequestError(f"init_start is {start}, expected 0 or more and less than {seconds:.3f}, where the audio ends")
+    return audio[:, first:]

@@ -55,6 +55,9 @@ def gen(
         str | None, typer.Option("--negative", help="What guidance leads away from.", show_default=False)
     ] = None,
     init: Annotated[Path | None, typer.Option("--init", help="Audio file to start from.", show_default=False)] = None,
+    init_start: Annotated[
+        float | None, typer.Option("--init-start", help="With --init: from this second of the file on.", show_default="0")
+    ] = None,
     strength: Annotated[
         float | None,
         typer.Option("--strength", help="With --init: 0 stays close to the file, 1 ignores it.", show_default="0.66"),
@@ -75,6 +78,14 @@ def gen(
     extend: Annotated[
         float | None,
         typer.Option("--extend", help="With --init: go on from its end for so many seconds.", show_default=False),
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            "--window",
+            help="Sample a shorter window of so many seconds: less work, but not what the model was trained on.",
+            show_default="the model's",
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads.", show_default="every processor")] = None,
     precision: Annotated[
@@ -133,8 +144,10 @@ def gen(
         "cfg": cfg,
         "negative": negative,
         "init": _started_from(recipe, init),
+        "init-start": init_start,
         "strength": strength,
         "extend": extend,
+        "window": window,
         "bpm": bpm,
         "bars": bars,
         "beats": beats,
