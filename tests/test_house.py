@@ -19,7 +19,7 @@ FLOORS = [
     {"tokenizer", "autoencoder", "memory", "tuning"},
     {"recipe"},
     {"clip"},
-    {"events", "clock"},
+    {"events", "clock", "picture"},
     {"conditioning", "request"},
     {"denoiser"},
     {"loading"},

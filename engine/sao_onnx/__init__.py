@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BundleError,
         BundleNotFoundError,
         Error,
+        MissingExtraError,
         NumericalError,
         OutputExistsError,
         ProviderError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     )
     from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
     from sao_onnx.manifest import Manifest
+    from sao_onnx.picture import plot
     from sao_onnx.recipe import Recipe, recipe_of
     from sao_onnx.tuning import Tuning
 
@@ -44,6 +46,7 @@ _HOMES = {
         "BundleError",
         "BundleNotFoundError",
         "Error",
+        "MissingExtraError",
         "NumericalError",
         "OutputExistsError",
         "ProviderError",
@@ -52,6 +55,7 @@ _HOMES = {
     ),
     "events": ("Conditioned", "Decoded", "Event", "Finished", "Sampled"),
     "manifest": ("Manifest",),
+    "picture": ("plot",),
     "recipe": ("Recipe", "recipe_of"),
     "tuning": ("Tuning",),
 }
@@ -69,6 +73,7 @@ __all__ = [
     "Event",
     "Finished",
     "Manifest",
+    "MissingExtraError",
     "NumericalError",
     "OutputExistsError",
     "ProviderError",
@@ -80,6 +85,7 @@ __all__ = [
     "Tuning",
     "load",
     "open_bundle",
+    "plot",
     "recipe_of",
 ]
 

@@ -35,5 +35,18 @@ class NumericalError(Error, ArithmeticError):
     """A network returned values that are not finite."""
 
 
+class MissingExtraError(Error, ImportError):
+    """A package that is not installed by default is needed.
+
+    Args:
+        what: What was asked for.
+        package: What it needs.
+        extra: The extra of sao-onnx that installs it.
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}; install it with: pip install 'sao-onnx[{extra}]'")
+
+
 class SaoOnnxWarning(UserWarning):
     """Base of every warning that sao-onnx issues."""

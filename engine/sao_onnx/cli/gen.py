@@ -109,6 +109,10 @@ def gen(
         int | None, typer.Option("--bits", help="A sample: 16, 24, or in .wav 32 (floating point).", show_default="16")
     ] = None,
     metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="Write prompt and settings into the file.")] = True,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", help="Draw waveform and spectrogram: .png, .svg or .pdf.", show_default=False)
+    ] = None,
+    aloud: Annotated[bool, typer.Option("--play", help="Play the clip.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -137,6 +141,7 @@ def gen(
     for _, path in targets:
         if path != Path(STDOUT):
             require_writable(path, bits, force, beside=as_json)
+    _require_extras(picture, aloud, count, force)
     words = {
         "seconds": seconds,
         "steps": steps,
@@ -174,10 +179,18 @@ def gen(
         else:
             save(clip, path, force=force, bits=bits, metadata=metadata, beside=as_json)
             print(json.dumps(report(clip, engine, path)) if as_json else path, flush=True)
+        if picture is not None:
+            from sao_onnx.picture import plot
+
+            plot(clip, picture, overwrite=force)
         if not quiet and not as_json:
             note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}")
         if verbose:
             _note_costs(clip)
+        if aloud:
+            from sao_onnx.cli.play import play
+
+            play(clip)
 
 
 def _targets(output: str, prompt: str, seed: int, count: int) -> list[tuple[int, Path]]:
@@ -193,6 +206,22 @@ def _targets(output: str, prompt: str, seed: int, count: int) -> list[tuple[int,
         return [(seed, Path(STDOUT))]
     template = for_several(output) if count > 1 else output
     return [(seed + index, file_name(template, prompt=prompt, seed=seed + index, index=index + 1)) for index in range(count)]
+
+
+def _require_extras(picture: Path | None, aloud: bool, count: int, force: bool) -> None:
+    """Refuse a picture or a sound that could not be made, before the work."""
+    if picture is not None:
+        from sao_onnx.files import require_free
+        from sao_onnx.picture import require_plotting
+
+        if count > 1:
+            raise typer.BadParameter("--plot draws one clip; leave --count out")
+        require_plotting(picture)
+        require_free(picture, force)
+    if aloud:
+        from sao_onnx.cli.play import require_player
+
+        require_player()
 
 
 def require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:

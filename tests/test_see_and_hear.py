@@ -1,0 +1,109 @@
+"""Pictures and playing, with their packages and without."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import sao_onnx
+from sao_onnx.picture import spectrogram
+
+
+@pytest.fixture(scope="module")
+def clip(engine):
+    return engine.generate("rain", seconds=0.5, seed=1, steps=1)
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_a_picture(clip, tmp_path, suffix, start):
+    path = sao_onnx.plot(clip, tmp_path / f"clip{suffix}")
+    assert path.read_bytes().startswith(start)
+    with pytest.raises(sao_onnx.OutputExistsError):
+        sao_onnx.plot(clip, path)
+    sao_onnx.plot(clip, path, overwrite=True)
+
+
+def test_a_picture_of_silence_and_of_mono(clip, tmp_path):
+    from dataclasses import replace
+
+    sao_onnx.plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+
+
+def test_a_spectrogram_shows_the_tone():
+    tone = np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100).astype(np.float32)
+    decibels, seconds, hertz = spectrogram(tone, 44100)
+    assert decibels.shape == (len(hertz), len(seconds))
+    assert decibels.max() == 0
+    middle = decibels[:, np.searchsorted(seconds, 0.5)]
+    assert abs(hertz[middle.argmax()] - 1000) < 22
+    assert middle[np.searchsorted(hertz, 5000)] < -80
+
+
+def test_unknown_pictures(clip, tmp_path):
+    with pytest.raises(sao_onnx.RequestError, match=r"known: \.png, \.svg, \.pdf"):
+        sao_onnx.plot(clip, tmp_path / "clip.gif")
+
+
+def test_without_matplotlib(clip, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(sao_onnx.MissingExtraError, match=r"drawing needs matplotlib.*sao-onnx\[plot\]"):
+        sao_onnx.plot(clip, tmp_path / "clip.png")
+
+
+def _player(monkeypatch, play):
+    module = types.ModuleType("sounddevice")
+    module.PortAudioError = type("PortAudioError", (Exception,), {})
+    module.play = play
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    return module
+
+
+def test_playing(clip, monkeypatch):
+    from sao_onnx.cli.play import play
+
+    heard = []
+    _player(monkeypatch, lambda samples, rate, blocking: heard.append((samples, rate, blocking)))
+    play(clip)
+    ((samples, rate, blocking),) = heard
+    np.testing.assert_array_equal(samples, clip.samples.T)
+    assert (rate, blocking) == (44100, True)
+
+
+def test_without_a_loudspeaker(clip, monkeypatch):
+    from sao_onnx.cli.play import play
+
+    def fail(*_, **__):
+        raise module.PortAudioError("no device")
+
+    module = _player(monkeypatch, fail)
+    with pytest.raises(sao_onnx.Error, match="cannot be played: no device"):
+        play(clip)
+
+
+def test_without_sounddevice(clip, monkeypatch):
+    from sao_onnx.cli.play import play
+
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(sao_onnx.MissingExtraError, match=r"playing needs sounddevice.*sao-onnx\[play\]"):
+        play(clip)
+
+
+def test_the_command(miniature, tmp_path, monkeypatch):
+    from tests.test_cli import run
+
+    shared = ("gen", "rain", "--model", miniature, "--seconds", 0.3, "--steps", 1, "-o", "a.wav")
+    done = run(*shared, "--plot", "a.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    for arguments, message in (
+        (("--plot", "a.gif"), "known: .png"),
+        (("--plot", "a.png"), "a.png exists"),
+        (("--plot", "b.png", "--count", 2), "draws one clip"),
+    ):
+        refused = run(*shared[:-1], "b.wav", *arguments, cwd=tmp_path)
+        assert refused.returncode in (1, 2)
+        assert message in refused.stderr
+    assert not (tmp_path / "b.wav").exists()
