@@ -107,3 +107,36 @@ def test_the_command(miniature, tmp_path, monkeypatch):
         assert refused.returncode in (1, 2)
         assert message in refused.stderr
     assert not (tmp_path / "b.wav").exists()
+
+
+def test_an_estimate_can_be_heard(engine, clip):
+    estimates = [event.denoised for event in engine.stream("rain", seed=1, steps=3) if isinstance(event, sao_onnx.Sampled)]
+    whole = engine.decode(estimates[-1])
+    assert whole.shape == (2, engine.manifest.audio.window)
+    assert whole.dtype == np.float32
+    start = engine.decode(estimates[-1], seconds=0.5)
+    np.testing.assert_allclose(start, whole[:, :22050], atol=1e-6)
+    assert not np.allclose(engine.decode(estimates[0], 0.5), start)
+    for bad in (estimates[0][None], estimates[0][:3], estimates[0][:, :0]):
+        with pytest.raises(sao_onnx.RequestError, match="latents have shape"):
+            engine.decode(bad)
+    with pytest.raises(sao_onnx.RequestError, match="seconds is 0"):
+        engine.decode(estimates[0], 0)
+
+
+def test_a_preview(miniature, tmp_path):
+    import soundfile
+
+    from tests.test_cli import run
+
+    shared = ("gen", "rain", "--model", miniature, "--steps", 3, "--seed", 1)
+    done = run(*shared, "-o", "a.wav", "--preview", "so far.wav", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    heard, rate = soundfile.read(tmp_path / "so far.wav")
+    assert len(heard) == 2 * rate
+    plain = run(*shared, "-o", "b.wav", cwd=tmp_path)
+    assert plain.returncode == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    refused = run(*shared, "-o", "c.wav", "--preview", "so far.wav", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "so far.wav exists" in refused.stderr

@@ -202,6 +202,34 @@ class Engine:
             while begun:
                 yield begun.popleft().result()
 
+    def decode(self, latents: Array, seconds: float | None = None) -> Array:
+        """Audio of latents, for listening to an estimate (`Sampled.denoised`) before sampling is done.
+
+        The first seconds cost their share of the whole and no more.
+
+        Args:
+            latents: float32 [latent channels, n].
+            seconds: As much as is wanted, from the start; by default all.
+
+        Returns:
+            float32 [channels, frames], not normalised.
+
+        Raises:
+            RequestError: The latents are not of this shape, or `seconds` is not more than 0.
+        """
+        channels, ratio = self.manifest.latents.channels, self.manifest.latents.ratio
+        if latents.ndim != 2 or len(latents) != channels or not latents.shape[1]:
+            raise RequestError(f"latents have shape {latents.shape}, expected ({channels}, n)")
+        frames = latents.shape[1] * ratio
+        if seconds is not None:
+            frames = min(frames, round(number("seconds", seconds) * self.manifest.audio.sample_rate))
+            if frames < 1:
+                raise RequestError(f"seconds is {seconds}, expected more than 0")
+        with self._decoder.use() as decoder:
+            pieces = list(decoder(np.ascontiguousarray(latents[None], np.float32), frames))
+        audio: Array = np.concatenate(pieces, axis=-1)[0]
+        return audio
+
     def close(self) -> None:
         """Let go of every loaded graph. The engine stays usable and loads them again when needed."""
         for stage in (self._conditioner, self._denoiser, self._decoder, self._encoder):

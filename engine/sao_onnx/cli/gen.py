@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sao_onnx.request import Options
 
 STDOUT = "-"
+PREVIEW_SECONDS = 2.0
 
 
 def gen(
@@ -112,6 +113,12 @@ def gen(
     picture: Annotated[
         Path | None, typer.Option("--plot", help="Draw waveform and spectrogram: .png, .svg or .pdf.", show_default=False)
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            "--preview", help="While sampling, keep writing the first two seconds so far to a WAV.", show_default=False
+        ),
+    ] = None,
     aloud: Annotated[bool, typer.Option("--play", help="Play the clip.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -142,6 +149,8 @@ def gen(
         if path != Path(STDOUT):
             require_writable(path, bits, force, beside=as_json)
     _require_extras(picture, aloud, count, force)
+    if preview is not None:
+        require_writable(preview, None, force, beside=False)
     words = {
         "seconds": seconds,
         "steps": steps,
@@ -172,7 +181,7 @@ def gen(
         note(f"DiT in {engine.tuning.dit}, decoder in {engine.tuning.decoder}, threads: {engine.threads}")
     for number, (variation, path) in enumerate(targets, start=1):
         which = f"{number} of {count}: " if count > 1 else ""
-        clip = _generate(engine, prompt, {**options, "seed": variation}, which, bar=not quiet)
+        clip = _generate(engine, prompt, {**options, "seed": variation}, which, preview, bar=not quiet)
         if path == Path(STDOUT):
             sys.stdout.buffer.write(clip.encoded(bits=bits, metadata=metadata))
             sys.stdout.buffer.flush()
@@ -263,12 +272,19 @@ def _note_costs(clip: Clip) -> None:
     note(f"{spent}; peak memory {megabytes(peak_memory())}")
 
 
-def _generate(engine: Engine, prompt: str, options: Options, which: str, bar: bool) -> Clip:
+def _generate(engine: Engine, prompt: str, options: Options, which: str, preview: Path | None, bar: bool) -> Clip:
+    from sao_onnx.audio import normalize
     from sao_onnx.events import Conditioned, Decoded, Finished, Sampled
+    from sao_onnx.files import encode_audio, write_whole
 
     def work(report: Callable[[Event], None]) -> None:
         for event in engine.stream(prompt, **options):
             report(event)
+            # Of the first steps there is little to hear, and after the last one there is the clip.
+            if preview is not None and isinstance(event, Sampled) and 1 <= event.index < event.steps - 1:
+                audio = engine.decode(event.denoised, PREVIEW_SECONDS)
+                data = encode_audio(normalize(audio), engine.manifest.audio.sample_rate, preview.suffix)
+                write_whole(preview, data, overwrite=True)
 
     with progress_bar(bar) as progress:
         part = which
