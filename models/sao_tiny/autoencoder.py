@@ -22,8 +22,9 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder
 SOUNDS = 4000
 BATCH = 8
 CROP = 16 * 2048
-SCHEDULE = Schedule(steps=5000, rate=1.0, warmup=50)
-RATE, MATRIX_RATE = 2e-3, 2e-3
+SCHEDULE = Schedule(steps=4500, rate=1.0, warmup=50)
+RATE, MATRIX_RATE = 1e-3, 1.5e-3
+KL_WEIGHT = 0.03
 
 
 def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:
@@ -43,15 +44,15 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
             decoded = decode(mean + stdev * torch.randn_like(mean))
         mean, stdev = mean.float(), stdev.float()
         divergence = 0.5 * (mean.square() + stdev.square() - 1 - 2 * stdev.log()).mean()
+        late = min(1.0, max(0.0, (step / SCHEDULE.steps - 0.65) / 0.2))
         # What is too quiet to matter, as power: everything below -55 dB of full scale, or silence would rule the gradient; in
-        # the end what is below -70 dB. And the decoder must learn to forgive what diffusion will get wrong.
-        floor = 10 ** (-5.5 - 1.5 * min(1.0, max(0.0, step / 1000 - 4)))
-        kl_weight = 0.01 * 5 ** min(1.0, max(0.0, step / 1000 - 1))
+        # the end what is below -70 dB.
+        floor = 10 ** (-5.5 - 1.5 * late)
         found: dict[str, Tensor] = reconstruction(decoded.float(), audio, floor)
-        # First the waveform, which tells the encoder what to keep; then the spectrum, or noise would be left out.
-        late = min(1.0, step / 1500)
-        loss = (2.0 - 1.6 * late) * found["wave"] + (0.3 + 0.4 * late) * (found["stft"] + found["mel"])
-        return found | {"kl": divergence.detach(), "loss": loss + kl_weight * divergence}
+        # First the waveform, which tells the encoder what to keep. The spectrum alone would rather have silence than a wave in
+        # the wrong phase; in the end it brings noise to its level.
+        loss = (2.0 - 1.3 * late) * found["wave"] + (0.3 + 0.3 * late) * (found["stft"] + found["mel"])
+        return found | {"kl": divergence.detach(), "loss": loss + KL_WEIGHT * divergence}
 
     fit("autoencoder", folder, model, optimizers, SCHEDULE, losses, say)
     model.eval().requires_grad_(False)
