@@ -73,3 +73,21 @@ def test_which_part_of_a_longer_recording(engine):
             engine.generate("rain", init_audio=(noise, rate), init_start=start)
     with pytest.raises(sao_onnx.RequestError, match="init_start needs initial audio"):
         engine.generate("rain", init_start=1.0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"),
+    [(".wav", 8000, 1), (".flac", 96000, 6), (".mp3", 48000, 1), (".aiff", 22050, 2), (".ogg", 32000, 2)],
+)
+def test_recordings_of_every_kind(engine, tmp_path, suffix, rate, channels):
+    """Whatever libsndfile reads starts a clip, in time with it: a stroke stays where it was."""
+    import soundfile
+
+    frames = rate * 2
+    stroke = np.zeros(frames)
+    stroke[rate : rate + rate // 10] = np.sin(2 * np.pi * 440 * np.arange(rate // 10) / rate)
+    soundfile.write(tmp_path / f"a{suffix}", np.tile(stroke[:, None], (1, channels)), rate)
+    clip = engine.generate("rain", init_audio=tmp_path / f"a{suffix}", keep=[(0.5, 1.9)], seconds=2.0, seed=1, steps=1)
+    kept = np.abs(clip.samples[0, round(0.6 * 44100) : round(1.8 * 44100)])
+    start = np.flatnonzero(kept > 0.5 * kept.max())[0] / 44100 + 0.6
+    assert start == pytest.approx(1.0, abs=0.003 if suffix != ".mp3" else 0.03)
