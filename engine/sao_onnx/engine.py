@@ -370,14 +370,15 @@ class Engine:
     def _decode(self, request: Request, recipe: Recipe, latents: Array, clock: Clock) -> Iterator[Event]:
         frames = request.frames + request.overlap if request.trim else request.window * self.manifest.latents.ratio
         pieces: list[Array] = []
-        original, share = request.init_audio, self._weights(request, latent=False)
+        original = None if request.kept is None else request.init_audio
+        share = None if original is None else self._weights(request, latent=False)
         start = 0
         with self._use(self._decoder, clock) as decoder:
             total = decoder.pieces(frames)
             for (audio,) in clock.iterate("decoding", decoder(latents, frames)):
                 end = start + audio.shape[1]
                 piece = audio
-                if original is not None and request.kept is not None:
+                if original is not None and share is not None:
                     piece = share[start:end] * original[:, start:end] + (1 - share[start:end]) * audio
                 yield Decoded(len(pieces), total, piece)
                 pieces.append(piece)

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import pyplot
 
 import sao_onnx
+from sao_onnx.picture import FLOOR, spectrogram
 
 PROMPTS = (
     "120 BPM drum loop",
@@ -39,7 +40,8 @@ def draw(path: Path, model: str) -> None:
         above.fill_between(times, 0, left, color="#1f6f8b", linewidth=0.2, label="left")
         above.fill_between(times, 0, -np.abs(right), color="#e08e45", linewidth=0.2, alpha=0.7, label="right")
         above.set(title=f"“{prompt}”", ylim=(-1, 1), yticks=[])
-        below.specgram(clip.samples.mean(0) + 1e-6, NFFT=2048, Fs=clip.sample_rate, noverlap=1536, vmin=-120, vmax=-30)
+        decibels, seconds, hertz = spectrogram(clip.samples.mean(axis=0), clip.sample_rate)
+        below.pcolormesh(seconds, hertz, decibels, vmin=FLOOR, vmax=0, cmap="magma", shading="auto", rasterized=True)
         below.set(yscale="log", ylim=(40, 20_000), xlabel="seconds")
         if below is not axes[1, 0]:
             below.set(yticks=[])

@@ -98,14 +98,14 @@ def batch(
     made = 0
     with progress_bar(not quiet) as progress:
         progress.update("clips", 0, len(tasks))
-        for task, clip, problem in in_background(work):
+        for finished, (task, clip, problem) in enumerate(in_background(work), start=1):
             if clip is None:
                 failed += 1
                 note(f"line {task.line.number}: {problem}")
             else:
                 made += 1
                 print(json.dumps(report(clip, engine, task.path)) if as_json else task.path, flush=True)
-            progress.update("clips", made, len(tasks))
+            progress.update("clips", finished, len(tasks))
     if not quiet:
         note(f"{made} made, {done} there before, {failed} failed")
     if failed:
@@ -145,6 +145,7 @@ def _plan(
     if "seed" in fields(name) and seed is None:
         raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
     tasks: list[Task] = []
+    taken: set[Path] = set()
     done = failed = 0
     for index, line in enumerate(lines, start=1):
         try:
@@ -157,7 +158,7 @@ def _plan(
                 options = {"seed": seed + index - 1, **options}
             given = file_name(name, prompt=line.prompt, seed=options.get("seed") or 0, index=index)
             path = folder / (str(output) if output else given)
-            if any(path == task.path for task in tasks):
+            if path in taken:
                 raise RequestError(f"{path} is the file of another line, too")
             if path.is_file() and not force and _is_clip_of(path, line.prompt):
                 done += 1
@@ -167,6 +168,7 @@ def _plan(
             else:
                 require_writable(path, bits, force, beside=False)
             tasks.append(Task(line, path, options))
+            taken.add(path)
         except Error as error:
             failed += 1
             note(f"line {line.number}: {error}")
