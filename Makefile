@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint miniature bench bench-quick clean
+.PHONY: demo test test-arm test-slow lint miniature bench bench-quick clean
 
 demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
 	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --model models/miniature/bundle --seed 42 -o demo.wav --force
@@ -24,6 +24,9 @@ demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
 
 test: lint  ## Style, types and tests
 	$(BIN)/python -m pytest
+
+test-arm: .venv/ready  ## The wheel on four emulated Arm cores and both releases of Raspberry Pi OS: minutes
+	SAO_ONNX_ARM=all $(BIN)/python -m pytest tests/test_arm.py
 
 test-slow: .venv/ready  ## The full-size rehearsal: minutes, 8 GB of memory, 8 GB of disk
 	$(BIN)/python -m pytest -m slow -s

@@ -177,7 +177,7 @@ def test_bad_strength(gen, tmp_path):
 def test_no_model(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"}
     done = subprocess.run([COMMAND, "gen", "rain"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "--model" in done.stderr
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -55,3 +58,15 @@ def test_telemetry_is_turned_off(monkeypatch):
     monkeypatch.setattr(ort, "disable_telemetry_events", lambda: calls.append(1))
     SessionFactory()
     assert calls
+
+
+@pytest.mark.parametrize(("size", "remedy"), [(2**31 - 1, "64-bit Raspberry Pi OS"), (2**63 - 1, "pip install onnxruntime")])
+def test_without_onnx_runtime(size, remedy):
+    script = (
+        f"import sys; sys.modules['onnxruntime'] = None; sys.maxsize = {size}\n"
+        "import sao_onnx\n"
+        "try: sao_onnx.load\n"
+        "except sao_onnx.MissingRuntimeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert remedy in done.stdout

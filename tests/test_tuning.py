@@ -166,4 +166,4 @@ def test_wrong_usage(miniature, tmp_path):
     assert "exclude each other" in both.stderr
     assert _command("tune", str(tmp_path / "none")).returncode == 3
     assert _command("tune", str(miniature), "--budget", "-1").returncode == 2
-    assert _command("tune", SAO_ONNX_MODEL="").returncode == 2
+    assert _command("tune", SAO_ONNX_MODEL="").returncode == 3

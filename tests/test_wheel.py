@@ -74,3 +74,11 @@ def test_convert_names_the_extra(environment, tmp_path):
 def test_other_commands(environment, miniature):
     for arguments in (["verify", miniature], ["inspect", miniature], ["doctor", "--model", miniature], ["--version"]):
         subprocess.run([environment / "sao-onnx", *arguments], check=True, capture_output=True)
+
+
+def test_what_is_never_loaded_can_go(environment, miniature, tmp_path):
+    """The last test: it takes away from the environment what the README says can be taken away."""
+    gone = ["hf-xet", "huggingface-hub"]
+    subprocess.run([environment / "python", "-m", "pip", "uninstall", "-q", "-y", *gone], check=True, capture_output=True)
+    command = [environment / "sao-onnx", "gen", "rain", "--model", miniature, "-o", "rain.wav", "--seconds", "0.5", "-q"]
+    subprocess.run(command, cwd=tmp_path, check=True)

@@ -43,6 +43,11 @@ class Bundle:
                 return precision
         raise BundleError(f"{self.folder} holds {', '.join(held)}, not {wanted!r}; convert it again with --precision {wanted}")
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.manifest.files)
+
     def weight(self, graph: Graph) -> int:
         """Bytes of a graph and its weights on disk."""
         sizes = {file.path: file.size for file in self.manifest.files}
@@ -76,7 +81,9 @@ def open_bundle(folder: str | Path) -> Bundle:
         text = (root / MANIFEST).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         what = "holds no manifest.json" if root.is_dir() else "is not a folder"
-        raise BundleNotFoundError(f"{root} {what}; expected a bundle written by `sao-onnx convert`") from error
+        raise BundleNotFoundError(
+            f"{root} {what}; expected a bundle written by `sao-onnx convert`, or a name that `sao-onnx models` lists"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{root / MANIFEST} cannot be read: {error}") from error
     bundle = Bundle(root, parse_manifest(text))

@@ -23,6 +23,7 @@ from sao_onnx.finish import Finish
 from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
 from sao_onnx.loop import joined
 from sao_onnx.manifest import Manifest, Precision
+from sao_onnx.models import find
 from sao_onnx.noise import MAX_SEED, Noise
 from sao_onnx.recipe import Recipe
 from sao_onnx.regions import AUDIO_RAMP, LATENT_RAMP, weights
@@ -64,7 +65,7 @@ def load(
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
     Args:
-        model: Folder of a bundle.
+        model: Folder of a bundle, or a name that `sao-onnx models` lists.
         precision: One that the bundle holds, for all parts; by default its best.
         threads: Threads of each run; by default every processor that this process may use.
         providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are
@@ -80,7 +81,7 @@ def load(
         BundleError: It is damaged, of another version, or lacks the precision.
         ProviderError: `threads` is less than 1.
     """
-    bundle = open_bundle(model)
+    bundle = open_bundle(find(model))
     best = bundle.precision(precision)
     if isinstance(tuned, Tuning):
         tuning: Tuning | None = tuned

@@ -35,6 +35,14 @@ class NumericalError(Error, ArithmeticError):
     """A network returned values that are not finite."""
 
 
+class NotEnoughMemoryError(Error, MemoryError):
+    """A clip would take more memory than there is."""
+
+
+class MissingRuntimeError(Error, ImportError):
+    """ONNX Runtime is not there or cannot be loaded."""
+
+
 class MissingExtraError(Error, ImportError):
     """A package that is not installed by default is needed.
 

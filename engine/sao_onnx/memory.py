@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 from sao_onnx.bundle import Bundle
+from sao_onnx.errors import NotEnoughMemoryError, SaoOnnxWarning
+from sao_onnx.machine import describe_machine
 from sao_onnx.manifest import Precision, Role
 
 PROCESS = 130_000_000
@@ -12,8 +16,8 @@ With it, 0.49 and 1.49 GB are estimated for the full size in int8 and fp32, wher
 """
 
 
-def estimate_peak(bundle: Bundle, precision: Precision) -> int:
-    """Bytes at the peak of a clip whose stages are dropped after use: the heaviest stage, and the process around it."""
+def estimate_peak(bundle: Bundle, precision: Precision, *, keep_loaded: bool = False) -> int:
+    """Bytes at the peak of a clip: the process and its heaviest stage, or with `keep_loaded` all that a clip needs."""
     manifest = bundle.manifest
     conditioner: tuple[Role, ...] = ("text_encoder", "number_conditioner")
     denoiser: tuple[Role, ...] = ("context", "dit")
@@ -21,4 +25,29 @@ def estimate_peak(bundle: Bundle, precision: Precision) -> int:
         sum(bundle.weight(manifest.graph(role, precision)) for role in roles)
         for roles in (conditioner, denoiser, manifest.decoder_roles)
     ]
-    return PROCESS + max(stages)
+    return PROCESS + (sum if keep_loaded else max)(stages)
+
+
+def require_memory(bundle: Bundle, precision: Precision, *, keep_loaded: bool = False) -> None:
+    """Refuse a clip that this machine cannot hold, before any of it is taken; warn of one that it can hold only in part.
+
+    Raises:
+        NotEnoughMemoryError: Memory and swap together are less than `estimate_peak`.
+    """
+    machine, need = describe_machine(), estimate_peak(bundle, precision, keep_loaded=keep_loaded)
+    if machine.available is None:
+        return
+    reachable = machine.used + machine.available
+    if need <= reachable:
+        return
+    found = (
+        f"a clip of {bundle.manifest.model.name} in {precision} takes about {need / 1e6:.0f} MB, "
+        f"and {reachable / 1e6:.0f} MB can be had"
+    )
+    if need > reachable + machine.swap:
+        smaller = [
+            name for name in bundle.manifest.precisions if estimate_peak(bundle, name) < estimate_peak(bundle, precision)
+        ]
+        other = f"choose --precision {smaller[0]}, " if smaller else ""
+        raise NotEnoughMemoryError(f"{found}; {other}close other programs, or add swap space")
+    warnings.warn(f"{found} without swapping; expect it to be slow", SaoOnnxWarning, stacklevel=3)

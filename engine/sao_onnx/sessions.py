@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
-from sao_onnx.errors import BundleError, NumericalError, ProviderError, SaoOnnxWarning
+from sao_onnx.errors import BundleError, MissingRuntimeError, NumericalError, ProviderError, SaoOnnxWarning
 from sao_onnx.manifest import Graph
+
+try:
+    import onnxruntime as ort
+except ImportError as problem:
+    if sys.maxsize < 2**32:
+        remedy = (
+            "there are no builds of it for 32-bit systems such as this one; on a Raspberry Pi, use the 64-bit Raspberry Pi OS"
+        )
+    else:
+        remedy = "install it with: pip install onnxruntime"
+    raise MissingRuntimeError(f"ONNX Runtime cannot be loaded ({problem}); {remedy}") from problem
 
 CPU = "CPUExecutionProvider"
 
@@ -30,6 +41,15 @@ ENTRIES = {
 """Session configuration entries. Spinning between the operators of a run stays on, ONNX Runtime's default: they are short."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+
+
+def runtime() -> dict[str, Any]:
+    """What this ONNX Runtime says of itself: its version, how it was built, its execution providers."""
+    return {
+        "onnxruntime": ort.__version__,
+        "build": ort.get_build_info(),
+        "providers": ort.get_available_providers(),
+    }
 
 
 def default_threads() -> int:

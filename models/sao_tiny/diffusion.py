@@ -23,10 +23,13 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 10_000
 BATCH = 32
-SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.35)
+SCHEDULE = Schedule(steps=9000, rate=1.0, decay=0.35)
 RATE, MATRIX_RATE = 1e-3, 2e-3
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
+
+QUIETEST = 0.01
+"""Power of latents below which no sound is taken to be; a short hi-hat has as much."""
 
 FIRST = 1_000_000
 """Number of the first sound, so that the autoencoder and this have different ones."""
@@ -85,12 +88,22 @@ def train(
         noisy = (1 - t[:, None, None]) * clean + t[:, None, None] * noise
         with torch.autocast(device.type, torch.bfloat16):
             velocity = model(noisy, t, prompt, seconds, shown)
-        error = (velocity.float() - (noise - clean)).square().mean((1, 2))
+        error = (velocity.float() - (noise - clean)).square().mean((1, 2)) / unexplained(clean, t)
         parts = {f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.01))}
         return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": error.mean()}
 
     fit("diffusion", folder, model, optimizers, SCHEDULE, losses, say)
     return model.eval().requires_grad_(False)
+
+
+def unexplained(clean: Tensor, t: Tensor) -> Tensor:
+    """Variance of the velocity [b] that a linear guess of clean latents [b, channels, n] of this power leaves at levels t [b].
+
+    Errors are counted in units of it. A held tone has a thousand times the power of a hi-hat; as they are, nothing but tones
+    would be learned.
+    """
+    power = clean.square().mean((1, 2)).clamp(min=QUIETEST)
+    return power / ((1 - t).square() * power + t.square())
 
 
 def noise_levels(count: int) -> Tensor:

@@ -1,8 +1,7 @@
 """The decoder in 8 bits.
 
-Convolutions are `QLinearConv` with unsigned activations and signed weights of one scale per output channel, the pair that ONNX
-Runtime's kernels are fastest with on x86 and that avoids scalar code on Arm. Everything between two convolutions is a table:
-Snake, and the quantization of its result, are looked up.
+Convolutions are `QLinearConv` with unsigned activations and signed weights of one scale per output channel; `recipe` says why.
+Everything between two convolutions is a table: Snake, and the quantization of its result, are looked up.
 
 How a value is stored:
 - a `Code`, uint8: `real = scale[c] · (code − zero[c])`, scale and zero point of each channel its own. `QLinearConv` wants one

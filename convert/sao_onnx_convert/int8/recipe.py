@@ -1,4 +1,15 @@
-"""Which graph becomes an 8-bit one in which way, and how close it should stay to single precision."""
+"""Which graph becomes an 8-bit one in which way, and how close it should stay to single precision.
+
+One bundle serves every processor, so a form is chosen that is fast on all of them or does not matter where it is not
+(`bench/results/arm-forms.md` has the evidence for Arm):
+
+- Unsigned activations with signed weights, `MatMulIntegerToFloat` and `QLinearConv`: dot products on x86 with VNNI and on Arm
+  with asimddp (a Raspberry Pi 5), widened multiplications on plain NEON (a Raspberry Pi 4); for products also the matrix
+  instructions of i8mm. A tenth of the instructions of single precision everywhere, and scalar code nowhere. Unsigned weights
+  would bring i8mm to convolutions as well, and take VNNI from x86.
+- `MatMulNBits` in 8 bits: no kernel on plain NEON, where it is unpacked and costs what single precision does. Only the text
+  encoder uses it, a few dozen tokens once for a clip. 4 bits are no faster on any Arm core.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sao_onnx.cli.gen import report, require_writable, save
+from sao_onnx.cli import options as o
+from sao_onnx.cli.clips import require_writable, save, tell
 from sao_onnx.cli.names import fields, file_name
-from sao_onnx.cli.options import MODEL_VARIABLE, Force, Json, Quiet
 from sao_onnx.cli.terminal import FAILED, in_background, note, progress_bar
 from sao_onnx.cli.words import to_options
 
@@ -42,9 +41,7 @@ def batch(
     format: Annotated[
         str | None, typer.Option("--format", help="text, csv or jsonl.", show_default="from the suffix, else text")
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Folder of a bundle.", show_default=False)
-    ] = None,
+    model: o.Model = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of the first request, counted on for the others.", show_default="drawn")
     ] = None,
@@ -52,33 +49,37 @@ def batch(
     threads: Annotated[
         int | None, typer.Option("--threads", help="Of all jobs together.", show_default="every processor")
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="One that the bundle holds.", show_default="its best")
-    ] = None,
-    bits: Annotated[int | None, typer.Option("--bits", help="A sample: 16, 24, or in .wav 32.", show_default="16")] = None,
-    metadata: Annotated[
-        bool, typer.Option("--metadata/--no-metadata", help="Write prompt and settings into the files.")
-    ] = True,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    force: Force = False,
+    precision: o.Precision = None,
+    bits: o.Bits = None,
+    metadata: o.Metadata = True,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    force: o.Force = False,
 ) -> None:
     """Generate a clip for each line of a list; run again, it makes those that are not there yet.
 
     In text, a line is a prompt. CSV names its columns in the first line, JSON Lines name the fields of each object: prompt,
     output (a file name), and the options of gen (seconds, seed, steps, negative, ...).
     """
-    if model is None:
-        raise typer.BadParameter(f"no model: use --model BUNDLE or set {MODEL_VARIABLE}")
     import sao_onnx
+    from sao_onnx.memory import require_memory
+    from sao_onnx.models import find
     from sao_onnx.sessions import default_threads
 
+    if "seed" in fields(name) and seed is None:
+        raise sao_onnx.RequestError(
+            "a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again"
+        )
     lines = _lines(file, format)
-    tasks, done, failed = _plan(lines, folder, name, seed, bits, force)
     total = default_threads() if threads is None else threads
     several = jobs > 1 or threads is not None
-    engine = sao_onnx.load(model, precision=precision, threads=max(1, total // jobs) if several else None)
-    folder.mkdir(parents=True, exist_ok=True)
+    engine = sao_onnx.load(find(model), precision=precision, threads=max(1, total // jobs) if several else None)
+    require_memory(engine.bundle, engine.precision, keep_loaded=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise sao_onnx.Error(f"{folder} cannot be made a folder: {error.strerror or error}") from error
+    tasks, done, failed = _plan(lines, folder, name, seed, bits, force)
 
     def work(found: Callable[[tuple[Task, Clip | None, str]], None]) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +105,7 @@ def batch(
                 note(f"line {task.line.number}: {problem}")
             else:
                 made += 1
-                print(json.dumps(report(clip, engine, task.path)) if as_json else task.path, flush=True)
+                tell(clip, engine, task.path, as_json=as_json)
             progress.update("clips", finished, len(tasks))
     if not quiet:
         note(f"{made} made, {done} there before, {failed} failed")
@@ -142,8 +143,6 @@ def _plan(
     """What is to be made, how many clips are there already, and how many lines cannot be used; those are reported."""
     from sao_onnx.errors import Error, RequestError
 
-    if "seed" in fields(name) and seed is None:
-        raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
     tasks: list[Task] = []
     taken: set[Path] = set()
     done = failed = 0
@@ -163,10 +162,7 @@ def _plan(
             if path.is_file() and not force and _is_clip_of(path, line.prompt):
                 done += 1
                 continue
-            if path.parent == folder and not folder.is_dir():
-                require_writable(Path(path.name), bits, True, beside=False)
-            else:
-                require_writable(path, bits, force, beside=False)
+            require_writable(path, bits, force, beside=False)
             tasks.append(Task(line, path, options))
             taken.add(path)
         except Error as error:

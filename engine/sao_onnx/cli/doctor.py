@@ -4,49 +4,42 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from sao_onnx.cli.options import MODEL_VARIABLE, Json
+from sao_onnx.cli.options import Json, Model
 from sao_onnx.cli.terminal import megabytes
 
 
 def doctor(
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Bundle that shall fit.", show_default=False)
-    ] = None,
+    model: Model = None,
     as_json: Json = False,
 ) -> None:
     """Show the machine, its ONNX Runtime, and whether a bundle would fit."""
     import platform
 
-    import onnxruntime
-
     from sao_onnx import __version__
     from sao_onnx.bundle import open_bundle
-    from sao_onnx.machine import FEATURES, describe_machine
+    from sao_onnx.machine import FEATURES, describe_machine, int8_products
     from sao_onnx.memory import estimate_peak
-    from sao_onnx.sessions import default_threads
+    from sao_onnx.models import find
+    from sao_onnx.sessions import default_threads, runtime
     from sao_onnx.tuning import saved_tuning
 
     machine = describe_machine()
-    report = {
+    report: dict[str, Any] = {
         "sao_onnx": __version__,
         "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-        "build": onnxruntime.get_build_info(),
-        "providers": onnxruntime.get_available_providers(),
+        **runtime(),
         "threads": default_threads(),
         **vars(machine),
+        "int8_products": int8_products(machine),
     }
-    if model is not None:
-        bundle = open_bundle(model)
+    bundle = None if model is None else open_bundle(find(model))
+    if bundle is not None:
         needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}
         tuning = saved_tuning(bundle)
         report["bundle"] = {
-            "path": str(model),
+            "path": str(bundle.folder),
             "peak_memory": needs,
             "tuning": None if tuning is None else asdict(tuning),
         }
@@ -61,18 +54,19 @@ def doctor(
     print(f"sao-onnx      {__version__} on Python {report['python']}")
     print(f"machine       {machine.processor}, {machine.architecture}, {machine.system}")
     print(f"features      {features}")
+    print(f"8 bits        {report['int8_products'] or 'unknown'}")
     print(f"threads       {report['threads']}")
     print(f"memory        {megabytes(machine.available)} available of {megabytes(machine.memory)}")
-    print(f"ONNX Runtime  {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}")
+    print(f"ONNX Runtime  {report['onnxruntime']}, {', '.join(report['providers'])}")
     print(f"              {report['build']}")
-    if model is None:
+    if bundle is None:
         return
     for precision, need in needs.items():
         if machine.available is None:
             verdict = "the available memory is unknown"
-        elif need <= machine.available:
+        elif (missing := need - machine.used - machine.available) <= 0:
             verdict = "fits"
         else:
-            verdict = f"does not fit: {megabytes(need - machine.available)} more are needed"
+            verdict = f"does not fit: {megabytes(missing)} more are needed"
         print(f"bundle        {bundle.manifest.model.name} in {precision} peaks at about {megabytes(need)}: {verdict}")
     print(f"tuned         {'no: `sao-onnx tune` finds out what is fastest here' if tuning is None else 'yes'}")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from sao_onnx.cli.options import MODEL_VARIABLE, Force, Json, Quiet, Verbose
+from sao_onnx.cli import options as o
+from sao_onnx.cli.clips import require_writable, save, tell
 from sao_onnx.cli.terminal import in_background, megabytes, note, progress_bar
-from sao_onnx.cli.words import to_options
+from sao_onnx.cli.words import WORDS, to_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,108 +28,46 @@ PREVIEW_SECONDS = 2.0
 
 
 def gen(
-    prompt: Annotated[str | None, typer.Argument(help="What it shall sound like.", show_default=False)] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File to write: .wav, .flac, .ogg, .opus or .mp3; {prompt}, {seed} and {index} are filled in; "
-            "- for a WAV on stdout.",
-            show_default="{prompt}-{seed}.wav",
-        ),
-    ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="Variations, from one seed to the next.", min=1)] = 1,
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help="Folder of a bundle.", show_default=False)
-    ] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="Length.", show_default="the model's window")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same clip.", show_default="drawn")] = None,
-    sampler: Annotated[
-        str | None, typer.Option("--sampler", help="pingpong, euler or dpmpp.", show_default="the model's")
-    ] = None,
-    cfg: Annotated[
-        float | None, typer.Option("--cfg", help="Guidance; 1 is none, more doubles the work.", show_default="the model's")
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option("--negative", help="What guidance leads away from.", show_default=False)
-    ] = None,
-    init: Annotated[Path | None, typer.Option("--init", help="Audio file to start from.", show_default=False)] = None,
-    init_start: Annotated[
-        float | None, typer.Option("--init-start", help="With --init: from this second of the file on.", show_default="0")
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option("--strength", help="With --init: 0 stays close to the file, 1 ignores it.", show_default="0.66"),
-    ] = None,
-    bpm: Annotated[
-        float | None, typer.Option("--bpm", help="With --bars: a loop that repeats without a seam.", show_default=False)
-    ] = None,
-    bars: Annotated[int | None, typer.Option("--bars", help="Bars of a loop.", show_default=False)] = None,
-    beats: Annotated[int | None, typer.Option("--beats", help="Beats in a bar.", show_default="4")] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep", help="With --init: keep FROM:TO, in seconds, as it is; may be repeated.", show_default=False),
-    ] = None,
-    regenerate: Annotated[
-        list[str] | None,
-        typer.Option("--regenerate", help="With --init: keep all but FROM:TO; may be repeated.", show_default=False),
-    ] = None,
-    extend: Annotated[
-        float | None,
-        typer.Option("--extend", help="With --init: go on from its end for so many seconds.", show_default=False),
-    ] = None,
-    window: Annotated[
-        float | None,
-        typer.Option(
-            "--window",
-            help="Sample a shorter window of so many seconds: less work, but not what the model was trained on.",
-            show_default="the model's",
-        ),
-    ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads.", show_default="every processor")] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="One that the bundle holds.", show_default="its best")
-    ] = None,
-    again: Annotated[
-        Path | None, typer.Option("--from", help="Make the clip of this file again, as its tags say.", show_default=False)
-    ] = None,
-    normalize: Annotated[
-        str | None, typer.Option("--normalize", help="peak; lufs, a loudness; or none.", show_default="peak")
-    ] = None,
-    loudness: Annotated[
-        float | None, typer.Option("--loudness", help="With --normalize lufs: LUFS.", show_default="-14")
-    ] = None,
-    fade: Annotated[str | None, typer.Option("--fade", help="Seconds at both ends, or IN:OUT.", show_default="none")] = None,
-    trim: Annotated[
-        str | None, typer.Option("--trim", help="silence: cut it off at both ends.", show_default="nothing")
-    ] = None,
-    mono: Annotated[bool, typer.Option("--mono", help="One channel.")] = False,
-    bits: Annotated[
-        int | None, typer.Option("--bits", help="A sample: 16, 24, or in .wav 32 (floating point).", show_default="16")
-    ] = None,
-    metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="Write prompt and settings into the file.")] = True,
-    picture: Annotated[
-        Path | None, typer.Option("--plot", help="Draw waveform and spectrogram: .png, .svg or .pdf.", show_default=False)
-    ] = None,
-    preview: Annotated[
-        Path | None,
-        typer.Option(
-            "--preview", help="While sampling, keep writing the first two seconds so far to a WAV.", show_default=False
-        ),
-    ] = None,
-    aloud: Annotated[bool, typer.Option("--play", help="Play the clip.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    force: Force = False,
+    context: typer.Context,
+    prompt: o.Prompt = None,
+    output: o.Output = None,
+    count: o.Count = 1,
+    model: o.Model = None,
+    seconds: o.Seconds = None,
+    steps: o.Steps = None,
+    seed: o.Seed = None,
+    sampler: o.Sampler = None,
+    cfg: o.Cfg = None,
+    negative: o.Negative = None,
+    init: o.Init = None,
+    init_start: o.InitStart = None,
+    strength: o.Strength = None,
+    keep: o.Keep = None,
+    regenerate: o.Regenerate = None,
+    extend: o.Extend = None,
+    bpm: o.Bpm = None,
+    bars: o.Bars = None,
+    beats: o.Beats = None,
+    window: o.Window = None,
+    normalize: o.Normalize = None,
+    loudness: o.Loudness = None,
+    fade: o.Fade = None,
+    trim: o.Trim = None,
+    mono: o.Mono = False,
+    bits: o.Bits = None,
+    metadata: o.Metadata = True,
+    again: o.From = None,
+    picture: o.Plot = None,
+    preview: o.Preview = None,
+    aloud: o.Play = False,
+    threads: o.Threads = None,
+    precision: o.Precision = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    force: o.Force = False,
 ) -> None:
     """Generate a clip from a prompt."""
-    if model is None:
-        raise typer.BadParameter(
-            f"no model: use --model BUNDLE or set {MODEL_VARIABLE}; `sao-onnx convert --help` shows how to make a bundle"
-        )
     if output == STDOUT and (as_json or count > 1):
         raise typer.BadParameter("-o - takes one clip and nothing else; write the clip to a file")
     if prompt is None and again is None:
@@ -151,28 +89,9 @@ def gen(
     _require_extras(picture, aloud, count, force)
     if preview is not None:
         require_writable(preview, None, force, beside=False)
-    words = {
-        "seconds": seconds,
-        "steps": steps,
-        "sampler": sampler,
-        "cfg": cfg,
-        "negative": negative,
-        "init": _started_from(recipe, init),
-        "init-start": init_start,
-        "strength": strength,
-        "extend": extend,
-        "window": window,
-        "bpm": bpm,
-        "bars": bars,
-        "beats": beats,
-        "keep": keep or None,
-        "regenerate": regenerate or None,
-        "normalize": normalize,
-        "loudness": loudness,
-        "fade": fade,
-        "trim": trim,
-        "mono": True if mono else None,
-    }
+    # What shapes the clip is read as the lines of a batch are.
+    words = {name: context.params[name.replace("-", "_")] for name in WORDS}
+    words |= {"init": _started_from(recipe, init), "seed": None, "mono": mono or None}
     options: Options = {**({} if recipe is None else known_options(recipe.options)), **to_options(words)}
     engine = _open(model, recipe, precision, threads, keep_loaded=count > 1)
     if verbose:
@@ -187,13 +106,13 @@ def gen(
             sys.stdout.buffer.flush()
         else:
             save(clip, path, force=force, bits=bits, metadata=metadata, beside=as_json)
-            print(json.dumps(report(clip, engine, path)) if as_json else path, flush=True)
+            tell(clip, engine, path, as_json=as_json)
         if picture is not None:
             from sao_onnx.picture import plot
 
             plot(clip, picture, overwrite=force)
         if not quiet and not as_json:
-            note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}")
+            note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}, model {engine.manifest.model.name}")
         if verbose:
             _note_costs(clip)
         if aloud:
@@ -233,35 +152,26 @@ def _require_extras(picture: Path | None, aloud: bool, count: int, force: bool) 
         require_player()
 
 
-def require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
-    """Refuse an output before the work, not after it."""
-    from sao_onnx.files import FORMATS, audio_format, require_free
-
-    if output.suffix.lower() not in FORMATS:
-        raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
-    audio_format(output.suffix, bits)
-    require_free(output, force)
-    if beside:
-        require_free(output.with_suffix(".json"), force)
-
-
-def _open(model: Path, recipe: Recipe | None, precision: str | None, threads: int | None, *, keep_loaded: bool) -> Engine:
+def _open(model: str | None, recipe: Recipe | None, precision: str | None, threads: int | None, *, keep_loaded: bool) -> Engine:
     """The engine, run as the recipe was.
 
     For one clip, dropping each stage after use costs nothing and saves most of the memory.
     """
     import sao_onnx
+    from sao_onnx.memory import require_memory
+    from sao_onnx.models import find
 
     if recipe is None or precision is not None:
-        engine = sao_onnx.load(model, precision=precision, threads=threads, keep_loaded=keep_loaded)
+        engine = sao_onnx.load(find(model), precision=precision, threads=threads, keep_loaded=keep_loaded)
     else:
         tuning = recipe.tuning if threads is None else replace(recipe.tuning, threads=threads)
-        engine = sao_onnx.load(model, precision=recipe.precision, tuned=tuning, keep_loaded=keep_loaded)
+        engine = sao_onnx.load(find(model), precision=recipe.precision, tuned=tuning, keep_loaded=keep_loaded)
     if recipe is not None and engine.bundle.fingerprint != recipe.fingerprint:
         raise sao_onnx.RequestError(
             f"the clip was made with {recipe.model} ({recipe.fingerprint}), and this is {engine.manifest.model.name} "
             f"({engine.bundle.fingerprint}); name that bundle with --model"
         )
+    require_memory(engine.bundle, engine.precision, keep_loaded=keep_loaded)
     return engine
 
 
@@ -312,32 +222,3 @@ def _started_from(recipe: Recipe | None, init: Path | None) -> Path | None:
     if not recipe.init_audio:
         raise typer.BadParameter("the clip was started from audio that was no file; name it with --init")
     return Path(recipe.init_audio)
-
-
-def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, beside: bool) -> None:
-    """Write a clip and, if asked, its recipe beside it."""
-    from sao_onnx.files import write_whole
-
-    clip.save(path, overwrite=force, bits=bits, metadata=metadata)
-    if beside:
-        write_whole(path.with_suffix(".json"), f"{clip.recipe.to_json()}\n".encode(), overwrite=force)
-
-
-def report(clip: Clip, engine: Engine, path: Path) -> dict[str, object]:
-    """What `--json` prints of a clip."""
-    from sao_onnx.machine import peak_memory
-
-    return {
-        "file": str(path),
-        "prompt": clip.recipe.prompt,
-        "seed": clip.seed,
-        "seconds": clip.seconds,
-        "sample_rate": clip.sample_rate,
-        "channels": len(clip.samples),
-        "model": engine.manifest.model.name,
-        "precision": engine.precision,
-        "threads": engine.threads,
-        "tuning": asdict(engine.tuning),
-        "timings": vars(clip.timings) | {"total": clip.timings.total},
-        "peak_memory": peak_memory(),
-    }

@@ -9,11 +9,12 @@ from sao_onnx.cli.options import Bundle, Json
 from sao_onnx.cli.terminal import closeness, megabytes
 
 
-def inspect(bundle: Bundle, as_json: Json = False) -> None:
+def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     """Show what is in a bundle."""
     from sao_onnx.bundle import open_bundle
+    from sao_onnx.models import find
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(find(bundle))
     manifest = opened.manifest
     if as_json:
         print(json.dumps(asdict(manifest)))
@@ -31,7 +32,7 @@ def inspect(bundle: Bundle, as_json: Json = False) -> None:
         print(precision)
         for graph in (graph for graph in manifest.graphs if graph.precision == precision):
             print(f"  {graph.role:<20} {megabytes(opened.weight(graph)):>10}  {closeness(graph)}")
-    print(f"size        {megabytes(sum(file.size for file in manifest.files))} in {len(manifest.files)} files")
+    print(f"size        {megabytes(opened.size)} in {len(manifest.files)} files")
     print(f"made with   {tools}")
     for file in manifest.files:
         if file.role == "license":

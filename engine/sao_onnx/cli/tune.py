@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sao_onnx.cli.options import MODEL_VARIABLE, Json, Quiet
+from sao_onnx.cli.options import Bundle, Json, Quiet
 from sao_onnx.cli.terminal import in_background, note, progress_bar
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", envvar=MODEL_VARIABLE, show_default=False)],
+    bundle: Bundle = None,
     budget: Annotated[float, typer.Option("--budget", help="Seconds after which nothing new is tried.", min=0)] = 120,
     show: Annotated[bool, typer.Option("--show", help="Show what was found before, and measure nothing.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="Forget what was found before, and measure nothing.")] = False,
@@ -31,11 +31,12 @@ def tune(
     if show and reset:
         raise typer.BadParameter("--show and --reset exclude each other")
     from sao_onnx.bundle import open_bundle
+    from sao_onnx.models import find
     from sao_onnx.tune import EXCERPT
     from sao_onnx.tune import tune as trials
     from sao_onnx.tuning import reset_tuning, save_tuning, saved_tuning, tuning_path
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(find(bundle))
     if reset:
         note("forgotten" if reset_tuning(opened) else "there was nothing to forget")
         return

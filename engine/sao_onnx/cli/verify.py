@@ -8,18 +8,19 @@ from sao_onnx.cli.options import Bundle, Json, Quiet
 from sao_onnx.cli.terminal import progress_bar
 
 
-def verify(bundle: Bundle, as_json: Json = False, quiet: Quiet = False) -> None:
+def verify(bundle: Bundle = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Check the digest of every file of a bundle."""
     from sao_onnx.bundle import open_bundle
+    from sao_onnx.models import find
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(find(bundle))
     total = len(opened.manifest.files)
     with progress_bar(not quiet) as bar:
         bar.update("checking", 0, total)
         for done, _ in enumerate(opened.verify(), start=1):
             bar.update("checking", done, total)
     print(
-        json.dumps({"bundle": str(bundle), "files": total, "ok": True})
+        json.dumps({"bundle": str(opened.folder), "files": total, "ok": True})
         if as_json
-        else f"{bundle}: {total} files are as they should be"
+        else f"{opened.folder}: {total} files are as they should be"
     )

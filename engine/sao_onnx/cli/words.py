@@ -24,10 +24,10 @@ def to_options(words: Mapping[str, Any]) -> Options:
     options: dict[str, Any] = {}
     given = {name: value for name, value in words.items() if value is not None and value != ""}
     for name, value in given.items():
-        if name not in _WORDS:
-            raise RequestError(f"{name!r} is no option; known: {', '.join(_WORDS)}")
+        if name not in WORDS:
+            raise RequestError(f"{name!r} is no option; known: {', '.join(WORDS)}")
         try:
-            options |= _WORDS[name](value)
+            options |= WORDS[name](value)
         except (ValueError, TypeError) as error:
             raise RequestError(f"{name} is {value!r}: {error}" if str(error) else f"{name} is {value!r}") from error
     if "strength" in given and "init" not in given:
@@ -102,7 +102,7 @@ def _mono(value: Any) -> dict[str, Any]:
     return {"mono": truth}
 
 
-_WORDS: dict[str, Callable[[Any], dict[str, Any]]] = {
+WORDS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "seconds": _number("seconds"),
     "steps": _whole("steps"),
     "seed": _whole("seed"),

@@ -1,0 +1,109 @@
+"""What `bench.arm` runs on a core: `forms FOLDER`, `passes BUNDLE RESULTS`, `loaded BUNDLE CLIP`.
+
+Needs the engine's packages and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.conditioning import Conditioning
+from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser
+from sao_onnx.machine import peak_memory
+from sao_onnx.noise import Noise
+from sao_onnx.sessions import ENTRIES, SessionFactory
+from sao_onnx.tuning import default_tuning
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+RUNS = 3
+LATENTS = 2
+TEXT, STEP, TILE = "text encoder", "DiT, one step", "decoder, 2 latents"
+
+
+def forms(folder: Path, *only: str) -> dict[str, float]:
+    """Least seconds of each graph in a folder, on one thread."""
+    found = {}
+    for path in sorted(folder.glob("*.onnx")):
+        if only and path.stem not in only:
+            continue
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        for name, value in ENTRIES.items():
+            options.add_session_config_entry(name, value)
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        [node] = session.get_inputs()
+        inputs = {node.name: np.random.default_rng(0).integers(0, 100, node.shape).astype(DTYPES[node.type])}
+        times = []
+        for _ in range(RUNS):
+            began = time.perf_counter()
+            session.run(None, inputs)
+            times.append(time.perf_counter() - began)
+        found[path.stem] = min(times)
+    return found
+
+
+def passes(folder: Path, results: Path) -> dict[str, float]:
+    """Seconds of one pass of every submodel in int8, and the peak of memory; their outputs go to a file."""
+    bundle, factory = open_bundle(folder), SessionFactory(1)
+    began = time.perf_counter()
+    conditioning = _conditioning(bundle, factory)
+    conditioned = time.perf_counter()
+    velocity = _velocity(bundle, factory, conditioning)
+    sampled = time.perf_counter()
+    audio = _audio(bundle, factory)
+    seconds = {TEXT: conditioned - began, STEP: sampled - conditioned, TILE: time.perf_counter() - sampled}
+    arrays: dict[str, Any] = {TEXT: conditioning.cross_attention, STEP: velocity, TILE: audio}
+    np.savez(results, **arrays)
+    return seconds | {"peak memory": float(peak_memory() or 0)}
+
+
+def _conditioning(bundle: Bundle, factory: SessionFactory) -> Conditioning:
+    numbers = {number.id: [11.0] for number in bundle.manifest.conditioning.numbers}
+    return load_conditioner(bundle, "int8", factory)(["128 BPM tech house drum loop"], numbers)
+
+
+def _velocity(bundle: Bundle, factory: SessionFactory, conditioning: Conditioning) -> Array:
+    x = Noise(1).normal((1, bundle.manifest.latents.channels, bundle.manifest.window_latents))
+    return load_denoiser(bundle, "int8", factory).velocity(conditioning)(x, np.float32(0.9))
+
+
+def _audio(bundle: Bundle, factory: SessionFactory) -> Array:
+    decoder = load_decoder(bundle, default_tuning(bundle, "int8", 1), factory)
+    latents = Noise(2).normal((1, bundle.manifest.latents.channels, LATENTS))
+    return np.concatenate(list(decoder(latents, LATENTS * bundle.manifest.latents.ratio)), axis=-1)
+
+
+def loaded(bundle: str, clip: str) -> list[str]:
+    """Files of the modules that a clip from the command line takes, its progress bar and messages included."""
+    from rich.progress import Progress
+
+    from sao_onnx.cli import app
+
+    with Progress(), contextlib.redirect_stdout(io.StringIO()):
+        app(["gen", "rain", "-m", bundle, "-o", clip, "--seconds", "0.5", "--force"], standalone_mode=False)
+    files = (getattr(module, "__file__", None) for module in sys.modules.values())
+    return sorted({file for file in files if file})
+
+
+if __name__ == "__main__":
+    _, what, *rest = sys.argv
+    found: object
+    if what == "forms":
+        found = forms(Path(rest[0]), *rest[1:])
+    elif what == "passes":
+        found = passes(Path(rest[0]), Path(rest[1]))
+    else:
+        found = loaded(*rest)
+    sys.stdout.write(f"\n{json.dumps(found)}\n")

@@ -1,0 +1,57 @@
+"""What happens to a finished clip: checked before the work, written and told of after it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sao_onnx.clip import Clip
+    from sao_onnx.engine import Engine
+
+
+def require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
+    """Refuse an output before the work, not after it."""
+    from sao_onnx.files import FORMATS, audio_format, require_free
+
+    if output.suffix.lower() not in FORMATS:
+        raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
+    audio_format(output.suffix, bits)
+    require_free(output, force)
+    if beside:
+        require_free(output.with_suffix(".json"), force)
+
+
+def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, beside: bool) -> None:
+    """Write a clip and, if asked, its recipe beside it."""
+    from sao_onnx.files import write_whole
+
+    clip.save(path, overwrite=force, bits=bits, metadata=metadata)
+    if beside:
+        write_whole(path.with_suffix(".json"), f"{clip.recipe.to_json()}\n".encode(), overwrite=force)
+
+
+def tell(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> None:
+    """Print where a clip is, or with `--json` all that is known of it."""
+    from sao_onnx.machine import peak_memory
+
+    about = {
+        "file": str(path),
+        "prompt": clip.recipe.prompt,
+        "seed": clip.seed,
+        "seconds": clip.seconds,
+        "sample_rate": clip.sample_rate,
+        "channels": len(clip.samples),
+        "model": engine.manifest.model.name,
+        "precision": engine.precision,
+        "threads": engine.threads,
+        "tuning": asdict(engine.tuning),
+        "timings": vars(clip.timings) | {"total": clip.timings.total},
+        "peak_memory": peak_memory(),
+    }
+    print(json.dumps(about) if as_json else path, flush=True)

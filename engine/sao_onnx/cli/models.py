@@ -1,0 +1,47 @@
+"""`sao-onnx models`: which models there are."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from sao_onnx.cli.options import MODEL_VARIABLE, Json
+from sao_onnx.cli.terminal import megabytes, note
+
+if TYPE_CHECKING:
+    from sao_onnx.models import KnownModel
+
+
+def models(as_json: Json = False) -> None:
+    """List the models that can be named; the one that is used by default is marked."""
+    from sao_onnx.models import find, known, user_folder
+
+    chosen = os.environ.get(MODEL_VARIABLE)
+    default = find(chosen).resolve() if chosen else None
+    found = [(model, model.folder.resolve() == default) for model in known()]
+    if as_json:
+        rows = [_row(model) | {"default": is_default} for model, is_default in found]
+        print(json.dumps({"models": rows, "default": chosen, "folder": str(user_folder())}))
+        return
+    for model, is_default in found:
+        print(f"{'*' if is_default else ' '} {model.name:<16} {_summary(model)}")
+    if chosen and not any(is_default for _, is_default in found):
+        print(f"* {chosen} (from {MODEL_VARIABLE})")
+    note(f"A bundle in {user_folder()} is known by the name of its folder.")
+
+
+def _row(model: KnownModel) -> dict[str, object]:
+    row: dict[str, object] = {"name": model.name, "folder": str(model.folder), "problem": model.problem or None}
+    if model.bundle is not None:
+        manifest = model.bundle.manifest
+        row |= {"precisions": manifest.precisions, "window_seconds": manifest.window_seconds, "size": model.bundle.size}
+    return row
+
+
+def _summary(model: KnownModel) -> str:
+    if model.bundle is None:
+        return f"cannot be used: {model.problem}"
+    manifest = model.bundle.manifest
+    held = ", ".join(manifest.precisions)
+    return f"{held:<12} {manifest.window_seconds:>6.2f} s  {megabytes(model.bundle.size):>8}  {model.folder}"

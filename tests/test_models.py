@@ -1,0 +1,77 @@
+"""Models by name: those that the user keeps in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sao_onnx
+from sao_onnx.models import find, known, user_folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """The user's folder of models, empty."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    user_folder().mkdir(parents=True)
+    return user_folder()
+
+
+def _command(*arguments, **environment):
+    command = [str(Path(sys.executable).with_name("sao-onnx")), *map(str, arguments)]
+    variables = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"} | environment
+    return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+
+
+def test_no_model():
+    with pytest.raises(sao_onnx.BundleNotFoundError, match="--model"):
+        find(None)
+
+
+def test_names_and_folders(home, miniature, tmp_path, monkeypatch):
+    shutil.copytree(miniature, home / "mini")
+    assert find("mini") == home / "mini"
+    assert find(str(miniature)) == miniature
+    assert find(Path("some") / "where") == Path("some") / "where"
+    assert find("nothing") == Path("nothing")
+    # A folder of that name comes first.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini").mkdir()
+    assert find("mini") == Path("mini")
+
+
+def test_what_is_known(home, miniature):
+    shutil.copytree(miniature, home / "mini")
+    shutil.copytree(miniature, home / "damaged")
+    (home / "damaged" / "fp32" / "dit.onnx").unlink()
+    (home / "empty").mkdir()
+    models = {model.name: model for model in known()}
+    assert list(models) == ["damaged", "mini"]
+    assert models["mini"].bundle is not None
+    assert models["damaged"].bundle is None
+    assert "fp32/dit.onnx is missing" in models["damaged"].problem
+
+
+def test_the_command(home, miniature):
+    shutil.copytree(miniature, home / "mini")
+    shutil.copytree(miniature, home / "damaged")
+    (home / "damaged" / "fp32" / "dit.onnx").unlink()
+    listed = _command("models")
+    assert listed.returncode == 0, listed.stderr
+    marks = {line[2:].split()[0]: line[0] for line in listed.stdout.splitlines()}
+    assert marks == {"damaged": " ", "mini": " "}
+    assert "cannot be used: " in listed.stdout
+    chosen = json.loads(_command("models", "--json", SAO_ONNX_MODEL="mini").stdout)
+    assert [model["name"] for model in chosen["models"] if model["default"]] == ["mini"]
+    elsewhere = _command("models", SAO_ONNX_MODEL=str(miniature))
+    assert f"* {miniature}" in elsewhere.stdout
+    assert "miniature" in _command("inspect", "mini").stdout
+    missing = _command("inspect", "nothing")
+    assert missing.returncode == 3
+    assert "sao-onnx models" in missing.stderr
