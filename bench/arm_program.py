@@ -1,4 +1,4 @@
-"""What `bench.arm` runs on a core: `forms FOLDER`, `passes BUNDLE RESULTS`, `loaded BUNDLE CLIP`.
+"""What `bench.arm` runs on a core: `forms FOLDER`, `passes BUNDLE PRECISION RESULTS`, `loaded BUNDLE CLIP`.
 
 Needs the engine's packages and nothing else.
 """
@@ -20,6 +20,7 @@ from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.conditioning import Conditioning
 from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser
 from sao_onnx.machine import peak_memory
+from sao_onnx.manifest import Precision
 from sao_onnx.noise import Noise
 from sao_onnx.sessions import ENTRIES, SessionFactory
 from sao_onnx.tuning import default_tuning
@@ -54,33 +55,39 @@ def forms(folder: Path, *only: str) -> dict[str, float]:
     return found
 
 
-def passes(folder: Path, results: Path) -> dict[str, float]:
-    """Seconds of one pass of every submodel in int8, and the peak of memory; their outputs go to a file."""
+def passes(folder: Path, precision: Precision, results: Path) -> dict[str, float]:
+    """Seconds of one pass of every submodel, and the peak of memory; their outputs go to a file."""
     bundle, factory = open_bundle(folder), SessionFactory(1)
     began = time.perf_counter()
-    conditioning = _conditioning(bundle, factory)
+    embeddings = _embeddings(bundle, precision, factory)
     conditioned = time.perf_counter()
-    velocity = _velocity(bundle, factory, conditioning)
+    velocity = _velocity(bundle, precision, factory)
     sampled = time.perf_counter()
-    audio = _audio(bundle, factory)
+    audio = _audio(bundle, precision, factory)
     seconds = {TEXT: conditioned - began, STEP: sampled - conditioned, TILE: time.perf_counter() - sampled}
-    arrays: dict[str, Any] = {TEXT: conditioning.cross_attention, STEP: velocity, TILE: audio}
+    arrays: dict[str, Any] = {TEXT: embeddings, STEP: velocity, TILE: audio}
     np.savez(results, **arrays)
     return seconds | {"peak memory": float(peak_memory() or 0)}
 
 
-def _conditioning(bundle: Bundle, factory: SessionFactory) -> Conditioning:
+def _embeddings(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
     numbers = {number.id: [11.0] for number in bundle.manifest.conditioning.numbers}
-    return load_conditioner(bundle, "int8", factory)(["128 BPM tech house drum loop"], numbers)
+    return load_conditioner(bundle, precision, factory)(["128 BPM tech house drum loop"], numbers).cross_attention
 
 
-def _velocity(bundle: Bundle, factory: SessionFactory, conditioning: Conditioning) -> Array:
-    x = Noise(1).normal((1, bundle.manifest.latents.channels, bundle.manifest.window_latents))
-    return load_denoiser(bundle, "int8", factory).velocity(conditioning)(x, np.float32(0.9))
+def _velocity(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
+    # Not of the text encoder, so that its rounding is not counted here as well.
+    noise, config = Noise(1), bundle.manifest.conditioning
+    tokens = config.prompt.max_length + len(config.cross_attention) - 1
+    conditioning = Conditioning(
+        noise.normal((1, tokens, config.width)), noise.normal((1, config.width * len(config.global_condition)))
+    )
+    x = noise.normal((1, bundle.manifest.latents.channels, bundle.manifest.window_latents))
+    return load_denoiser(bundle, precision, factory).velocity(conditioning)(x, np.float32(0.9))
 
 
-def _audio(bundle: Bundle, factory: SessionFactory) -> Array:
-    decoder = load_decoder(bundle, default_tuning(bundle, "int8", 1), factory)
+def _audio(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
+    decoder = load_decoder(bundle, default_tuning(bundle, precision, 1), factory)
     latents = Noise(2).normal((1, bundle.manifest.latents.channels, LATENTS))
     return np.concatenate(list(decoder(latents, LATENTS * bundle.manifest.latents.ratio)), axis=-1)
 
@@ -103,7 +110,7 @@ if __name__ == "__main__":
     if what == "forms":
         found = forms(Path(rest[0]), *rest[1:])
     elif what == "passes":
-        found = passes(Path(rest[0]), Path(rest[1]))
+        found = passes(Path(rest[0]), "int8" if rest[1] == "int8" else "fp32", Path(rest[2]))
     else:
         found = loaded(*rest)
     sys.stdout.write(f"\n{json.dumps(found)}\n")

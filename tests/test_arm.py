@@ -25,7 +25,7 @@ CORES = {
     "cortex-a72": "Cortex-A72",
     "cortex-a76": "Cortex-A76",
     "neoverse-n2": "Neoverse-N2",
-    "max": "Arm core 0x0 of implementer 0x0",
+    "max": "Arm core 0x51 of implementer 0x0",
 }
 """QEMU's names of cores, and ours: those of a Raspberry Pi 4, of a 5, of a server, and all that QEMU knows."""
 
