@@ -200,9 +200,9 @@ def passes(python: Path, arguments: argparse.Namespace) -> Iterator[str]:
     yield "# One pass of each submodel at full size, int8, on emulated Arm cores"
     yield ""
     yield (
-        "Signal-to-noise ratio against the pass in single precision on x86, and against that in int8 on x86. Both machines round "
-        "equally well and not alike: a value that falls on the other side of a step in an early layer is a step away for all "
-        "that follow. The emulator's seconds are no board's."
+        "Signal-to-noise ratio against the pass in single precision on x86, and against the one in int8 there. Both machines "
+        "round equally well and not alike: a value that falls on the other side of a step in an early layer is a step away for "
+        "all that follow. The emulator's seconds are no board's."
     )
     yield ""
     yield "| | x86, fp32 | cortex-a72: fp32, int8 | seconds | cortex-a76: fp32, int8 | seconds |"

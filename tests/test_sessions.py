@@ -70,3 +70,16 @@ def test_without_onnx_runtime(size, remedy):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert remedy in done.stdout
+
+
+def test_out_of_memory(engine, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
+
+    dit = _dit(engine, SessionFactory(1))
+    monkeypatch.setattr(dit, "_session", type("Session", (), {"run": fail})())
+    with pytest.raises(sao_onnx.NotEnoughMemoryError, match="to run dit"):
+        dit.run()
+    monkeypatch.setattr(ort, "InferenceSession", fail)
+    with pytest.raises(MemoryError, match="to load"):
+        _dit(engine, SessionFactory(1))

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.errors import BundleError, MissingRuntimeError, NumericalError, ProviderError, SaoOnnxWarning
+from sao_onnx.errors import (
+    BundleError,
+    MissingRuntimeError,
+    NotEnoughMemoryError,
+    NumericalError,
+    ProviderError,
+    SaoOnnxWarning,
+)
 from sao_onnx.manifest import Graph
 
 try:
@@ -92,6 +99,7 @@ class SessionFactory:
 
         Raises:
             BundleError: ONNX Runtime cannot load it.
+            NotEnoughMemoryError: It does not fit.
             ProviderError: It refuses a session option.
         """
         options = ort.SessionOptions()
@@ -103,7 +111,8 @@ class SessionFactory:
         # Without an arena, every tensor is mapped and unmapped anew; a planned pattern is kept beside what the arena holds.
         # Peak of the int8 DiT at full size: 421 MB like this, 445 with a pattern, 480 to 540 without an arena, at equal speed.
         options.enable_mem_pattern = False
-        options.log_severity_level = 3
+        # Errors come as exceptions as well; the log would say them twice.
+        options.log_severity_level = 4
         try:
             for key, value in self._entries.items():
                 options.add_session_config_entry(key, value)
@@ -114,6 +123,8 @@ class SessionFactory:
                 path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
             )
         except Exception as error:
+            if "bad_alloc" in str(error):
+                raise NotEnoughMemoryError(f"there is not enough memory to load {path}; close other programs") from error
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
 
 
@@ -162,8 +173,14 @@ class GraphSession:
 
         Raises:
             NumericalError: An output is not finite.
+            NotEnoughMemoryError: It needs more than there is.
         """
-        outputs = tuple(self._session.run(self._outputs, inputs))
+        try:
+            outputs = tuple(self._session.run(self._outputs, inputs))
+        except Exception as error:
+            if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
+                raise NotEnoughMemoryError(f"there is not enough memory to run {self._role}; close other programs") from error
+            raise
         for name, output in zip(self._outputs, outputs, strict=True):
             if not np.isfinite(output).all():
                 raise NumericalError(
