@@ -90,6 +90,21 @@ def there(request, machines, miniature, tmp_path_factory) -> tuple[str, Path]:
     return core, results
 
 
+def test_where_there_is_no_debian(monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    with pytest.raises(UnavailableError, match="apt-get is not here"):
+        build(tmp_path, SUITES["bookworm"], [])
+
+
+def test_where_debian_is_out_of_reach(monkeypatch, tmp_path):
+    failed = subprocess.CompletedProcess([], 100, "", "E: Failed to fetch the index")
+    monkeypatch.setattr("subprocess.run", lambda *arguments, **options: failed)
+    monkeypatch.setattr("shutil.which", lambda program: program)
+    monkeypatch.setattr("tests.arm.sandbox.KEYRING", ROOT / "README.md")
+    with pytest.raises(UnavailableError, match=r"dpkg --print-architecture \.\.\. failed: E: Failed to fetch"):
+        build(tmp_path, SUITES["bookworm"], [])
+
+
 def _snr(a, b):
     return 10 * np.log10(np.square(a).sum() / np.square(a - b).sum())
 
