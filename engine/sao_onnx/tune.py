@@ -120,7 +120,7 @@ def _fewer(count: int) -> list[int]:
 
 def _options(bundle: Bundle, best: Tuning) -> Candidates:
     yield "no spinning", replace(best, options=best.options | {"session.intra_op.allow_spinning": "0"})
-    # Seen on an emulated core: with SME, KleidiAI's kernels take products in single precision from `fmla` to `fmopa`; those in 8
+    # Seen on an emulated core: with SME, KleidiAI takes products in single precision from `fmla` to `fmopa`; those in 8
     # bits keep theirs.
     if "sme" in (describe_machine().features or ()):
         yield "KleidiAI", replace(best, options=best.options | {"mlas.disable_kleidiai": "0"})
