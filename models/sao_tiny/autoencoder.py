@@ -22,7 +22,10 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder
 SOUNDS = 4000
 BATCH = 8
 CROP = 16 * 2048
-SCHEDULE = Schedule(steps=4500, rate=1.0, warmup=50)
+SCHEDULE = Schedule(steps=9000, rate=1.0, warmup=50)
+SPECTRUM_FROM, SPECTRUM_AT = 2900, 3800
+"""Steps between which the spectrum comes to count as much as the waveform."""
+
 RATE, MATRIX_RATE = 1e-3, 1.5e-3
 KL_WEIGHT = 0.03
 
@@ -47,7 +50,7 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
             decoded = decode(mean + stdev * torch.randn_like(mean))
         mean, stdev = mean.float(), stdev.float()
         divergence = 0.5 * (mean.square() + stdev.square() - 1 - 2 * stdev.log()).mean()
-        late = min(1.0, max(0.0, (step / SCHEDULE.steps - 0.65) / 0.2))
+        late = min(1.0, max(0.0, (step - SPECTRUM_FROM) / (SPECTRUM_AT - SPECTRUM_FROM)))
         # What is too quiet to matter, as power: everything below -55 dB of full scale, or silence would rule the gradient; in
         # the end what is below -70 dB.
         floor = 10 ** (-5.5 - 1.5 * late)
@@ -121,7 +124,7 @@ class Reconstruction(torch.nn.Module):
         stft, mel = torch.zeros((), device=audio.device), torch.zeros((), device=audio.device)
         for size, bands in BANDS.items():
             window = getattr(self, f"window_{size}")
-            ours, theirs = (_power(x.flatten(0, 1), window) for x in (decoded, audio))
+            ours, theirs = (_power(x.flatten(0, 1), window) for x in (with_side(decoded), with_side(audio)))
             a, b = (ours + floor).sqrt(), (theirs + floor).sqrt()
             difference = (a - b).square().sum((1, 2)).sqrt() / (b.square().sum((1, 2)).sqrt() + 0.3)
             distance = (a.log() - b.log()).abs()
@@ -134,6 +137,11 @@ class Reconstruction(torch.nn.Module):
                 mel = mel + ((ours @ matrix + floor).log() - (theirs @ matrix + floor).log()).abs().mean()
         wave = (decoded - audio).square().mean((1, 2)) / (audio.square().mean((1, 2)) + 1e-3)
         return {"stft": stft / len(BANDS), "mel": 0.5 * mel, "wave": wave.mean()}
+
+
+def with_side(audio: Tensor) -> Tensor:
+    """Both channels and half their difference, [b, 3, frames]: without it, all above 1 kHz moves to the middle."""
+    return torch.cat([audio, 0.5 * (audio[:, :1] - audio[:, 1:])], dim=1)
 
 
 def _power(signal: Tensor, window: Tensor) -> Tensor:
