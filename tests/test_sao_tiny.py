@@ -150,7 +150,7 @@ def test_a_lapped_autoencoder_works_untrained():
 
 
 def test_scaled_latents_decode_to_the_same():
-    from models.sao_tiny.autoencoder import standardize
+    from models.sao_tiny.autoencoder import LATENT_SIZE, standardize
     from models.sao_tiny.lapped import make
     from models.sao_tiny.train import HERE
     from sao_onnx_convert.config import load_config
@@ -160,7 +160,7 @@ def test_scaled_latents_decode_to_the_same():
     before = model.decoder(model.encode(audio)[0])
     standardize(model, audio)
     mean, _ = model.encode(audio)
-    torch.testing.assert_close(mean.square().mean((0, 2)), torch.ones(mean.shape[1]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(mean.square().mean((0, 2)).sqrt() / LATENT_SIZE, torch.ones(mean.shape[1]), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(model.decoder(mean), before, rtol=1e-3, atol=1e-5)
 
 
