@@ -140,7 +140,7 @@ class Reconstruction(torch.nn.Module):
 
 
 def with_side(audio: Tensor) -> Tensor:
-    """Both channels and half their difference, [b, 3, frames]: without it, all above 1 kHz moves to the middle."""
+    """Both channels and half their difference, [b, 3, frames], so that a place that is lost is counted."""
     return torch.cat([audio, 0.5 * (audio[:, :1] - audio[:, 1:])], dim=1)
 
 
