@@ -94,6 +94,11 @@ class Machine:
     swap: int
     used: int
 
+    @property
+    def reachable(self) -> int | None:
+        """Bytes that this process has or could have without swapping; None if unknown."""
+        return None if self.available is None else self.used + self.available
+
 
 def describe_machine() -> Machine:
     """Describe this machine."""

@@ -35,10 +35,8 @@ def require_memory(bundle: Bundle, precision: Precision, *, keep_loaded: bool = 
         NotEnoughMemoryError: Memory and swap together are less than `estimate_peak`.
     """
     machine, need = describe_machine(), estimate_peak(bundle, precision, keep_loaded=keep_loaded)
-    if machine.available is None:
-        return
-    reachable = machine.used + machine.available
-    if need <= reachable:
+    reachable = machine.reachable
+    if reachable is None or need <= reachable:
         return
     found = (
         f"a clip of {bundle.manifest.model.name} in {precision} takes about {need / 1e6:.0f} MB, "

@@ -123,9 +123,14 @@ class SessionFactory:
                 path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
             )
         except Exception as error:
-            if "bad_alloc" in str(error):
+            if _out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to load {path}; close other programs") from error
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether ONNX Runtime failed for want of memory, which only its words tell."""
+    return "bad_alloc" in str(error) or "Failed to allocate memory" in str(error)
 
 
 def _available(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -178,7 +183,7 @@ class GraphSession:
         try:
             outputs = tuple(self._session.run(self._outputs, inputs))
         except Exception as error:
-            if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
+            if _out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to run {self._role}; close other programs") from error
             raise
         for name, output in zip(self._outputs, outputs, strict=True):

@@ -98,9 +98,9 @@ def _decoder_precisions(bundle: Bundle, best: Tuning) -> Candidates:
 
 def _other_precisions(bundle: Bundle, current: Precision) -> list[Precision]:
     """Those that fit into memory."""
-    available = describe_machine().available
+    reachable = describe_machine().reachable
     others = [precision for precision in bundle.manifest.precisions if precision != current]
-    return [precision for precision in others if available is None or estimate_peak(bundle, precision) < available]
+    return [precision for precision in others if reachable is None or estimate_peak(bundle, precision) <= reachable]
 
 
 def _threads(bundle: Bundle, best: Tuning) -> Candidates:

@@ -160,7 +160,7 @@ def _mirror() -> str:
 
 def _install(site: Path, suite: Suite, requirements: Sequence[str], constraints: Sequence[str]) -> None:
     """The wheels that pip would choose on such a machine, unpacked into a folder."""
-    platforms = [f"manylinux_{version}_aarch64" for version in MANYLINUX if _newest(suite.libc) >= _newest(version)]
+    platforms = [f"manylinux_{version}_aarch64" for version in MANYLINUX if _numbers(suite.libc) >= _numbers(version)]
     python = suite.python
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--no-compile"]
     command += [
@@ -183,7 +183,7 @@ def _install(site: Path, suite: Suite, requirements: Sequence[str], constraints:
     beside.rename(site)
 
 
-def _newest(version: str) -> tuple[int, ...]:
+def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("_"))
 
 

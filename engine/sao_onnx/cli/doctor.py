@@ -62,11 +62,11 @@ def doctor(
     if bundle is None:
         return
     for precision, need in needs.items():
-        if machine.available is None:
+        if machine.reachable is None:
             verdict = "the available memory is unknown"
-        elif (missing := need - machine.used - machine.available) <= 0:
+        elif need <= machine.reachable:
             verdict = "fits"
         else:
-            verdict = f"does not fit: {megabytes(missing)} more are needed"
+            verdict = f"does not fit: {megabytes(need - machine.reachable)} more are needed"
         print(f"bundle        {bundle.manifest.model.name} in {precision} peaks at about {megabytes(need)}: {verdict}")
     print(f"tuned         {'no: `sao-onnx tune` finds out what is fastest here' if tuning is None else 'yes'}")
