@@ -55,6 +55,7 @@ def _set(config: dict, path: str, value: object) -> None:
         (f"{DIT}.global_cond_type", "adaLN", "global_cond_type: found 'adaLN', expected 'prepend'"),
         (f"{DIT}.timestep_cond_type", "input_concat", "timestep_cond_type"),
         (f"{DIT}.project_global_cond", False, "project_global_cond"),
+        (f"{DIT}.use_sinusoidal_emb", True, "use_sinusoidal_emb: unknown field"),
         (f"{DIT}.num_memory_tokens", 4, "num_memory_tokens: unknown field"),
         (f"{DIT}.num_heads", 3, "3 heads do not divide embed_dim 64"),
         (f"{DIT}.num_heads", 4, "heads of 16 channels, supported: at least 32"),
@@ -92,6 +93,18 @@ def test_shared_heads_must_divide(model_config):
     _set(model_config, f"{DIT}.cond_token_dim", 96)
     _set(model_config, f"{DIT}.global_cond_dim", 96)
     with pytest.raises(UnsupportedModelError, match="does not split into heads of 32 channels shared evenly by 2"):
+        parse_config(model_config)
+
+
+def test_every_place_in_the_window_needs_an_embedding(model_config):
+    tokens = parse_config(model_config).window + 1
+    _set(model_config, f"{DIT}.use_abs_pos_emb", True)
+    _set(model_config, f"{DIT}.abs_pos_emb_max_length", tokens)
+    assert parse_config(model_config).model.diffusion.config.use_abs_pos_emb
+    _set(model_config, f"{DIT}.abs_pos_emb_max_length", tokens - 1)
+    with pytest.raises(
+        UnsupportedModelError, match=f"abs_pos_emb_max_length: found {tokens - 1}, expected at least the {tokens}"
+    ):
         parse_config(model_config)
 
 

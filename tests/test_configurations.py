@@ -31,6 +31,7 @@ VARIANTS = {
         "final_tanh": True,
         "half": True,
     },
+    "positions embedded": {"strides": [4, 4], "positions": 80},
     "one block, grouped key and value heads, proj_out by request": {
         "strides": [16],
         "embed_dim": 128,
@@ -60,6 +61,7 @@ def variant(
     t5_width: int = 32,
     project_out: bool = False,
     max_length: int = 64,
+    positions: int | None = None,
 ) -> tuple[dict, dict]:
     """A model_config.json and a T5 configuration."""
     numbers = numbers or {"seconds_total": (0, 256)}
@@ -78,6 +80,8 @@ def variant(
         "project_cond_tokens": project_cond_tokens,
         "attn_kwargs": {} if qk_norm is None else {"qk_norm": qk_norm},
     }
+    if positions is not None:
+        dit |= {"use_abs_pos_emb": True, "abs_pos_emb_max_length": positions}
     autoencoder = {
         "encoder": {"type": "oobleck", "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
         "decoder": {

@@ -129,6 +129,8 @@ class DiTConfig:
     global_cond_dim: int
     transformer_type: Literal["continuous_transformer"] = "continuous_transformer"
     attn_kwargs: AttentionConfig = AttentionConfig()
+    use_abs_pos_emb: bool = False
+    abs_pos_emb_max_length: int = 10_000
     project_cond_tokens: bool = True
     project_global_cond: Literal[True] = True
     global_cond_type: Literal["prepend"] = "prepend"
@@ -255,6 +257,12 @@ def _check(config: ModelConfig) -> None:
         _refuse("sample_size", f"found {config.sample_size} at {config.sample_rate} Hz, expected at least one latent")
     if config.sample_size % autoencoder.downsampling_ratio:
         _refuse("sample_size", f"{config.sample_size} is not a multiple of the ratio {autoencoder.downsampling_ratio}")
+    tokens = config.window + 1  # one is prepended
+    if dit.use_abs_pos_emb and dit.abs_pos_emb_max_length < tokens:
+        _refuse(
+            "model.diffusion.config.abs_pos_emb_max_length",
+            f"found {dit.abs_pos_emb_max_length}, expected at least the {tokens} tokens of a window",
+        )
 
 
 def _check_conditioning(config: ModelConfig) -> None:

@@ -28,6 +28,7 @@ from sao_onnx_convert.networks.dit import (
     FeedForward,
     GatedLinear,
     LayerNorm,
+    PositionEmbedding,
     RotaryEmbedding,
 )
 
@@ -100,6 +101,8 @@ def dit_graph(dit: DiffusionTransformer, window: int, linears: Linears = single)
     project_out = _around(dit.postprocess_conv) @ transformer.project_out.weight.detach().double()
     (frames,) = single(graph, graph.node("Transpose", "latents", perm=[0, 2, 1]), [project_in.T.float().numpy()])
     x = graph.node("Concat", graph.node("Unsqueeze", token, one), frames, axis=1)
+    if transformer.pos_emb is not None:
+        x = _placed(graph, x, transformer.pos_emb, window + 1)
     rotate = _Rotation(graph, transformer.rotary_pos_emb, window + 1)
     add_block = _BlockBuilder(graph, rotate, linears)
     for i, block in enumerate(blocks):
@@ -127,6 +130,13 @@ def _blocks(dit: DiffusionTransformer) -> list[Block]:
 
 def _width(dit: DiffusionTransformer) -> int:
     return dit.transformer.project_in.out_features
+
+
+def _placed(graph: GraphBuilder, x: str, embedding: PositionEmbedding, length: int) -> str:
+    """Tokens [b, n, width] plus the embedding of their place."""
+    table = embedding(torch.zeros(1, length, embedding.emb.embedding_dim)).detach().numpy()
+    first, count = graph.constant(np.zeros(1, np.int64)), graph.node("Shape", x, start=1, end=2)
+    return graph.node("Add", x, graph.node("Slice", graph.constant(table), first, count, first))
 
 
 class _Rotation:

@@ -45,6 +45,18 @@ class RotaryEmbedding(nn.Module):
         return torch.cat([angles, angles], dim=-1)
 
 
+class PositionEmbedding(nn.Module):
+    """What is learned of each place in the sequence, [n, dim], `AbsolutePositionalEmbedding` of stable-audio-tools."""
+
+    def __init__(self, dim: int, longest: int) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(longest, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places: Tensor = self.emb.weight[: x.shape[1]] * x.shape[2] ** -0.5
+        return places
+
+
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """Rotate the leading dimensions of every head of x [b, heads, n, d] by angles [n, r], r ≤ d; the others stay."""
     width = angles.shape[-1]
@@ -171,6 +183,7 @@ class Transformer(nn.Module):
         self.project_in = nn.Linear(config.io_channels, config.embed_dim, bias=False)
         self.project_out = nn.Linear(config.embed_dim, config.io_channels, bias=False)
         self.rotary_pos_emb = RotaryEmbedding(max(head_dim // 2, 32))
+        self.pos_emb = PositionEmbedding(config.embed_dim, config.abs_pos_emb_max_length) if config.use_abs_pos_emb else None
         self.layers = nn.ModuleList(
             Block(config.embed_dim, head_dim, context_dim, config.attn_kwargs.qk_norm == "ln") for _ in range(config.depth)
         )
@@ -178,6 +191,8 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, prepended: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         x = torch.cat([prepended, self.project_in(x)], dim=1)
         angles = self.rotary_pos_emb(x)
+        if self.pos_emb is not None:
+            x = x + self.pos_emb(x)
         for layer, k, v in zip(self.layers, keys, values, strict=True):
             x = layer(x, k, v, angles)
         y: Tensor = self.project_out(x)
