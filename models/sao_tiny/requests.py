@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.sao_tiny.signals import SAMPLE_RATE, Array, frames, low_pass, room, tilted, to_peak
+from models.sao_tiny.signals import SAMPLE_RATE, Array, frames, low_pass, room, tilted, to_level, to_peak
 from models.sao_tiny.sounds import ENDING, LOOPS, TONES, VOICES, Voicing, hertz
 
 WINDOW = 192 * 1024
@@ -201,7 +201,8 @@ def describe(rng: np.random.Generator, sound: Sound) -> str:
 
 _TILT = {"": 0.0, "bright": 4.0, "dark": -4.0}
 _STRETCH = {"": 1.0, "short": 0.5, "long": 1.9}
-_PEAK = {"": 0.6, "soft": 0.25, "loud": 0.95}
+_LEVEL = {"": 0.12, "soft": 0.05, "loud": 0.24}
+"""Of the loudest part, not of the peak: drums would drown beside held tones in the noise that diffusion begins with."""
 
 
 def render(rng: np.random.Generator, sound: Sound) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -220,13 +221,14 @@ def render(rng: np.random.Generator, sound: Sound) -> np.ndarray[Any, np.dtype[n
         mono = low_pass(mono, 5000, 1)
     if sound.level == "loud":
         mono = np.tanh(2.0 * to_peak(mono))
-    mono = to_peak(mono, _PEAK[sound.level] * rng.uniform(0.9, 1.0))
+    level = _LEVEL[sound.level] * rng.uniform(0.9, 1.0)
+    mono = to_level(mono, level)
     stereo = np.zeros((2, WINDOW))
     stereo[:, : len(mono)] = mono
     if sound.distant:
         dry = low_pass(stereo[0, : frames(seconds)], 1800, 1)
         for channel in stereo:
-            channel[: frames(seconds)] = to_peak(0.35 * dry + room(rng, dry, 0.9), 0.35)
+            channel[: frames(seconds)] = to_level(0.35 * dry + room(rng, dry, 0.9), 0.6 * level)
         last = frames(0.03)
         stereo[:, frames(seconds) - last : frames(seconds)] *= np.linspace(1, 0, last)
     stereo *= _gains(rng, sound.side)[:, None]

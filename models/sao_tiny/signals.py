@@ -102,6 +102,14 @@ def to_peak(signal: Array, peak: float = 1.0) -> Array:
     return signal * (peak / found) if found > 1e-9 else signal
 
 
+def to_level(signal: Array, level: float) -> Array:
+    """Scaled so that its loudest fifth of a second has the root mean square `level`, but to a peak of 0.95 at most."""
+    width = min(len(signal), frames(0.2))
+    sums = np.concatenate([[0.0], np.cumsum(np.square(signal))])
+    loudest = np.sqrt(float((sums[width:] - sums[:-width]).max()) / frames(0.2))
+    return to_peak(signal, min(0.95, level * float(np.abs(signal).max(initial=0.0)) / max(loudest, 1e-9)))
+
+
 def put(track: Array, sound: Array, start: float, gain: float = 1.0) -> None:
     """Add a sound to a track from `start` seconds on; what does not fit is cut off."""
     first = round(start * SAMPLE_RATE)
