@@ -39,7 +39,8 @@ def test_every_kind_sounds(kind):
     assert audio.shape == (2, WINDOW)
     assert audio.dtype == np.float32
     assert np.isfinite(audio).all()
-    assert 0.4 < np.abs(audio).max() <= 0.61
+    assert np.abs(audio).max() <= 0.96
+    assert 0.1 < loudness(audio) < 0.125 or np.abs(audio).max() > 0.85
     np.testing.assert_array_equal(audio, _render(**facts))
     assert not np.array_equal(audio, _render(**facts, seed=1))
     short = _render(**facts, seconds=1.0)
@@ -64,13 +65,20 @@ def test_sides_levels_and_ends():
     assert listen.side(_render(kind="rain", side="left")) > 12
     assert listen.side(_render(kind="rain", side="right")) < -12
     assert abs(listen.side(_render(kind="rain"))) < 1
-    assert np.abs(_render(kind="rain", level="soft")).max() < 0.5 * np.abs(_render(kind="rain", level="loud")).max()
+    levels = [loudness(_render(kind="organ", note=60, level=level)) for level in ("soft", "", "loud")]
+    assert levels[0] < 0.5 * levels[1] < 0.3 * levels[2]
     ends = [listen.end(_render(kind="snare", length=length)) for length in ("short", "", "long")]
     assert ends == sorted(ends)
     assert ends[2] > 2.5 * ends[0]
     assert listen.level_after(_render(kind="siren", seconds=2.0), 2.05) < -80
     dark, plain, bright = (_brightness(_render(kind="saw", note=48, tone=tone)) for tone in ("dark", "", "bright"))
     assert dark < plain < bright
+
+
+def loudness(audio):
+    """Root mean square of the loudest fifth of a second, of the louder channel."""
+    width = frames(0.2)
+    return max(np.sqrt(np.convolve(np.square(row.astype(np.float64)), np.full(width, 1 / width)).max()) for row in audio)
 
 
 def _brightness(audio):
@@ -137,13 +145,27 @@ def test_features():
     assert features(_render(kind="sine", note=69)[:, :SAMPLE_RATE])[:, 60:].max() == 0
 
 
-def test_a_lapped_autoencoder_works_untrained():
-    from models.sao_tiny.lapped import make
+def _untrained(audio):
+    """The autoencoder of one channel as training begins, and its configuration."""
+    from models.sao_tiny.halves import half
+    from models.sao_tiny.lapped import begin
     from models.sao_tiny.train import HERE
     from sao_onnx_convert.config import load_config
 
-    audio = torch.from_numpy(np.stack([_render(kind="kick", seed=seed)[:, : 32 * 1024] for seed in range(4)]))
-    model = make(load_config(HERE / "model_config.json"), audio).requires_grad_(False)
+    config = load_config(HERE / "model_config.json").model.pretransform.config
+    torch.manual_seed(0)
+    model = half(config)
+    begin(model, audio, config.encoder.config.strides)
+    return model.requires_grad_(False), config
+
+
+def _channels(count, **facts):
+    return torch.from_numpy(np.stack([_render(seed=seed, **facts)[:1, : 32 * 1024] for seed in range(count)]))
+
+
+def test_a_lapped_autoencoder_works_untrained():
+    audio = _channels(4, kind="kick")
+    model, _ = _untrained(audio)
     mean, stdev = model.encode(audio)
     assert listen.si_sdr(model.decoder(mean).numpy(), audio.numpy()) > 6
     assert stdev.median() < 0.2
@@ -151,17 +173,36 @@ def test_a_lapped_autoencoder_works_untrained():
 
 def test_scaled_latents_decode_to_the_same():
     from models.sao_tiny.autoencoder import LATENT_SIZE, standardize
-    from models.sao_tiny.lapped import make
-    from models.sao_tiny.train import HERE
-    from sao_onnx_convert.config import load_config
 
-    audio = torch.from_numpy(np.stack([_render(kind="saw", note=50, seed=seed)[:, : 32 * 1024] for seed in range(2)]))
-    model = make(load_config(HERE / "model_config.json"), audio).requires_grad_(False)
+    audio = _channels(2, kind="saw", note=50)
+    model, _ = _untrained(audio)
     before = model.decoder(model.encode(audio)[0])
     standardize(model, audio)
     mean, _ = model.encode(audio)
     torch.testing.assert_close(mean.square().mean((0, 2)).sqrt() / LATENT_SIZE, torch.ones(mean.shape[1]), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(model.decoder(mean), before, rtol=1e-3, atol=1e-5)
+
+
+def test_the_stereo_autoencoder_is_twice_that_of_one_channel():
+    from models.sao_tiny.halves import whole
+
+    audio = torch.from_numpy(_render(kind="clap", side="left")[:, : 16 * 1024])
+    one, config = _untrained(_channels(2, kind="clap"))
+    both = whole(config, one)
+    means, deviations = one.encode(audio[:, None])
+    mean, deviation = both.encode(audio[None])
+    pairs = [(mean[0], means.flatten(0, 1)), (deviation[0], deviations.flatten(0, 1))]
+    pairs.append((both.decoder(mean)[0], one.decoder(means)[:, 0]))
+    for stereo, single in pairs:
+        assert (stereo - single).norm() < 1e-4 * single.norm()
+
+
+def test_waves_count_where_they_can_be_followed():
+    from models.sao_tiny.autoencoder import low_power
+
+    seconds = torch.arange(4096) / SAMPLE_RATE
+    waves = torch.stack([torch.sin(2 * torch.pi * hertz * seconds) for hertz in (323.0, 12059.0)])
+    assert low_power(waves).tolist() == pytest.approx([0.5, 0.5 / 260], rel=0.05)
 
 
 def test_gradient_of_power_spectra():

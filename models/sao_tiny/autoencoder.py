@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.sao_tiny.data import pool
-from models.sao_tiny.lapped import make
+from models.sao_tiny.halves import half, whole
+from models.sao_tiny.lapped import begin
 from models.sao_tiny.loop import Muon, Schedule, fit, fused
 from models.sao_tiny.requests import WINDOW
 from models.sao_tiny.signals import SAMPLE_RATE
@@ -20,10 +21,10 @@ from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 
 SOUNDS = 4000
-BATCH = 8
+BATCH = 10
 CROP = 16 * 2048
-SCHEDULE = Schedule(steps=9000, rate=1.0, warmup=50)
-SPECTRUM_FROM, SPECTRUM_AT = 2900, 3800
+SCHEDULE = Schedule(steps=4500, rate=1.0, warmup=50)
+SPECTRUM_FROM, SPECTRUM_AT = 1300, 2200
 """Steps between which the spectrum comes to count as much as the waveform."""
 
 RATE, MATRIX_RATE = 1e-3, 1.5e-3
@@ -36,7 +37,12 @@ LATENT_SIZE = 2.0
 def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:
     """Train it, or finish a training that was cut off."""
     sounds = pool(folder, SOUNDS)
-    model = make(config, crops(np.random.default_rng(0), sounds, 128)).to(device)
+    pretransform = config.model.pretransform.config
+    examples = crops(np.random.default_rng(0), sounds, 192)
+    torch.manual_seed(0)
+    model = half(pretransform)
+    begin(model, examples, pretransform.encoder.config.strides)
+    model.to(device)
     reconstruction = Reconstruction().to(device)
     matrices = [p for name, p in model.named_parameters() if name.endswith("weight_v")]
     others = [p for name, p in model.named_parameters() if not name.endswith("weight_v")]
@@ -62,8 +68,8 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
 
     fit("autoencoder", folder, model, optimizers, SCHEDULE, losses, say)
     model.eval().requires_grad_(False)
-    standardize(model, crops(np.random.default_rng(0), sounds, 128).to(device))
-    return model
+    standardize(model, examples.to(device))
+    return whole(pretransform, model).to(device)
 
 
 @torch.no_grad()
@@ -85,20 +91,24 @@ def standardize(model: Autoencoder, audio: Tensor) -> None:
 
 
 def crops(rng: np.random.Generator, sounds: np.ndarray[Any, np.dtype[np.int16]], count: int) -> Tensor:
-    """A batch of excerpts, float32 [count, 2, CROP]: most from where there is sound, on both sides of its start and end."""
-    batch = np.zeros((count, 2, CROP), np.float32)
+    """A batch of excerpts of one channel, float32 [count, 1, CROP]: most from where there is sound, with its start and end."""
+    batch = np.zeros((count, 1, CROP), np.float32)
     for number, index in enumerate(rng.integers(len(sounds), size=count)):
-        sound = sounds[index]
-        heard = np.flatnonzero(np.abs(sound[0, ::256]) > 30)
+        sound = sounds[index, int(rng.integers(2))]
+        heard = np.flatnonzero(np.abs(sound[::256]) > 30)
         end = min(WINDOW, int(heard[-1]) * 256 + CROP // 2) if len(heard) else WINDOW
         start = int(rng.integers(0, max(1, end - CROP // 4))) if rng.random() < 0.75 else 0
-        piece = sound[:, start : start + CROP]
-        batch[number, :, : piece.shape[1]] = piece * (rng.uniform(0.5, 1.0) / 32768)
+        piece = sound[start : start + CROP]
+        batch[number, 0, : len(piece)] = piece * (rng.uniform(0.5, 1.0) / 32768)
     return torch.from_numpy(batch)
 
 
 BANDS = {4096: 0, 2048: 40, 512: 24, 128: 0}
 """Windows of the spectra, and how many wide bands of each are compared."""
+
+
+CODED = 3000.0
+"""Hertz up to which latents can follow a waveform. Above it, a wave in any other phase would cost more than silence."""
 
 
 class Reconstruction(torch.nn.Module):
@@ -107,8 +117,8 @@ class Reconstruction(torch.nn.Module):
     "stft" compares magnitudes at several resolutions, relatively and as logarithms (Yamamoto et al., "Parallel WaveGAN",
     2020), which count by the square root of the louder of the two, because most of a spectrum is silence and a tone is a few
     bins of it. "mel" compares the power in wide bands, which noise has in common with other noise of its kind.
-    "wave" is the power of the difference, relative to that of the excerpt; below -30 dB of full scale to those -30 dB, because
-    silence would rule the sum.
+    "wave" is the power of the difference where the waveform can be followed, relative to that of the excerpt; below -30 dB of
+    full scale to those -30 dB, because silence would rule the sum.
     """
 
     def __init__(self) -> None:
@@ -120,11 +130,11 @@ class Reconstruction(torch.nn.Module):
                 self.register_buffer(f"bands_{size}", mel_bands(size, bands))
 
     def forward(self, decoded: Tensor, audio: Tensor, floor: float) -> dict[str, Tensor]:
-        """Compare audio [b, 2, frames], on top of noise of the power `floor`."""
+        """Compare audio [b, channels, frames], on top of noise of the power `floor`."""
         stft, mel = torch.zeros((), device=audio.device), torch.zeros((), device=audio.device)
         for size, bands in BANDS.items():
             window = getattr(self, f"window_{size}")
-            ours, theirs = (_power(x.flatten(0, 1), window) for x in (with_side(decoded), with_side(audio)))
+            ours, theirs = (_power(x.flatten(0, 1), window) for x in (decoded, audio))
             a, b = (ours + floor).sqrt(), (theirs + floor).sqrt()
             difference = (a - b).square().sum((1, 2)).sqrt() / (b.square().sum((1, 2)).sqrt() + 0.3)
             distance = (a.log() - b.log()).abs()
@@ -135,13 +145,16 @@ class Reconstruction(torch.nn.Module):
             if bands:
                 matrix = getattr(self, f"bands_{size}").T
                 mel = mel + ((ours @ matrix + floor).log() - (theirs @ matrix + floor).log()).abs().mean()
-        wave = (decoded - audio).square().mean((1, 2)) / (audio.square().mean((1, 2)) + 1e-3)
-        return {"stft": stft / len(BANDS), "mel": 0.5 * mel, "wave": wave.mean()}
+        missing, whole = (low_power(x.flatten(0, 1)) for x in (decoded - audio, audio))
+        return {"stft": stft / len(BANDS), "mel": 0.5 * mel, "wave": (missing / (whole + 1e-3)).mean()}
 
 
-def with_side(audio: Tensor) -> Tensor:
-    """Both channels and half their difference, [b, 3, frames], so that a place that is lost is counted."""
-    return torch.cat([audio, 0.5 * (audio[:, :1] - audio[:, 1:])], dim=1)
+def low_power(signal: Tensor) -> Tensor:
+    """Mean power of signals [n, frames] below `CODED` or so, [n]."""
+    frames = signal.shape[-1]
+    power = torch.view_as_real(torch.fft.rfft(signal)).square().sum(-1)
+    hertz = torch.arange(power.shape[-1], device=signal.device) * (SAMPLE_RATE / frames)
+    return 2 / frames**2 * (power / (1 + (hertz / CODED) ** 4)).sum(-1)
 
 
 def _power(signal: Tensor, window: Tensor) -> Tensor:

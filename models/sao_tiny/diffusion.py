@@ -21,12 +21,15 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer
 
-SOUNDS = 10_000
-BATCH = 32
+SOUNDS = 8000
+BATCH = 16
 SCHEDULE = Schedule(steps=9000, rate=1.0, decay=0.35)
 RATE, MATRIX_RATE = 1e-3, 2e-3
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
+
+PURE_NOISE = 0.15
+"""Share of sounds of which only noise is shown: where every clip begins, and what is learned last."""
 
 QUIETEST = 0.01
 """Power of latents below which no sound is taken to be; a short hi-hat has as much."""
@@ -42,10 +45,25 @@ class Denoiser(nn.Module):
         super().__init__()
         self.dit = DiffusionTransformer(config.model.diffusion.config)
         self.seconds = NumberConditioner(config.numbers[0], config.model.conditioning.cond_dim)
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Weights that training starts from: what comes in goes out, the velocity of pure noise in front of silence.
+
+        Blocks add nothing yet. Latents stand in the first channels of a token, its place in the sequence in the others, as
+        random numbers: what a place means is for the blocks to learn.
+        """
         for name, parameter in self.dit.named_parameters():
-            # Blocks and output begin as nothing, so that the first steps train what is nearest to the latents.
-            if name.endswith(("to_out.weight", "ff.2.weight", "project_out.weight")) or "process_conv" in name:
+            if name.endswith(("to_out.weight", "ff.2.weight")) or "process_conv" in name:
                 nn.init.zeros_(parameter)
+        inside = self.dit.transformer
+        width, channels = inside.project_in.weight.shape
+        nn.init.eye_(inside.project_in.weight)
+        nn.init.eye_(inside.project_out.weight)
+        if inside.pos_emb is not None:
+            nn.init.normal_(inside.pos_emb.emb.weight, std=width**0.5)
+            inside.pos_emb.emb.weight[:, :channels] = 0.0
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor, seconds: Tensor, shown: Tensor) -> Tensor:
         """Velocity, where `shown` [b] is 0 without any conditioning, as unconditional guidance asks."""
@@ -89,7 +107,9 @@ def train(
         with torch.autocast(device.type, torch.bfloat16):
             velocity = model(noisy, t, prompt, seconds, shown)
         error = (velocity.float() - (noise - clean)).square().mean((1, 2)) / unexplained(clean, t)
-        parts = {f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.01))}
+        parts = {
+            f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
+        }
         return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": error.mean()}
 
     fit("diffusion", folder, model, optimizers, SCHEDULE, losses, say)
@@ -107,9 +127,10 @@ def unexplained(clean: Tensor, t: Tensor) -> Tensor:
 
 
 def noise_levels(count: int) -> Tensor:
-    """Levels to train at: evenly spread in log-SNR over and beyond what eight steps visit, and pure noise, where they begin."""
-    t = torch.sigmoid(-torch.empty(count).uniform_(-6.5, 2.5))
-    return torch.where(torch.rand(count) < 0.08, torch.ones(count), t)
+    """Levels to train at [count]: pure noise, then evenly spread in log-SNR over and beyond what eight steps visit."""
+    pure = round(PURE_NOISE * count)
+    places = (torch.arange(count - pure) + torch.rand(count - pure)) / (count - pure)
+    return torch.cat([torch.ones(pure), torch.sigmoid(6.5 - 9.0 * places)])
 
 
 @torch.no_grad()

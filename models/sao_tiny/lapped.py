@@ -15,22 +15,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder, ResidualUnit, SnakeBeta
 
 _SMALL = 0.1
 
 
-def make(config: ModelConfig, audio: Tensor) -> Autoencoder:
-    """The autoencoder before training.
+def begin(model: Autoencoder, audio: Tensor, strides: tuple[int, ...]) -> None:
+    """Give an autoencoder the weights that training starts from.
 
     Args:
-        config: Of the whole model.
-        audio: What the components are taken from, float32 [b, 2, frames].
+        model: Untrained; changed in place.
+        audio: What the components are taken from, float32 [b, channels, frames].
+        strides: Of the encoder.
     """
-    torch.manual_seed(0)
-    pretransform = config.model.pretransform.config
-    model = Autoencoder(pretransform.encoder.config, pretransform.decoder.config)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, SnakeBeta):
@@ -41,11 +38,10 @@ def make(config: ModelConfig, audio: Tensor) -> Autoencoder:
                 cast(Any, module.layers[-1]).weight_g.mul_(_SMALL)
         # As loud as each other, because losses are relative.
         size = audio.square().mean((1, 2), keepdim=True).sqrt().clamp(min=0.01)
-        _begin(model, audio / size * size.mean(), pretransform.encoder.config.strides)
-    return model
+        _set_all(model, audio / size * size.mean(), strides)
 
 
-def _begin(model: Autoencoder, audio: Tensor, strides: tuple[int, ...]) -> None:
+def _set_all(model: Autoencoder, audio: Tensor, strides: tuple[int, ...]) -> None:
     encoder, decoder = cast(Any, model.encoder.layers), cast(Any, model.decoder.layers)
     _pass(encoder[0], audio.shape[1])
     _pass(decoder[-2], audio.shape[1])
