@@ -23,7 +23,7 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 8000
 BATCH = 16
-SCHEDULE = Schedule(steps=9000, rate=1.0, decay=0.35)
+SCHEDULE = Schedule(steps=14_000, rate=1.0, decay=0.35)
 RATE, MATRIX_RATE = 1e-3, 2e-3
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
