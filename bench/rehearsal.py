@@ -54,6 +54,7 @@ def rehearse(folder: Path, model: Path = FULL_SIZE) -> dict[str, Any]:
     generate += ["--steps", str(STEPS), "--threads", str(THREADS)]
     requests = {p: [*generate, "--precision", p] for p in PRECISIONS}
     requests["int8, 3 s"] = [*generate, "--precision", "int8", "--seconds", "3"]
+    requests["int8, --preview"] = [*generate, "--precision", "int8", "--preview", str(folder / "sofar.wav")]
     # In turn, because a machine's speed drifts.
     for _ in range(ROUNDS):
         for name, request in requests.items():

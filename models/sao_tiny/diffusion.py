@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from transformers import T5EncoderModel
 
 from models.sao_tiny.data import training_sound
 from models.sao_tiny.loop import Schedule, fit, fused
-from models.sao_tiny.requests import WINDOW, Sound, describe, render
+from models.sao_tiny.requests import HIGHEST_NOTE, LOWEST_NOTE, WINDOW, Sound, describe, render
+from models.sao_tiny.signals import SAMPLE_RATE
+from models.sao_tiny.sounds import hertz
 from models.sao_tiny.text import MAX_TOKENS, encode
 from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
@@ -28,7 +31,7 @@ RATE, MATRIX_RATE = 1e-3, 2e-3
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
 
-PURE_NOISE = 0.15
+PURE_NOISE = 0.4
 """Share of sounds of which only noise is shown: where every clip begins, and what is learned last."""
 
 QUIETEST = 0.01
@@ -45,25 +48,32 @@ class Denoiser(nn.Module):
         super().__init__()
         self.dit = DiffusionTransformer(config.model.diffusion.config)
         self.seconds = NumberConditioner(config.numbers[0], config.model.conditioning.cond_dim)
-        self._begin()
+        self._begin(config)
 
     @torch.no_grad()
-    def _begin(self) -> None:
+    def _begin(self, config: ModelConfig) -> None:
         """Weights that training starts from: what comes in goes out, the velocity of pure noise in front of silence.
 
-        Blocks add nothing yet. Latents stand in the first channels of a token, its place in the sequence in the others, as
-        random numbers: what a place means is for the blocks to learn.
+        Blocks add nothing yet. Latents stand in the first channels of a token, its place in the sequence in the others: as the
+        phases that the notes have come to when its latent begins, so that a tone is a choice among them.
         """
         for name, parameter in self.dit.named_parameters():
-            if name.endswith(("to_out.weight", "ff.2.weight")) or "process_conv" in name:
+            if name.endswith(("to_out.weight", "ff.2.weight", "ff.2.bias")) or "process_conv" in name:
                 nn.init.zeros_(parameter)
         inside = self.dit.transformer
         width, channels = inside.project_in.weight.shape
         nn.init.eye_(inside.project_in.weight)
         nn.init.eye_(inside.project_out.weight)
         if inside.pos_emb is not None:
-            nn.init.normal_(inside.pos_emb.emb.weight, std=width**0.5)
-            inside.pos_emb.emb.weight[:, :channels] = 0.0
+            table = inside.pos_emb.emb.weight
+            # The first token is no latent. The embedding is divided by the root of the width.
+            seconds = (
+                (torch.arange(len(table)) - 1)[:, None] * config.model.pretransform.config.downsampling_ratio / SAMPLE_RATE
+            )
+            turns = seconds * torch.tensor([hertz(note) for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
+            phases = torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)], dim=1)[:, : width - channels]
+            table.zero_()
+            table[:, channels : channels + phases.shape[1]] = math.sqrt(2 * width) * phases
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor, seconds: Tensor, shown: Tensor) -> Tensor:
         """Velocity, where `shown` [b] is 0 without any conditioning, as unconditional guidance asks."""

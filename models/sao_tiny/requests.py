@@ -134,7 +134,7 @@ class Sound:
 
 def draw(rng: np.random.Generator) -> Sound:
     """A sound at random: tones and loops, which have most to learn, more often than others."""
-    family = rng.choice(3, p=[0.38, 0.27, 0.35])
+    family = rng.choice(3, p=[0.45, 0.3, 0.25])
     others = [kind for kind in KINDS if kind not in TONES and kind not in LOOPS]
     kind = str(rng.choice([TONES, LOOPS, others][family]))
     loop = kind in LOOPS

@@ -1,7 +1,8 @@
 """The synthesizer: every kind of sound that the model is taught, as a function of a seeded generator and a few parameters.
 
 A voice makes one mono sound that starts at frame 0, in phase, so that the same request gives nearly the same sound: what varies
-with the generator is its timbre, its envelope and its noise. All of it is made up here; nothing is recorded.
+with the generator is its timbre, its envelope and its noise, never a pitch or a period. Waves that part company with each other
+average to nothing, and the model's first guess, from noise alone, is an average. All is made up here; nothing is recorded.
 """
 
 from __future__ import annotations
@@ -108,8 +109,7 @@ def _bell(rng: np.random.Generator, v: Voicing) -> Array:
 def _kick(rng: np.random.Generator, v: Voicing) -> Array:
     seconds = rng.uniform(0.3, 0.45) * v.stretch
     count = frames(seconds)
-    low, high = rng.uniform(45, 58), rng.uniform(160, 260)
-    body = sine(low + (high - low) * np.exp(-times(count) / rng.uniform(0.02, 0.035)), count) * decay(count, seconds)
+    body = sine(50 + 160 * np.exp(-times(count) / 0.027), count) * decay(count, seconds)
     click = high_pass(white(rng, frames(0.006)), 1500) * decay(frames(0.006), 0.006)
     put(body, click, 0, rng.uniform(0.05, 0.15))
     return fade_ends(body, 0.0005, 0.02)
@@ -118,8 +118,7 @@ def _kick(rng: np.random.Generator, v: Voicing) -> Array:
 def _snare(rng: np.random.Generator, v: Voicing) -> Array:
     seconds = rng.uniform(0.2, 0.28) * v.stretch
     count = frames(seconds)
-    pitch = rng.uniform(175, 215)
-    body = (sine(pitch, count) + 0.6 * sine(1.6 * pitch, count)) * decay(count, 0.5 * seconds)
+    body = (sine(195, count) + 0.6 * sine(312, count)) * decay(count, 0.5 * seconds)
     wires = high_pass(white(rng, count), 1500) * decay(count, seconds)
     return fade_ends(0.6 * body + 0.45 * wires, 0.0005, 0.01)
 
@@ -152,8 +151,7 @@ def _open_hat(rng: np.random.Generator, v: Voicing) -> Array:
 def _tom(rng: np.random.Generator, v: Voicing) -> Array:
     seconds = rng.uniform(0.45, 0.6) * v.stretch
     count = frames(seconds)
-    low = rng.uniform(95, 140)
-    body = sine(low * (1 + 0.5 * np.exp(-times(count) / 0.04)), count) * decay(count, seconds)
+    body = sine(115 * (1 + 0.5 * np.exp(-times(count) / 0.04)), count) * decay(count, seconds)
     skin = low_pass(white(rng, count), 1200) * decay(count, 0.08)
     return fade_ends(body + 0.2 * skin, 0.001, 0.02)
 
@@ -253,21 +251,21 @@ def _thunder(rng: np.random.Generator, v: Voicing) -> Array:
 def _laser(rng: np.random.Generator, v: Voicing) -> Array:
     seconds = rng.uniform(0.3, 0.45) * v.stretch
     count = frames(seconds)
-    sweep = rng.uniform(160, 240) + rng.uniform(2600, 3400) * np.exp(-times(count) / (0.22 * seconds))
+    sweep = 200 + 3000 * np.exp(-times(count) / (0.08 * v.stretch))
     return fade_ends(harmonics(sweep, count, 1 / _K[:4]) * decay(count, 1.8 * seconds), 0.001, 0.02)
 
 
 def _riser(rng: np.random.Generator, v: Voicing) -> Array:
     count = frames(v.seconds)
     share = np.linspace(0, 1, count)
-    sweep = rng.uniform(90, 120) * 2 ** (rng.uniform(3.6, 4.2) * share)
+    sweep = 105 * 2 ** (3.9 * share)
     air = high_pass(white(rng, count), 2500) * 0.15
     return fade_ends((harmonics(sweep, count, 1 / _K[:8]) * 0.6 + air) * (0.1 + 0.9 * share**1.5), 0.01, 0.01)
 
 
 def _siren(rng: np.random.Generator, v: Voicing) -> Array:
     count = frames(v.seconds)
-    sweep = 950 + 320 * np.sin(2 * np.pi * times(count) * rng.uniform(0.42, 0.5) - np.pi / 2)
+    sweep = 950 + 320 * np.sin(2 * np.pi * times(count) * 0.46 - np.pi / 2)
     return fade_ends(harmonics(sweep, count, 1 / _K[:5] ** 1.5), 0.01, 0.04)
 
 
@@ -275,8 +273,7 @@ def _alarm(rng: np.random.Generator, v: Voicing) -> Array:
     count = frames(v.seconds)
     on = (times(count) % 0.25 < 0.125).astype(float)
     on = np.convolve(on, np.full(88, 1 / 88))[:count]
-    pitch = rng.choice([1900.0, 2000.0, 2100.0])
-    return fade_ends((sine(pitch, count) + 0.3 * sine(3 * pitch, count)) * on, 0.002, 0.01)
+    return fade_ends((sine(2000, count) + rng.uniform(0.2, 0.4) * sine(6000, count)) * on, 0.002, 0.01)
 
 
 def _coin(rng: np.random.Generator, v: Voicing) -> Array:
@@ -287,14 +284,13 @@ def _coin(rng: np.random.Generator, v: Voicing) -> Array:
     return fade_ends(harmonics(pitch, count, weights) * np.where(times(count) < 0.07, 1.0, decay(count, seconds)), 0.001, 0.02)
 
 
-def _repeated(stroke: Voice, period: float, spread: float) -> Voice:
-    """A stroke every `period` seconds, give or take a share."""
+def _repeated(stroke: Voice, period: float) -> Voice:
+    """A stroke every `period` seconds."""
 
     def voice(rng: np.random.Generator, v: Voicing) -> Array:
         track = np.zeros(frames(v.seconds))
-        step = period * rng.uniform(1 - spread, 1 + spread)
-        for index in range(int(v.seconds / step) + 1):
-            put(track, to_peak(stroke(rng, v)), index * step, rng.uniform(0.85, 1.0))
+        for index in range(int(v.seconds / period) + 1):
+            put(track, to_peak(stroke(rng, v)), index * period, rng.uniform(0.85, 1.0))
         return fade_ends(track, 0.0005, 0.02)
 
     return voice
@@ -309,22 +305,22 @@ def _step(rng: np.random.Generator, _: Voicing) -> Array:
 
 def _tick(rng: np.random.Generator, _: Voicing) -> Array:
     count = frames(0.04)
-    return fade_ends((sine(rng.uniform(2600, 2900), count) + 0.4 * white(rng, count)) * decay(count, 0.025), 0.0003, 0.005)
+    return fade_ends((sine(2750, count) + 0.4 * white(rng, count)) * decay(count, 0.025), 0.0003, 0.005)
 
 
 def _engine(rng: np.random.Generator, v: Voicing) -> Array:
     count = frames(v.seconds)
-    base = rng.uniform(38, 46)
-    firing = harmonics(base, count, (1 / _K[:24]) * rng.uniform(0.4, 1.0, 24))
-    rattle = low_pass(white(rng, count), 700) * (0.5 + 0.5 * sine(base, count))
+    firing = harmonics(42, count, (1 / _K[:24]) * rng.uniform(0.4, 1.0, 24))
+    rattle = low_pass(white(rng, count), 700) * (0.5 + 0.5 * sine(42, count))
     return fade_ends(firing + 0.5 * rattle, 0.03, 0.05)
 
 
 def _telephone(rng: np.random.Generator, v: Voicing) -> Array:
     count = frames(v.seconds)
-    low, high = rng.uniform(1250, 1350), rng.uniform(1700, 1850)
     strike = 0.5 + 0.5 * np.abs(sine(10.0, count))
-    ringing = (sine(low, count) + 0.8 * sine(high, count) + 0.25 * sine(2.4 * low, count)) * strike
+    ringing = (
+        sine(1300, count) + rng.uniform(0.6, 1.0) * sine(1775, count) + rng.uniform(0.1, 0.4) * sine(3120, count)
+    ) * strike
     on = np.convolve((times(count) % 1.6 < 0.9).astype(float), np.full(441, 1 / 441))[:count]
     return fade_ends(ringing * on, 0.003, 0.02)
 
@@ -332,7 +328,7 @@ def _telephone(rng: np.random.Generator, v: Voicing) -> Array:
 def _drop(rng: np.random.Generator, v: Voicing) -> Array:
     seconds = 0.16 * v.stretch
     count = frames(seconds)
-    sweep = rng.uniform(550, 750) * (1 + 1.3 * times(count) / seconds)
+    sweep = 650 * (1 + 1.3 * times(count) / seconds)
     return fade_ends(sine(sweep, count) * attack(count, 0.006) * decay(count, seconds), 0.001, 0.01)
 
 
@@ -364,10 +360,10 @@ VOICES: dict[str, Voice] = {
     "siren": _siren,
     "alarm": _alarm,
     "coin": _coin,
-    "footsteps": _repeated(_step, 0.55, 0.06),
+    "footsteps": _repeated(_step, 0.55),
     "engine": _engine,
     "telephone": _telephone,
-    "clock": _repeated(_tick, 0.5, 0.0),
+    "clock": _repeated(_tick, 0.5),
     "water drop": _drop,
 }
 
