@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,13 @@ class Denoiser(nn.Module):
             turns = seconds * torch.tensor([hertz(note) for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
             phases = torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)], dim=1)[:, : width - channels]
             table.zero_()
-            table[:, channels : channels + phases.shape[1]] = math.sqrt(2 * width) * phases
+            count = phases.shape[1]
+            table[:, channels : channels + count] = math.sqrt(2 * width) * phases
+            # Each phase has a unit of its own in every block, which the prompt learns to open and to close.
+            for block in cast(Any, inside.layers):
+                values = block.ff.ff[0].proj.weight[:count]
+                values.zero_()
+                values[:, channels : channels + count] = torch.eye(count)
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor, seconds: Tensor, shown: Tensor) -> Tensor:
         """Velocity, where `shown` [b] is 0 without any conditioning, as unconditional guidance asks."""
