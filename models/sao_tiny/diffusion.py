@@ -37,6 +37,9 @@ PURE_NOISE = 0.4
 QUIETEST = 0.01
 """Power of latents below which no sound is taken to be; a short hi-hat has as much."""
 
+TOLD = 32
+"""Channels of a token that the prompt is told to as training begins."""
+
 FIRST = 1_000_000
 """Number of the first sound, so that the autoencoder and this have different ones."""
 
@@ -54,8 +57,10 @@ class Denoiser(nn.Module):
     def _begin(self, config: ModelConfig) -> None:
         """Weights that training starts from: what comes in goes out, the velocity of pure noise in front of silence.
 
-        Blocks add nothing yet. Latents stand in the first channels of a token, its place in the sequence in the others: as the
-        phases that the notes have come to when its latent begins, so that a tone is a choice among them.
+        Latents stand in the first channels of a token. Its place in the sequence stands behind them, as the phases that the
+        notes have come to when its latent begins, so that a tone is a choice among them. What the prompt says comes last, and
+        opens or closes units that hold one phase each: from anywhere else no slope leads to a held tone, which is nothing on
+        average.
         """
         for name, parameter in self.dit.named_parameters():
             if name.endswith(("to_out.weight", "ff.2.weight", "ff.2.bias")) or "process_conv" in name:
@@ -64,22 +69,25 @@ class Denoiser(nn.Module):
         width, channels = inside.project_in.weight.shape
         nn.init.eye_(inside.project_in.weight)
         nn.init.eye_(inside.project_out.weight)
-        if inside.pos_emb is not None:
-            table = inside.pos_emb.emb.weight
-            # The first token is no latent. The embedding is divided by the root of the width.
-            seconds = (
-                (torch.arange(len(table)) - 1)[:, None] * config.model.pretransform.config.downsampling_ratio / SAMPLE_RATE
-            )
-            turns = seconds * torch.tensor([hertz(note) for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
-            phases = torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)], dim=1)[:, : width - channels]
-            table.zero_()
-            count = phases.shape[1]
-            table[:, channels : channels + count] = math.sqrt(2 * width) * phases
-            # Each phase has a unit of its own in every block, which the prompt learns to open and to close.
-            for block in cast(Any, inside.layers):
-                values = block.ff.ff[0].proj.weight[:count]
-                values.zero_()
-                values[:, channels : channels + count] = torch.eye(count)
+        if inside.pos_emb is None:
+            return
+        table = inside.pos_emb.emb.weight
+        places = slice(channels, width - TOLD)
+        # The first token is no latent.
+        latents = torch.arange(len(table)) - 1
+        phases = note_phases(latents * config.model.pretransform.config.downsampling_ratio / SAMPLE_RATE)
+        units = phases.shape[1]
+        directions = torch.linalg.svd(phases, full_matrices=False).Vh[: width - TOLD - channels]
+        # The embedding is divided by the root of the width.
+        table.zero_()
+        table[:, places] = math.sqrt(2 * width) * phases @ directions.T
+        for block in cast(Any, inside.layers):
+            nn.init.normal_(block.cross_attn.to_out.weight[-TOLD:])
+            values, gates = block.ff.ff[0].proj.weight.chunk(2)
+            values[:units] = 0.0
+            values[:units, places] = directions.T
+            gates[:units] = 0.0
+            nn.init.normal_(gates[:units, -TOLD:], std=TOLD**-0.5)
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor, seconds: Tensor, shown: Tensor) -> Tensor:
         """Velocity, where `shown` [b] is 0 without any conditioning, as unconditional guidance asks."""
@@ -147,6 +155,12 @@ def noise_levels(count: int) -> Tensor:
     pure = round(PURE_NOISE * count)
     places = (torch.arange(count - pure) + torch.rand(count - pure)) / (count - pure)
     return torch.cat([torch.ones(pure), torch.sigmoid(6.5 - 9.0 * places)])
+
+
+def note_phases(seconds: Tensor) -> Tensor:
+    """Cosines, then sines, of all notes at some times [n]: [n, 2 × notes]."""
+    turns = seconds[:, None] * torch.tensor([hertz(note) for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
+    return torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)], dim=1)
 
 
 @torch.no_grad()
