@@ -31,7 +31,7 @@ RATE, MATRIX_RATE = 1e-3, 1.5e-3
 KL_WEIGHT = 0.03
 
 LATENT_SIZE = 2.0
-"""Held tones have twice as much, drums a third. With 1, drums would drown in noise at all of the eight levels but the last."""
+"""Of every channel, as a root mean square over excerpts. With 1, drums would drown in noise at most of the eight levels."""
 
 
 def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:

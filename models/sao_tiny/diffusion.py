@@ -35,7 +35,7 @@ PURE_NOISE = 0.4
 """Share of sounds of which only noise is shown: where every clip begins, and what is learned last."""
 
 QUIETEST = 0.01
-"""Power of latents below which no sound is taken to be; a short hi-hat has as much."""
+"""Power of latents below which no sound is taken to be."""
 
 TOLD = 32
 """Channels of a token that the prompt is told to as training begins."""
@@ -143,7 +143,7 @@ def train(
 def unexplained(clean: Tensor, t: Tensor) -> Tensor:
     """Variance of the velocity [b] that a linear guess of clean latents [b, channels, n] of this power leaves at levels t [b].
 
-    Errors are counted in units of it. A held tone has a thousand times the power of a hi-hat; as they are, nothing but tones
+    Errors are counted in units of it. A held tone fills the window and a hi-hat a fiftieth; as they are, nothing but tones
     would be learned.
     """
     power = clean.square().mean((1, 2)).clamp(min=QUIETEST)

@@ -1,7 +1,7 @@
 """The synthesizer: every kind of sound that the model is taught, as a function of a seeded generator and a few parameters.
 
 A voice makes one mono sound that starts at frame 0, in phase, so that the same request gives nearly the same sound: what varies
-with the generator is its timbre, its envelope and its noise, never a pitch or a period. Waves that part company with each other
+with the generator is its timbre, its envelope and its noise, not the pitch or the beat of what has one. Waves that drift apart
 average to nothing, and the model's first guess, from noise alone, is an average. All is made up here; nothing is recorded.
 """
 
