@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.sao_tiny.data import pool
-from models.sao_tiny.halves import half, whole
+from models.sao_tiny.halves import half
 from models.sao_tiny.lapped import begin
 from models.sao_tiny.loop import Muon, Schedule, fit, fused
 from models.sao_tiny.requests import WINDOW
@@ -35,7 +35,7 @@ LATENT_SIZE = 2.0
 
 
 def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable[[str], None]) -> Autoencoder:
-    """Train it, or finish a training that was cut off."""
+    """Train that of one channel, or finish a training that was cut off."""
     sounds = pool(folder, SOUNDS)
     pretransform = config.model.pretransform.config
     examples = crops(np.random.default_rng(0), sounds, 192)
@@ -69,7 +69,7 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
     fit("autoencoder", folder, model, optimizers, SCHEDULE, losses, say)
     model.eval().requires_grad_(False)
     standardize(model, examples.to(device))
-    return whole(pretransform, model).to(device)
+    return model
 
 
 @torch.no_grad()

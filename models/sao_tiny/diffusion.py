@@ -1,8 +1,7 @@
-"""Trains the diffusion transformer and the embedding of the length on latents of the trained autoencoder."""
+"""Trains the diffusion transformer and the embedding of the length on what the trained autoencoder makes of sounds."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -13,32 +12,32 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
+from models.sao_tiny.beginning import begin
 from models.sao_tiny.data import training_sound
-from models.sao_tiny.loop import Schedule, fit, fused
-from models.sao_tiny.requests import HIGHEST_NOTE, LOWEST_NOTE, WINDOW, Sound, describe, render
-from models.sao_tiny.signals import SAMPLE_RATE
-from models.sao_tiny.sounds import hertz
-from models.sao_tiny.text import MAX_TOKENS, encode
+from models.sao_tiny.loop import Schedule, fit
+from models.sao_tiny.moments import moments
+from models.sao_tiny.requests import LOWEST_NOTE, Sound, describe
+from models.sao_tiny.text import MAX_TOKENS, Reader, encode
 from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer
 
-SOUNDS = 8000
+SOUNDS = 5000
 BATCH = 16
-SCHEDULE = Schedule(steps=14_000, rate=1.0, decay=0.35)
+SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.4)
 RATE, MATRIX_RATE = 1e-3, 2e-3
+EXAMPLES = 4000
+"""Prompts that the beginning of the weights is made from."""
+
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
 
-PURE_NOISE = 0.4
-"""Share of sounds of which only noise is shown: where every clip begins, and what is learned last."""
+PURE_NOISE = 0.5
+"""Share of sounds of which only noise is shown: where every clip begins."""
 
 QUIETEST = 0.01
 """Power of latents below which no sound is taken to be."""
-
-TOLD = 32
-"""Channels of a token that the prompt is told to as training begins."""
 
 FIRST = 1_000_000
 """Number of the first sound, so that the autoencoder and this have different ones."""
@@ -51,43 +50,6 @@ class Denoiser(nn.Module):
         super().__init__()
         self.dit = DiffusionTransformer(config.model.diffusion.config)
         self.seconds = NumberConditioner(config.numbers[0], config.model.conditioning.cond_dim)
-        self._begin(config)
-
-    @torch.no_grad()
-    def _begin(self, config: ModelConfig) -> None:
-        """Weights that training starts from: what comes in goes out, the velocity of pure noise in front of silence.
-
-        Latents stand in the first channels of a token. Its place in the sequence stands behind them, as the phases that the
-        notes have come to when its latent begins, so that a tone is a choice among them. What the prompt says comes last, and
-        opens or closes units that hold one phase each: from anywhere else no slope leads to a held tone, which is nothing on
-        average.
-        """
-        for name, parameter in self.dit.named_parameters():
-            if name.endswith(("to_out.weight", "ff.2.weight", "ff.2.bias")) or "process_conv" in name:
-                nn.init.zeros_(parameter)
-        inside = self.dit.transformer
-        width, channels = inside.project_in.weight.shape
-        nn.init.eye_(inside.project_in.weight)
-        nn.init.eye_(inside.project_out.weight)
-        if inside.pos_emb is None:
-            return
-        table = inside.pos_emb.emb.weight
-        places = slice(channels, width - TOLD)
-        # The first token is no latent.
-        latents = torch.arange(len(table)) - 1
-        phases = note_phases(latents * config.model.pretransform.config.downsampling_ratio / SAMPLE_RATE)
-        units = phases.shape[1]
-        directions = torch.linalg.svd(phases, full_matrices=False).Vh[: width - TOLD - channels]
-        # The embedding is divided by the root of the width.
-        table.zero_()
-        table[:, places] = math.sqrt(2 * width) * phases @ directions.T
-        for block in cast(Any, inside.layers):
-            nn.init.normal_(block.cross_attn.to_out.weight[-TOLD:])
-            values, gates = block.ff.ff[0].proj.weight.chunk(2)
-            values[:units] = 0.0
-            values[:units, places] = directions.T
-            gates[:units] = 0.0
-            nn.init.normal_(gates[:units, -TOLD:], std=TOLD**-0.5)
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor, seconds: Tensor, shown: Tensor) -> Tensor:
         """Velocity, where `shown` [b] is 0 without any conditioning, as unconditional guidance asks."""
@@ -99,17 +61,20 @@ class Denoiser(nn.Module):
 
 def train(
     config: ModelConfig,
-    autoencoder: Autoencoder,
+    one: Autoencoder,
     tokenizer: Tokenizer,
-    encoder: T5EncoderModel,
+    reader: Reader,
     folder: Path,
     device: torch.device,
     say: Callable[[str], None],
 ) -> Denoiser:
-    """Train it, or finish a training that was cut off."""
+    """Train it, or finish a training that was cut off. `one` is the autoencoder of one channel."""
+    means, deviations = moments(one, folder, FIRST, SOUNDS, device, say)
     torch.manual_seed(0)
-    latents = encoded(autoencoder, folder, device, say)
-    model = Denoiser(config).to(device)
+    model = Denoiser(config)
+    _begin(model, config, tokenizer, reader)
+    model.to(device)
+    encoder = cast(Any, reader.encoder).to(device)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "transformer.layers" in name]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
@@ -117,20 +82,20 @@ def train(
         torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
-    sounds = [training_sound(FIRST + index)[1] for index in range(len(latents))]
+    sounds = [training_sound(FIRST + index)[1] for index in range(SOUNDS)]
 
     def losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((2, step))
         chosen = rng.integers(len(sounds), size=BATCH)
-        clean = torch.from_numpy(latents[chosen].astype(np.float32)).to(device)
+        mean, deviation = (torch.from_numpy(x[chosen].astype(np.float32)).to(device) for x in (means, deviations))
         prompt, seconds = conditioning(rng, [sounds[index] for index in chosen], tokenizer, encoder, device)
         shown = (torch.rand(BATCH, device=device) >= WITHOUT_PROMPT).float()
         t = noise_levels(BATCH).to(device)
-        noise = torch.randn_like(clean)
-        noisy = (1 - t[:, None, None]) * clean + t[:, None, None] * noise
+        noisy, clean = (x.flatten(1, 2) for x in pair(mean, deviation, torch.randn_like(mean), t))
         with torch.autocast(device.type, torch.bfloat16):
             velocity = model(noisy, t, prompt, seconds, shown)
-        error = (velocity.float() - (noise - clean)).square().mean((1, 2)) / unexplained(clean, t)
+        wanted = (noisy - clean) / t[:, None, None]
+        error = (velocity.float() - wanted).square().mean((1, 2)) / unexplained(mean, deviation, t)
         parts = {
             f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
         }
@@ -140,13 +105,54 @@ def train(
     return model.eval().requires_grad_(False)
 
 
-def unexplained(clean: Tensor, t: Tensor) -> Tensor:
-    """Variance of the velocity [b] that a linear guess of clean latents [b, channels, n] of this power leaves at levels t [b].
+@torch.no_grad()
+def _begin(model: Denoiser, config: ModelConfig, tokenizer: Tokenizer, reader: Reader) -> None:
+    """Weights from what the text encoder says of examples of prompts."""
+    examples = [training_sound(FIRST + index) for index in range(EXAMPLES)]
+    ids = encode(tokenizer, [describe(rng, sound) for rng, sound in examples])
+    mask = (ids != 0).long()
+    texts = reader.encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
+    ends = mask.sum(1) - 1
+    notes = torch.tensor([sound.note - LOWEST_NOTE if sound.note else -1 for _, sound in examples])
+    told = reader.last_facts(texts[torch.arange(EXAMPLES), ends])
+    begin(model.dit, model.seconds, texts, ends, told, notes, config.model.pretransform.config.downsampling_ratio)
+
+
+def pair(mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy latents at levels t [b], and the clean ones that they lead to.
+
+    Rectified flow draws clean latents and noise apart from each other, and learns their average: noise as such is silence
+    then, and eight steps never leave it. Here the noise that a sound is made of is the noise that the sampler begins with.
+    Latents are normally distributed, with this mean and deviation, so that noisy latents and the clean ones at the end of
+    their path are the same multiple of deviations from their means: the consistency function of Song et al., "Consistency
+    models" (2023), in closed form. Both channels of a sound have their noise in common, which is the noise along the direction
+    of their deviations; across it there is none in the sound.
+
+    Args:
+        mean: Of the clean latents, [b, 2, channels, n].
+        deviation: The same.
+        noise: Of variance 1, the same.
+        t: Levels, above 0.
+
+    Returns:
+        Both [b, 2, channels, n].
+    """
+    t = t[:, None, None, None]
+    both = deviation.norm(dim=1, keepdim=True)
+    direction = deviation / both.clamp(min=1e-6)
+    along = (direction * noise).sum(1, keepdim=True)
+    size = ((1 - t).square() * both.square() + t.square()).sqrt()
+    noisy = (1 - t) * mean + t * noise + (size - t) * along * direction
+    return noisy, mean + along * deviation
+
+
+def unexplained(mean: Tensor, deviation: Tensor, t: Tensor) -> Tensor:
+    """What a linear guess leaves of the variance of the velocity, [b], for latents [b, 2, channels, n] at levels t [b].
 
     Errors are counted in units of it. A held tone fills the window and a hi-hat a fiftieth; as they are, nothing but tones
     would be learned.
     """
-    power = clean.square().mean((1, 2)).clamp(min=QUIETEST)
+    power = (mean.square() + deviation.square()).mean((1, 2, 3)).clamp(min=QUIETEST)
     return power / ((1 - t).square() * power + t.square())
 
 
@@ -154,13 +160,7 @@ def noise_levels(count: int) -> Tensor:
     """Levels to train at [count]: pure noise, then evenly spread in log-SNR over and beyond what eight steps visit."""
     pure = round(PURE_NOISE * count)
     places = (torch.arange(count - pure) + torch.rand(count - pure)) / (count - pure)
-    return torch.cat([torch.ones(pure), torch.sigmoid(6.5 - 9.0 * places)])
-
-
-def note_phases(seconds: Tensor) -> Tensor:
-    """Cosines, then sines, of all notes at some times [n]: [n, 2 × notes]."""
-    turns = seconds[:, None] * torch.tensor([hertz(note) for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
-    return torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)], dim=1)
+    return torch.cat([torch.ones(pure), torch.sigmoid(6.0 - 8.5 * places)])
 
 
 @torch.no_grad()
@@ -173,34 +173,3 @@ def conditioning(
     embeddings = encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
     padded = nn.functional.pad(embeddings, (0, 0, 0, MAX_TOKENS - ids.shape[1]))
     return padded, torch.tensor([sound.seconds for sound in sounds], device=device)
-
-
-def encoded(
-    autoencoder: Autoencoder, folder: Path, device: torch.device, say: Callable[[str], None]
-) -> np.ndarray[Any, np.dtype[np.float16]]:
-    """Latents of `SOUNDS` training sounds: float16 [SOUNDS, channels, n], made once, 200 sounds a file."""
-    folder = folder / "latents"
-    folder.mkdir(exist_ok=True)
-    encode = fused(autoencoder.encode)
-    parts = []
-    for first in range(0, SOUNDS, 200):
-        path = folder / f"{first}.npy"
-        if not path.is_file():
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-                pieces = [_encoded(encode, index, device) for index in range(first, first + 200, 8)]
-            with path.with_suffix(".part").open("wb") as file:
-                np.save(file, np.concatenate(pieces))
-            path.with_suffix(".part").replace(path)
-            say(f"encoded {first + 200} of {SOUNDS} sounds")
-        parts.append(np.load(path))
-    return np.concatenate(parts)
-
-
-def _encoded(encode: Any, first: int, device: torch.device) -> np.ndarray[Any, np.dtype[np.float16]]:
-    audio = np.empty((8, 2, WINDOW), np.float32)
-    for row, index in zip(audio, range(first, first + 8), strict=True):
-        rng, sound = training_sound(FIRST + index)
-        row[:] = render(rng, sound)
-    mean, stdev = encode(torch.from_numpy(audio).to(device))
-    torch.manual_seed(first)
-    return np.asarray((mean.float() + stdev.float() * torch.randn(mean.shape, device=device)).cpu().numpy(), np.float16)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.sao_tiny.signals import SAMPLE_RATE, Array, frames, low_pass, room, tilted, to_level, to_peak
+from models.sao_tiny.signals import SAMPLE_RATE, Array, Chance, frames, low_pass, room, tilted, to_level, to_peak
 from models.sao_tiny.sounds import ENDING, LOOPS, TONES, VOICES, Voicing, hertz
 
 WINDOW = 192 * 1024
@@ -205,39 +205,36 @@ _LEVEL = {"": 0.12, "soft": 0.05, "loud": 0.24}
 """Of the loudest part, not of the peak: drums would drown beside held tones in the noise that diffusion begins with."""
 
 
-def render(rng: np.random.Generator, sound: Sound) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The sound as audio: float32 [2, `WINDOW`], silence behind it."""
+def render(rng: np.random.Generator, sound: Sound, take: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The sound as audio: float32 [2, `WINDOW`], silence behind it. Takes differ in their noise alone.
+
+    Both channels are the same signal, at two levels.
+    """
+    chance = Chance(int(rng.integers(1 << 62)), take)
     seconds = min(sound.seconds, WINDOW / SAMPLE_RATE)
-    held = seconds * rng.uniform(0.16, 0.24) if sound.length == "short" else seconds
+    held = seconds * chance.uniform(0.16, 0.24) if sound.length == "short" else seconds
     held = max(held, 0.12)
     mono = VOICES[sound.kind](
-        rng,
+        chance,
         Voicing(held if sound.kind not in ENDING else seconds, _STRETCH[sound.length], hertz(sound.note), float(sound.tempo)),
     )
     mono = mono[: frames(seconds)]
     if sound.tone:
-        mono = tilted(mono, _TILT[sound.tone] * rng.uniform(0.8, 1.2))
+        mono = tilted(mono, _TILT[sound.tone] * chance.uniform(0.8, 1.2))
     if sound.level == "soft":
         mono = low_pass(mono, 5000, 1)
     if sound.level == "loud":
         mono = np.tanh(2.0 * to_peak(mono))
-    level = _LEVEL[sound.level] * rng.uniform(0.9, 1.0)
+    level = _LEVEL[sound.level] * chance.uniform(0.9, 1.0)
     mono = to_level(mono, level)
-    stereo = np.zeros((2, WINDOW))
-    stereo[:, : len(mono)] = mono
     if sound.distant:
-        dry = low_pass(stereo[0, : frames(seconds)], 1800, 1)
-        for channel in stereo:
-            channel[: frames(seconds)] = to_level(0.35 * dry + room(rng, dry, 0.9), 0.6 * level)
+        dry = low_pass(np.pad(mono, (0, frames(seconds) - len(mono))), 1800, 1)
+        mono = to_level(0.35 * dry + room(dry, 0.9), 0.6 * level)
         last = frames(0.03)
-        stereo[:, frames(seconds) - last : frames(seconds)] *= np.linspace(1, 0, last)
-    stereo *= _gains(rng, sound.side)[:, None]
-    return stereo.astype(np.float32)
+        mono[-last:] *= np.linspace(1, 0, last)
+    stereo = np.zeros((2, WINDOW), np.float32)
+    stereo[:, : len(mono)] = _GAINS[sound.side][:, None] * mono
+    return stereo
 
 
-def _gains(rng: np.random.Generator, side: Side) -> Array:
-    if not side:
-        shift = rng.uniform(-0.05, 0.05)
-        return np.array([1 - max(shift, 0), 1 + min(shift, 0)])
-    far = rng.uniform(0.08, 0.18)
-    return np.array([1.0, far] if side == "left" else [far, 1.0])
+_GAINS: dict[str, Array] = {"": np.array([1.0, 1.0]), "left": np.array([1.0, 0.12]), "right": np.array([0.12, 1.0])}

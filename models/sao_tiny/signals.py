@@ -14,10 +14,32 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 SAMPLE_RATE = 44_100
 _TABLE = 8192
 
+REPEAT = 64 * 1024
+"""Frames after which every held wave repeats. Its latents then do so too, every 64, whatever its pitch: what is to be learned
+of a pitch is a pattern of that length, and not where its phase has come to in the whole window.
+"""
+
+
+class Chance(np.random.Generator):
+    """A generator of what a sound is like, and apart from it `noise`, the generator of the noise in it.
+
+    The same seed with another take is the same sound with other noise.
+    """
+
+    def __init__(self, seed: int, take: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self.noise = np.random.default_rng((seed, take))
+
 
 def frames(seconds: float) -> int:
     """Whole frames in `seconds`, at least one."""
     return max(1, round(seconds * SAMPLE_RATE))
+
+
+def tuned(hertz: float) -> float:
+    """The nearest frequency whose wave is the same again after `REPEAT` frames: every 0.67 Hz there is one."""
+    step = SAMPLE_RATE / REPEAT
+    return max(1, round(hertz / step)) * step
 
 
 def times(count: int) -> Array:
@@ -64,9 +86,9 @@ def fade_ends(signal: Array, rise: float, fall: float) -> Array:
     return signal * attack(count, rise) * attack(count, fall)[::-1]
 
 
-def white(rng: np.random.Generator, count: int) -> Array:
+def white(rng: Chance, count: int) -> Array:
     """Noise of unit variance."""
-    return rng.standard_normal(count)
+    return rng.noise.standard_normal(count)
 
 
 def filtered(signal: Array, gain: Any) -> Array:
@@ -118,10 +140,13 @@ def put(track: Array, sound: Array, start: float, gain: float = 1.0) -> None:
         track[first : first + len(sound)] += gain * sound[:room]
 
 
-def room(rng: np.random.Generator, signal: Array, seconds: float) -> Array:
-    """The answer of a room that rings for `seconds`: the signal convolved with fading noise, as loud as the signal."""
+def room(signal: Array, seconds: float) -> Array:
+    """The answer of a room that rings for `seconds`: the signal convolved with fading noise, as loud as the signal.
+
+    It is the same room every time.
+    """
     count = frames(min(seconds, 1.2))
-    answer = low_pass(white(rng, count), 3000) * decay(count, seconds)
+    answer = low_pass(np.random.default_rng(0).standard_normal(count), 3000) * decay(count, seconds)
     answer /= np.sqrt(np.square(answer).sum())
     size = 1 << (len(signal) + count - 1).bit_length()
     return np.fft.irfft(np.fft.rfft(signal, size) * np.fft.rfft(answer, size), size)[: len(signal)]

@@ -2,7 +2,8 @@
 
 A voice makes one mono sound that starts at frame 0, in phase, so that the same request gives nearly the same sound: what varies
 with the generator is its timbre, its envelope and its noise, not the pitch or the beat of what has one. Waves that drift apart
-average to nothing, and the model's first guess, from noise alone, is an average. All is made up here; nothing is recorded.
+average to nothing, and the model's first guess, from noise alone, is an average. Held waves are `tuned`. All is made up here;
+nothing is recorded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from models.sao_tiny.signals import (
     Array,
+    Chance,
     attack,
     band_pass,
     decay,
@@ -27,6 +29,7 @@ from models.sao_tiny.signals import (
     sine,
     times,
     to_peak,
+    tuned,
     white,
 )
 
@@ -48,7 +51,7 @@ class Voicing:
     tempo: float = 120.0
 
 
-Voice = Callable[[np.random.Generator, Voicing], Array]
+Voice = Callable[[Chance, Voicing], Array]
 
 
 def hertz(note: int) -> float:
@@ -59,13 +62,13 @@ def hertz(note: int) -> float:
 # -- tones --------------------------------------------------------------------------------------------------------------
 
 
-def _held(signal: Array, rng: np.random.Generator) -> Array:
+def _held(signal: Array, rng: Chance) -> Array:
     return fade_ends(signal, rng.uniform(0.004, 0.02), rng.uniform(0.02, 0.06))
 
 
-def _held_wave(weights: Callable[[np.random.Generator], Array]) -> Voice:
-    def voice(rng: np.random.Generator, v: Voicing) -> Array:
-        return _held(harmonics(v.hertz, frames(v.seconds), weights(rng)), rng)
+def _held_wave(weights: Callable[[Chance], Array]) -> Voice:
+    def voice(rng: Chance, v: Voicing) -> Array:
+        return _held(harmonics(tuned(v.hertz), frames(v.seconds), weights(rng)), rng)
 
     return voice
 
@@ -73,13 +76,13 @@ def _held_wave(weights: Callable[[np.random.Generator], Array]) -> Voice:
 _K = np.arange(1.0, 513.0)
 
 
-def _organ(rng: np.random.Generator) -> Array:
+def _organ(rng: Chance) -> Array:
     weights = np.zeros(16)
     weights[[0, 1, 2, 3, 5, 7]] = [1.0, 0.8, 0.5, 0.45, 0.25, 0.2] * rng.uniform(0.7, 1.0, 6)
     return weights
 
 
-def _plucked(rng: np.random.Generator, v: Voicing) -> Array:
+def _plucked(rng: Chance, v: Voicing) -> Array:
     ring = np.clip(2.2 * (220 / v.hertz) ** 0.3, 0.6, 3.0) * v.stretch * rng.uniform(0.85, 1.15)
     count = frames(min(v.seconds, ring))
     place = rng.uniform(0.12, 0.25)
@@ -87,11 +90,11 @@ def _plucked(rng: np.random.Generator, v: Voicing) -> Array:
     for k in range(1, min(40, int(18_000 / v.hertz)) + 1):
         seconds = ring / (0.7 + 0.3 * k)
         part = min(count, frames(seconds))
-        result[:part] += np.sin(np.pi * k * place) / k * sine(k * v.hertz, part) * decay(part, seconds)
+        result[:part] += np.sin(np.pi * k * place) / k * sine(k * tuned(v.hertz), part) * decay(part, seconds)
     return fade_ends(result, 0.002, 0.02)
 
 
-def _bell(rng: np.random.Generator, v: Voicing) -> Array:
+def _bell(rng: Chance, v: Voicing) -> Array:
     ring = 3.2 * v.stretch * rng.uniform(0.85, 1.15)
     count = frames(min(v.seconds, ring))
     result = np.zeros(count)
@@ -99,14 +102,14 @@ def _bell(rng: np.random.Generator, v: Voicing) -> Array:
         if ratio * v.hertz < 20_000:
             seconds = ring / ratio**0.7
             part = min(count, frames(seconds))
-            result[:part] += weight * rng.uniform(0.8, 1.2) * sine(ratio * v.hertz, part) * decay(part, seconds)
+            result[:part] += weight * rng.uniform(0.8, 1.2) * sine(tuned(ratio * v.hertz), part) * decay(part, seconds)
     return fade_ends(result, 0.002, 0.02)
 
 
 # -- drums --------------------------------------------------------------------------------------------------------------
 
 
-def _kick(rng: np.random.Generator, v: Voicing) -> Array:
+def _kick(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.3, 0.45) * v.stretch
     count = frames(seconds)
     body = sine(50 + 160 * np.exp(-times(count) / 0.027), count) * decay(count, seconds)
@@ -115,7 +118,7 @@ def _kick(rng: np.random.Generator, v: Voicing) -> Array:
     return fade_ends(body, 0.0005, 0.02)
 
 
-def _snare(rng: np.random.Generator, v: Voicing) -> Array:
+def _snare(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.2, 0.28) * v.stretch
     count = frames(seconds)
     body = (sine(195, count) + 0.6 * sine(312, count)) * decay(count, 0.5 * seconds)
@@ -123,7 +126,7 @@ def _snare(rng: np.random.Generator, v: Voicing) -> Array:
     return fade_ends(0.6 * body + 0.45 * wires, 0.0005, 0.01)
 
 
-def _clap(rng: np.random.Generator, v: Voicing) -> Array:
+def _clap(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.22, 0.3) * v.stretch
     count = frames(seconds)
     envelope = np.zeros(count)
@@ -133,22 +136,22 @@ def _clap(rng: np.random.Generator, v: Voicing) -> Array:
     return fade_ends(band_pass(white(rng, count), rng.uniform(1100, 1500), 1.3) * envelope, 0.0005, 0.01)
 
 
-def _hat(rng: np.random.Generator, seconds: float) -> Array:
+def _hat(rng: Chance, seconds: float) -> Array:
     count = frames(seconds)
     base = rng.uniform(300, 360)
     metal = sum(np.sign(sine(base * ratio, count)) for ratio in (2.0, 3.0, 4.16, 5.43, 6.79, 8.21))
     return fade_ends(high_pass(0.25 * metal + white(rng, count), 7000, 4) * decay(count, seconds), 0.0005, 0.005)
 
 
-def _closed_hat(rng: np.random.Generator, v: Voicing) -> Array:
+def _closed_hat(rng: Chance, v: Voicing) -> Array:
     return _hat(rng, rng.uniform(0.06, 0.1) * v.stretch)
 
 
-def _open_hat(rng: np.random.Generator, v: Voicing) -> Array:
+def _open_hat(rng: Chance, v: Voicing) -> Array:
     return _hat(rng, rng.uniform(0.45, 0.65) * v.stretch)
 
 
-def _tom(rng: np.random.Generator, v: Voicing) -> Array:
+def _tom(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.45, 0.6) * v.stretch
     count = frames(seconds)
     body = sine(115 * (1 + 0.5 * np.exp(-times(count) / 0.04)), count) * decay(count, seconds)
@@ -156,7 +159,7 @@ def _tom(rng: np.random.Generator, v: Voicing) -> Array:
     return fade_ends(body + 0.2 * skin, 0.001, 0.02)
 
 
-def _cymbal(rng: np.random.Generator, v: Voicing) -> Array:
+def _cymbal(rng: Chance, v: Voicing) -> Array:
     seconds = min(v.seconds, rng.uniform(1.8, 2.6) * v.stretch)
     count = frames(seconds)
     noise = high_pass(white(rng, count), 3500, 2)
@@ -176,7 +179,7 @@ STYLES = tuple(_PATTERNS)
 
 
 def _loop(style: str) -> Voice:
-    def voice(rng: np.random.Generator, v: Voicing) -> Array:
+    def voice(rng: Chance, v: Voicing) -> Array:
         count, step = frames(v.seconds), 15 / v.tempo
         track = np.zeros(count)
         for part, pattern in _PATTERNS[style].items():
@@ -197,86 +200,85 @@ def _loop(style: str) -> Voice:
 def _noise(power: float) -> Voice:
     """Noise whose power falls with the frequency to `power`."""
 
-    def voice(rng: np.random.Generator, v: Voicing) -> Array:
+    def voice(rng: Chance, v: Voicing) -> Array:
         noise = filtered(white(rng, frames(v.seconds)), lambda f: np.maximum(f, 30.0) ** (-power / 2) * (f > 20))
         return fade_ends(noise, 0.02, 0.04)
 
     return voice
 
 
-def _swell(rng: np.random.Generator, count: int, low: float, period: float) -> Array:
-    """Rises and falls between `low` and 1, every `period` seconds or so."""
-    turns = times(count) / (period * rng.uniform(0.85, 1.15)) + rng.uniform(0, 0.3)
-    return low + (1 - low) * np.sin(np.pi * turns) ** 2
+def _swell(count: int, low: float, period: float) -> Array:
+    """Rises and falls between `low` and 1, every `period` seconds."""
+    return low + (1 - low) * np.sin(np.pi * (times(count) / period + 0.15)) ** 2
 
 
-def _ocean(rng: np.random.Generator, v: Voicing) -> Array:
+def _ocean(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
-    swell = _swell(rng, count, 0.08, 2.4)
+    swell = _swell(count, 0.08, 2.4)
     noise = low_pass(white(rng, count), 500, 1.5) * 2 + low_pass(high_pass(white(rng, count), 800), 5000) * swell
     return fade_ends(noise * swell, 0.05, 0.06)
 
 
-def _rain(rng: np.random.Generator, v: Voicing) -> Array:
+def _rain(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
     bed = high_pass(low_pass(white(rng, count), 9000), 1200)
     drops = np.zeros(count)
-    places = rng.integers(0, count, int(120 * v.seconds))
-    drops[places] = rng.exponential(1.0, len(places))
+    places = rng.noise.integers(0, count, int(120 * v.seconds))
+    drops[places] = rng.noise.exponential(1.0, len(places))
     drop = sine(rng.uniform(2500, 3500), 300) * decay(300, 0.006)
     size = 1 << (count + 300).bit_length()
     drops = np.fft.irfft(np.fft.rfft(drops, size) * np.fft.rfft(drop, size), size)[:count]
     return fade_ends(0.25 * bed + 0.6 * drops, 0.03, 0.05)
 
 
-def _wind(rng: np.random.Generator, v: Voicing) -> Array:
+def _wind(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
     noise = white(rng, count)
-    blend = _swell(rng, count, 0.0, 1.8)
+    blend = _swell(count, 0.0, 1.8)
     gusts = blend * band_pass(noise, rng.uniform(650, 800), 0.5) + (1 - blend) * band_pass(noise, rng.uniform(320, 400), 0.5)
     return fade_ends(gusts * (0.35 + 0.65 * blend), 0.05, 0.06)
 
 
-def _thunder(rng: np.random.Generator, v: Voicing) -> Array:
+def _thunder(rng: Chance, v: Voicing) -> Array:
     count = frames(min(v.seconds, rng.uniform(2.2, 3.2) * v.stretch))
     rumble = low_pass(white(rng, count), 110, 3)
     crack = low_pass(white(rng, count), 1500) * decay(count, 0.35)
-    rolls = decay(count, count / 44_100) * (0.6 + 0.4 * _swell(rng, count, 0.0, 0.7))
+    rolls = decay(count, count / 44_100) * (0.6 + 0.4 * _swell(count, 0.0, 0.7))
     return fade_ends(to_peak(rumble) * rolls + 0.5 * to_peak(crack), 0.004, 0.1)
 
 
 # -- effects ------------------------------------------------------------------------------------------------------------
 
 
-def _laser(rng: np.random.Generator, v: Voicing) -> Array:
+def _laser(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.3, 0.45) * v.stretch
     count = frames(seconds)
     sweep = 200 + 3000 * np.exp(-times(count) / (0.08 * v.stretch))
     return fade_ends(harmonics(sweep, count, 1 / _K[:4]) * decay(count, 1.8 * seconds), 0.001, 0.02)
 
 
-def _riser(rng: np.random.Generator, v: Voicing) -> Array:
+def _riser(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
     share = np.linspace(0, 1, count)
-    sweep = 105 * 2 ** (3.9 * share)
+    sweep = 105 * 2 ** (0.87 * times(count))
     air = high_pass(white(rng, count), 2500) * 0.15
     return fade_ends((harmonics(sweep, count, 1 / _K[:8]) * 0.6 + air) * (0.1 + 0.9 * share**1.5), 0.01, 0.01)
 
 
-def _siren(rng: np.random.Generator, v: Voicing) -> Array:
+def _siren(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
     sweep = 950 + 320 * np.sin(2 * np.pi * times(count) * 0.46 - np.pi / 2)
     return fade_ends(harmonics(sweep, count, 1 / _K[:5] ** 1.5), 0.01, 0.04)
 
 
-def _alarm(rng: np.random.Generator, v: Voicing) -> Array:
+def _alarm(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
     on = (times(count) % 0.25 < 0.125).astype(float)
     on = np.convolve(on, np.full(88, 1 / 88))[:count]
-    return fade_ends((sine(2000, count) + rng.uniform(0.2, 0.4) * sine(6000, count)) * on, 0.002, 0.01)
+    return fade_ends((sine(tuned(2000), count) + rng.uniform(0.2, 0.4) * sine(tuned(6000), count)) * on, 0.002, 0.01)
 
 
-def _coin(rng: np.random.Generator, v: Voicing) -> Array:
+def _coin(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.5, 0.65) * v.stretch
     count = frames(seconds)
     pitch = np.where(times(count) < 0.07, 987.77, 1318.51)
@@ -287,7 +289,7 @@ def _coin(rng: np.random.Generator, v: Voicing) -> Array:
 def _repeated(stroke: Voice, period: float) -> Voice:
     """A stroke every `period` seconds."""
 
-    def voice(rng: np.random.Generator, v: Voicing) -> Array:
+    def voice(rng: Chance, v: Voicing) -> Array:
         track = np.zeros(frames(v.seconds))
         for index in range(int(v.seconds / period) + 1):
             put(track, to_peak(stroke(rng, v)), index * period, rng.uniform(0.85, 1.0))
@@ -296,36 +298,38 @@ def _repeated(stroke: Voice, period: float) -> Voice:
     return voice
 
 
-def _step(rng: np.random.Generator, _: Voicing) -> Array:
+def _step(rng: Chance, _: Voicing) -> Array:
     count = frames(0.16)
     heel = low_pass(white(rng, count), 260, 3) * decay(count, 0.12)
     sole = band_pass(white(rng, count), 900, 1.5) * decay(count, 0.09)
     return fade_ends(to_peak(heel) + 0.35 * to_peak(sole), 0.001, 0.01)
 
 
-def _tick(rng: np.random.Generator, _: Voicing) -> Array:
+def _tick(rng: Chance, _: Voicing) -> Array:
     count = frames(0.04)
     return fade_ends((sine(2750, count) + 0.4 * white(rng, count)) * decay(count, 0.025), 0.0003, 0.005)
 
 
-def _engine(rng: np.random.Generator, v: Voicing) -> Array:
+def _engine(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
-    firing = harmonics(42, count, (1 / _K[:24]) * rng.uniform(0.4, 1.0, 24))
-    rattle = low_pass(white(rng, count), 700) * (0.5 + 0.5 * sine(42, count))
+    firing = harmonics(tuned(42), count, (1 / _K[:24]) * rng.uniform(0.4, 1.0, 24))
+    rattle = low_pass(white(rng, count), 700) * (0.5 + 0.5 * sine(tuned(42), count))
     return fade_ends(firing + 0.5 * rattle, 0.03, 0.05)
 
 
-def _telephone(rng: np.random.Generator, v: Voicing) -> Array:
+def _telephone(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
     strike = 0.5 + 0.5 * np.abs(sine(10.0, count))
     ringing = (
-        sine(1300, count) + rng.uniform(0.6, 1.0) * sine(1775, count) + rng.uniform(0.1, 0.4) * sine(3120, count)
+        sine(tuned(1300), count)
+        + rng.uniform(0.6, 1.0) * sine(tuned(1775), count)
+        + rng.uniform(0.1, 0.4) * sine(tuned(3120), count)
     ) * strike
     on = np.convolve((times(count) % 1.6 < 0.9).astype(float), np.full(441, 1 / 441))[:count]
     return fade_ends(ringing * on, 0.003, 0.02)
 
 
-def _drop(rng: np.random.Generator, v: Voicing) -> Array:
+def _drop(rng: Chance, v: Voicing) -> Array:
     seconds = 0.16 * v.stretch
     count = frames(seconds)
     sweep = 650 * (1 + 1.3 * times(count) / seconds)

@@ -80,6 +80,13 @@ class Reader(nn.Module):
         self.mean = nn.ModuleDict({name: nn.Linear(width, size) for name, size in _SIZES.items()})
         self.heights = nn.Linear(width, 2)
 
+    def last_facts(self, embeddings: Tensor) -> Tensor:
+        """What is said of a prompt by its last token's embedding [b, width], notes first: [b, numbers]."""
+        names = ["note", *(name for name in _SIZES if name != "note")]
+        found = [self.last[name](embeddings) for name in names]
+        # Of a note, the first number says that there is none.
+        return torch.cat([found[0][:, 1:], found[0][:, :1], *found[1:]], dim=1)
+
     def forward(self, ids: Tensor) -> tuple[list[dict[str, Tensor]], Tensor]:
         """Logits by fact, from both; and note and tempo as heights in their range."""
         mask = (ids != 0).long()
@@ -90,8 +97,8 @@ class Reader(nn.Module):
         return facts, self.heights(last)
 
 
-def train(tokenizer: Tokenizer, config: Path, folder: Path, device: torch.device, say: Callable[[str], None]) -> T5EncoderModel:
-    """Train the encoder, or finish a training that was cut off."""
+def train(tokenizer: Tokenizer, config: Path, folder: Path, device: torch.device, say: Callable[[str], None]) -> Reader:
+    """Train the encoder and its linear layers, or finish a training that was cut off."""
     torch.manual_seed(0)
     model = Reader(json.loads(config.read_text(encoding="utf-8"))).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=SCHEDULE.rate, weight_decay=0.01)
@@ -109,9 +116,8 @@ def train(tokenizer: Tokenizer, config: Path, folder: Path, device: torch.device
 
     fit("text", folder, model, [optimizer], SCHEDULE, losses, say)
     # Rounded to half precision, as the model's T5 is kept.
-    encoder: T5EncoderModel = model.encoder.requires_grad_(False).half().float()  # type: ignore[no-untyped-call]
-    encoder.train(False)
-    return encoder
+    model.encoder.half().float()  # type: ignore[no-untyped-call]
+    return model.cpu().eval().requires_grad_(False)
 
 
 def facts(sounds: Sequence[Sound]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch
 
 from models.sao_tiny import autoencoder, diffusion, text
 from models.sao_tiny.checkpoint import HERE, write_checkpoint
+from models.sao_tiny.halves import whole
 from sao_onnx_convert.config import load_config
 
 
@@ -29,10 +30,11 @@ def train(folder: Path, device: torch.device) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = load_config(HERE / "model_config.json")
     tokenizer = text.train_tokenizer(folder / "tokenizer.json")
-    encoder = text.train(tokenizer, HERE / "t5_config.json", folder, device, say)
-    codec = autoencoder.train(config, folder, device, say)
-    denoiser = diffusion.train(config, codec, tokenizer, encoder, folder, device, say)
-    write_checkpoint(folder / "sao-tiny", config, codec.cpu(), denoiser.cpu(), encoder.cpu(), tokenizer)
+    reader = text.train(tokenizer, HERE / "t5_config.json", folder, device, say)
+    one = autoencoder.train(config, folder, device, say)
+    denoiser = diffusion.train(config, one, tokenizer, reader, folder, device, say)
+    codec = whole(config.model.pretransform.config, one)
+    write_checkpoint(folder / "sao-tiny", config, codec.cpu(), denoiser.cpu(), reader.encoder.cpu(), tokenizer)
     say(f"written: {folder / 'sao-tiny'}")
 
 
