@@ -22,7 +22,7 @@ from models.sao_tiny.requests import (
     note_name,
     render,
 )
-from models.sao_tiny.signals import SAMPLE_RATE, frames
+from models.sao_tiny.signals import REPEAT, SAMPLE_RATE, frames, tuned
 from models.sao_tiny.sounds import LOOPS, TONES, hertz
 
 WHOLE = WINDOW / SAMPLE_RATE
@@ -73,6 +73,27 @@ def test_sides_levels_and_ends():
     assert listen.level_after(_render(kind="siren", seconds=2.0), 2.05) < -80
     dark, plain, bright = (_brightness(_render(kind="saw", note=48, tone=tone)) for tone in ("dark", "", "bright"))
     assert dark < plain < bright
+
+
+def test_takes_differ_in_their_noise_alone():
+    def take(number, **facts):
+        return render(np.random.default_rng(0), Sound(seconds=WHOLE, **facts), number)
+
+    for facts in ({"kind": "organ", "note": 60, "distant": True}, {"kind": "siren"}):
+        np.testing.assert_array_equal(take(0, **facts), take(1, **facts))
+    for facts in ({"kind": "rain"}, {"kind": "rock loop", "tempo": 100, "side": "left"}):
+        first, second = take(0, **facts), take(1, **facts)
+        assert listen.si_sdr(first, second) < 20
+        np.testing.assert_array_equal(first, take(0, **facts))
+        # Both channels are one signal.
+        np.testing.assert_allclose(first[1], first[1].max() / first[0].max() * first[0], atol=1e-6)
+
+
+def test_held_tones_repeat():
+    for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1):
+        assert abs(1200 * np.log2(tuned(hertz(note)) / hertz(note))) < 9
+    tone = _render(kind="saw", note=LOWEST_NOTE + 1)[0]
+    np.testing.assert_allclose(tone[5000 : 5000 + REPEAT], tone[5000 + REPEAT : 5000 + 2 * REPEAT], atol=1e-4)
 
 
 def loudness(audio):
@@ -249,3 +270,83 @@ def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     torch.testing.assert_close(resumed.bias, whole.bias)
     again = run(tmp_path / "cut", stop=0)
     torch.testing.assert_close(again.weight, whole.weight)
+
+
+def test_pairs_of_noisy_and_clean_latents():
+    from models.sao_tiny.diffusion import pair
+
+    torch.manual_seed(0)
+    mean, noise = torch.randn(2, 2, 8, 4000), torch.randn(2, 2, 8, 4000)
+    # Half of the latents are noise, three times as loud on the left.
+    deviation = torch.zeros_like(mean)
+    deviation[:, 0, 4:], deviation[:, 1, 4:] = 1.5, 0.5
+    pure, clean = pair(mean, deviation, noise, torch.ones(2))
+    torch.testing.assert_close(pure, noise, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(clean[:, :, :4], mean[:, :, :4])
+    torch.testing.assert_close((clean - mean)[:, 0, 4:], 3 * (clean - mean)[:, 1, 4:], rtol=1e-3, atol=1e-4)
+    assert (clean - mean)[:, 0, 4:].std() == pytest.approx(1.5, rel=0.02)
+    for level in (0.9, 0.5, 0.1):
+        noisy, same = pair(mean, deviation, noise, torch.full((2,), level))
+        torch.testing.assert_close(same, clean)
+        spread = (noisy - (1 - level) * mean)[:, 0].std(dim=(0, 2))
+        # What latents drawn on their own would have.
+        assert spread[:4].tolist() == pytest.approx([level] * 4, rel=0.03)
+        assert spread[4:].tolist() == pytest.approx([np.hypot((1 - level) * 1.5, level)] * 4, rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def begun():
+    """A transformer as training begins, and the prompts that it was begun with: texts of which the last token says a note."""
+    from models.sao_tiny.beginning import begin
+    from models.sao_tiny.diffusion import Denoiser
+    from models.sao_tiny.train import HERE
+    from sao_onnx_convert.config import load_config
+
+    config = load_config(HERE / "model_config.json")
+    torch.manual_seed(0)
+    model = Denoiser(config).requires_grad_(False)
+    count, width = 1500, config.model.conditioning.cond_dim
+    notes = torch.arange(count) % (HIGHEST_NOTE - LOWEST_NOTE + 2) - 1
+    said = torch.randn(HIGHEST_NOTE - LOWEST_NOTE + 2, width)
+    ends = torch.randint(3, 20, (count,))
+    texts = torch.randn(count, 32, width) + 0.5 * torch.randn(width)
+    texts[torch.arange(32) > ends[:, None]] = 0
+    texts[torch.arange(count), ends] += said[notes + 1] + 2 * torch.randn(width)
+    facts = 8 * torch.nn.functional.one_hot(notes + 1, len(said)).float().roll(-1, 1)
+    begin(model.dit, model.seconds, texts, ends, facts, notes, config.model.pretransform.config.downsampling_ratio)
+    return model, texts, ends, notes
+
+
+def test_training_begins_with_latents_passing_through(begun):
+    model, texts, _, _ = begun
+    x = torch.randn(4, 128, 192)
+    velocity = model(x, torch.ones(4), texts[:4], torch.full((4,), 3.0), torch.ones(4))
+    torch.testing.assert_close(velocity, x, rtol=1e-4, atol=1e-4)
+
+
+def test_training_begins_with_places_as_waves(begun):
+    table = begun[0].dit.transformer.pos_emb.emb.weight
+    waves = table[1:, 128:191] / 16
+    torch.testing.assert_close(waves[:64], waves[64:128], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(waves[:64].T @ waves[:64], 64 * torch.eye(63), rtol=1e-2, atol=0.05)
+    assert not table[0].any()
+    assert torch.linalg.matrix_rank(table[:, 128:212]) == 84
+
+
+def test_training_begins_with_the_prompt_told(begun):
+    model, texts, ends, notes = begun
+    lengths = torch.linspace(0.5, 4.4, len(texts))
+    tokens = torch.cat([texts, model.seconds(lengths)], dim=1)
+    keys, _ = model.dit.context(tokens)
+    block = model.dit.transformer.layers[0]
+    for head, there in ((0, ends), (3, torch.full_like(ends, 32))):
+        logits = keys[0, :, :, 64 * head : 64 * (head + 1)] @ block.cross_attn.q_norm.bias / 8
+        assert (logits.argmax(-1) == there).float().mean() > 0.99
+    gates = []
+    block.ff.ff[0].proj.register_forward_hook(lambda module, inputs, output: gates.append(output.chunk(2, dim=-1)[1]))
+    chosen = slice(0, 200)
+    model(torch.randn(200, 128, 192), torch.ones(200), texts[chosen], lengths[chosen], torch.ones(200))
+    # The first units are the lowest note's, six in a row, and then the next one's.
+    openings = gates[0][:, 10, :6].mean(-1)
+    lowest = notes[chosen] == 0
+    assert openings[lowest].min() > openings[~lowest].max()

@@ -4,8 +4,8 @@ From random weights it learns what all sounds have in common, and then for long 
 no slope leads from there to the phase that this note has come to in this place. So the beginning lays out what is known:
 
 - Latents stand in the first channels of a token, and go out as they came in: the velocity of pure noise in front of silence.
-- The place of a token stands behind them, as waves: those that repeat every 64 latents, as every held tone does
-  (`signals.tuned`), and slow ones.
+- The place of a token stands behind them, as waves: those that repeat every 64 latents, as all held tones do (`signals.tuned`),
+  and slow ones.
 - The prompt comes last, `TOLD` numbers of it, read from the end of its text, where the text encoder learned to say what is asked
   for; and the length of the clip.
 - Feed-forward layers have units for every note that hold one phase of one of its harmonics each; units that hold one latent;
@@ -149,7 +149,7 @@ def _fitted(rows: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _separating(inside: Tensor, outside: Tensor) -> Tensor:
-    """Weights whose sum is above 0 for rows of the one kind and below for the other: logistic regression, both count the same."""
+    """Weights that give rows of one kind a sum above 0 and all others one below: logistic regression, both count the same."""
     rows = torch.cat([inside, -outside]).double()
     shares = torch.cat([torch.full((len(part),), 1 / len(part)) for part in (inside, outside)]).double()
     ridge = 1e-3 * torch.eye(rows.shape[1]).double()

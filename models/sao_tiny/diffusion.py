@@ -27,6 +27,9 @@ SOUNDS = 5000
 BATCH = 16
 SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.4)
 RATE, MATRIX_RATE = 1e-3, 2e-3
+READING_RATE = 1e-4
+"""Of what reads the prompt, which is nearly right as training begins."""
+
 EXAMPLES = 4000
 """Prompts that the beginning of the weights is made from."""
 
@@ -75,12 +78,19 @@ def train(
     _begin(model, config, tokenizer, reader)
     model.to(device)
     encoder = cast(Any, reader.encoder).to(device)
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "transformer.layers" in name]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    slow, matrices, others = [], [], []
+    for name, parameter in model.named_parameters():
+        if "to_cond_embed" in name or ("cross_attn" in name and "to_out" not in name):
+            slow.append(parameter)
+        elif parameter.ndim == 2 and "transformer.layers" in name:
+            matrices.append(parameter)
+        else:
+            others.append(parameter)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(
+            [{"params": others}, {"params": slow, "lr": READING_RATE}], lr=RATE, betas=(0.9, 0.98), weight_decay=0.0
+        ),
     ]
     sounds = [training_sound(FIRST + index)[1] for index in range(SOUNDS)]
 
