@@ -78,19 +78,18 @@ def train(
     _begin(model, config, tokenizer, reader)
     model.to(device)
     encoder = cast(Any, reader.encoder).to(device)
-    slow, matrices, others = [], [], []
+    reading, matrices, others = [], [], []
     for name, parameter in model.named_parameters():
         if "to_cond_embed" in name or ("cross_attn" in name and "to_out" not in name):
-            slow.append(parameter)
+            reading.append(parameter)
         elif parameter.ndim == 2 and "transformer.layers" in name:
             matrices.append(parameter)
         else:
             others.append(parameter)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            [{"params": others}, {"params": slow, "lr": READING_RATE}], lr=RATE, betas=(0.9, 0.98), weight_decay=0.0
-        ),
+        torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(reading, lr=READING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     sounds = [training_sound(FIRST + index)[1] for index in range(SOUNDS)]
 
