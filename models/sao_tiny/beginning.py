@@ -4,12 +4,11 @@ From random weights it learns what all sounds have in common, and then for long 
 no slope leads from there to the phase that this note has come to in this place. So the beginning lays out what is known:
 
 - Latents stand in the first channels of a token, and go out as they came in: the velocity of pure noise in front of silence.
-- The place of a token stands behind them, as waves: those that repeat every 64 latents, as held tones do (`signals.tuned`), and
-  slow ones.
-- The prompt comes last, `TOLD` numbers of it, read from the end of its text, where the text encoder learned to say what is asked
-  for; and the length of the clip.
-- Feed-forward layers have units for every note that hold one phase of one of its harmonics each; units that hold one latent; and
-  units that hold a place. What is told opens and closes them.
+- The place of a token stands behind them, as waves: those that repeat every 64 latents, as held tones do, and slower ones.
+- The prompt comes last, `TOLD` numbers of it, read from the end of its text, where the text encoder learned to say what is
+  asked for; and the length of the clip.
+- Feed-forward layers have units for every note, each of which holds a phase of a harmonic; units that hold a latent; and units
+  that hold a place. What is told opens and closes them.
 
 What becomes of all this is left to training: every unit begins without a say.
 """
