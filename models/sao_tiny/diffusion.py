@@ -25,8 +25,8 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 5000
 BATCH = 16
-SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.4)
-RATE, MATRIX_RATE = 1e-3, 2e-3
+SCHEDULE = Schedule(steps=11_000, rate=1.0, decay=0.7)
+RATE, MATRIX_RATE = 5e-4, 8e-4
 READING_RATE = 1e-4
 """Of what reads the prompt, which is nearly right as training begins."""
 
@@ -103,12 +103,12 @@ def train(
         noisy, clean = (x.flatten(1, 2) for x in pair(mean, deviation, torch.randn_like(mean), t))
         with torch.autocast(device.type, torch.bfloat16):
             velocity = model(noisy, t, prompt, seconds, shown)
-        wanted = (noisy - clean) / t[:, None, None]
-        error = (velocity.float() - wanted).square().mean((1, 2)) / unexplained(mean, deviation, t)
+        found = noisy - t[:, None, None] * velocity.float()
+        error = (found - clean).square().mean((1, 2)) / power(mean, deviation)
         parts = {
             f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
         }
-        return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": error.mean()}
+        return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": (error / t).mean()}
 
     fit("diffusion", folder, model, optimizers, SCHEDULE, losses, say)
     return model.eval().requires_grad_(False)
@@ -155,14 +155,13 @@ def pair(mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor) -> tuple[Ten
     return noisy, mean + along * deviation
 
 
-def unexplained(mean: Tensor, deviation: Tensor, t: Tensor) -> Tensor:
-    """What a linear guess leaves of the variance of the velocity, [b], for latents [b, 2, channels, n] at levels t [b].
+def power(mean: Tensor, deviation: Tensor) -> Tensor:
+    """Of latents with this mean and deviation [b, 2, channels, n]: [b].
 
     Errors are counted in units of it. A held tone fills the window and a hi-hat a fiftieth; as they are, nothing but tones
     would be learned.
     """
-    power = (mean.square() + deviation.square()).mean((1, 2, 3)).clamp(min=QUIETEST)
-    return power / ((1 - t).square() * power + t.square())
+    return (mean.square() + deviation.square()).mean((1, 2, 3)).clamp(min=QUIETEST)
 
 
 def noise_levels(count: int) -> Tensor:
