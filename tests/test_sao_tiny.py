@@ -297,7 +297,7 @@ def test_pairs_of_noisy_and_clean_latents():
 @pytest.fixture(scope="module")
 def begun():
     """A transformer as training begins, and the prompts that it was begun with: texts of which the last token says a note."""
-    from models.sao_tiny.beginning import begin
+    from models.sao_tiny.beginning import Examples, begin
     from models.sao_tiny.diffusion import Denoiser
     from models.sao_tiny.train import HERE
     from sao_onnx_convert.config import load_config
@@ -305,20 +305,23 @@ def begun():
     config = load_config(HERE / "model_config.json")
     torch.manual_seed(0)
     model = Denoiser(config).requires_grad_(False)
-    count, width = 1500, config.model.conditioning.cond_dim
-    notes = torch.arange(count) % (HIGHEST_NOTE - LOWEST_NOTE + 2) - 1
-    said = torch.randn(HIGHEST_NOTE - LOWEST_NOTE + 2, width)
+    count, width = 4000, config.model.conditioning.cond_dim
+    # Every other prompt asks for a note, the others for a tempo.
+    notes, tempos = (torch.arange(count) % 61 + LOWEST_NOTE), (torch.arange(count) % 111 + LOWEST_TEMPO)
+    notes[::2], tempos[1::2] = 0, 0
+    height = torch.stack([(notes - 66) / 10, (tempos - 125) / 20, (notes > 0).float()], dim=1)
+    height[notes == 0, 0], height[tempos == 0, 1] = 0, 0
+    facts = torch.cat([torch.cos(height * k) for k in range(1, 15)] + [torch.sin(height * k) for k in range(1, 15)], dim=1)
     ends = torch.randint(3, 20, (count,))
     texts = torch.randn(count, 32, width) + 0.5 * torch.randn(width)
     texts[torch.arange(32) > ends[:, None]] = 0
-    texts[torch.arange(count), ends] += said[notes + 1] + 2 * torch.randn(width)
-    facts = 8 * torch.nn.functional.one_hot(notes + 1, len(said)).float().roll(-1, 1)
-    begin(model.dit, model.seconds, texts, ends, facts, notes, config.model.pretransform.config.downsampling_ratio)
-    return model, texts, ends, notes
+    texts[torch.arange(count), ends] += facts @ torch.randn(84, width) + 2 * torch.randn(width)
+    begin(model.dit, model.seconds, Examples(texts, ends, facts, notes, tempos), 1024)
+    return model, texts, ends, notes, tempos
 
 
 def test_training_begins_with_latents_passing_through(begun):
-    model, texts, _, _ = begun
+    model, texts, *_ = begun
     x = torch.randn(4, 128, 192)
     velocity = model(x, torch.ones(4), texts[:4], torch.full((4,), 3.0), torch.ones(4))
     torch.testing.assert_close(velocity, x, rtol=1e-4, atol=1e-4)
@@ -333,8 +336,19 @@ def test_training_begins_with_places_as_waves(begun):
     assert torch.linalg.matrix_rank(table[:, 128:212]) == 84
 
 
+def test_training_begins_silent_after_the_end(begun):
+    model, texts, *_ = begun
+    seen = []
+    block = model.dit.transformer.layers[2]
+    block.ff.ff[0].proj.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model(torch.randn(4, 128, 192), torch.ones(4), texts[:4], torch.full((4,), 2.0), torch.ones(4))
+    end = round(2.0 * SAMPLE_RATE / 1024)
+    loud, silent = (part[:, :, :212].square().mean().sqrt() for part in (seen[0][:, 1 : end - 5], seen[0][:, end + 10 :]))
+    assert silent < 0.2 * loud
+
+
 def test_training_begins_with_the_prompt_told(begun):
-    model, texts, ends, notes = begun
+    model, texts, ends, notes, tempos = begun
     lengths = torch.linspace(0.5, 4.4, len(texts))
     tokens = torch.cat([texts, model.seconds(lengths)], dim=1)
     keys, _ = model.dit.context(tokens)
@@ -342,11 +356,21 @@ def test_training_begins_with_the_prompt_told(begun):
     for head, there in ((0, ends), (3, torch.full_like(ends, 32))):
         logits = keys[0, :, :, 64 * head : 64 * (head + 1)] @ block.cross_attn.q_norm.bias / 8
         assert (logits.argmax(-1) == there).float().mean() > 0.99
+    seen = []
+    model.dit.transformer.layers[1].ff_norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     gates = []
+    block = model.dit.transformer.layers[1]
     block.ff.ff[0].proj.register_forward_hook(lambda module, inputs, output: gates.append(output.chunk(2, dim=-1)[1]))
-    chosen = slice(0, 200)
-    model(torch.randn(200, 128, 192), torch.ones(200), texts[chosen], lengths[chosen], torch.ones(200))
+    chosen = slice(0, 400)
+    model(torch.randn(400, 128, 192), torch.ones(400), texts[chosen], torch.full((400,), 4.4), torch.ones(400))
     # The first units are the lowest note's, six in a row, and then the next one's.
     openings = gates[0][:, 10, :6].mean(-1)
-    lowest = notes[chosen] == 0
-    assert openings[lowest].min() > openings[~lowest].max()
+    lowest = notes[chosen] == LOWEST_NOTE
+    assert openings[lowest].mean() > 2
+    assert openings[notes[chosen] != LOWEST_NOTE].quantile(0.9) < 0
+    # In the middle of the window: what the beat has come to.
+    asked = tempos[chosen] > 0
+    turns = tempos[chosen][asked, None] / 60 * torch.arange(80, 100) * 1024 / SAMPLE_RATE
+    beat = torch.cos(2 * torch.pi * turns)
+    found = seen[0][asked, 81:101, 253]
+    assert torch.corrcoef(torch.stack([beat.flatten(), found.flatten()]))[0, 1] > 0.8

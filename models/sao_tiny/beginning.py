@@ -5,54 +5,77 @@ no slope leads from there to the phase that this note has come to in this place.
 
 - Latents stand in the first channels of a token, and go out as they came in: the velocity of pure noise in front of silence.
 - The place of a token stands behind them, as waves: those that repeat every 64 latents, as held tones do, and slower ones.
-- The prompt comes last, `TOLD` numbers of it, read from the end of its text, where the text encoder learned to say what is
+- The prompt comes next, `TOLD` numbers of it, read from the end of its text, where the text encoder learned to say what is
   asked for; and the length of the clip.
+- Last stands what the first block finds: where in its beat and in its bar a place is, at the tempo asked for; and how long
+  after the end. That is as loud as to drown everything else in the normalisation of later blocks, so that they fall silent.
 - Feed-forward layers have units for every note, each of which holds a phase of a harmonic; units that hold a latent; and units
-  that hold a place. What is told opens and closes them.
+  that hold places. What is told and found opens and closes them.
 
-What becomes of all this is left to training: every unit begins without a say.
+What becomes of all this is left to training: no other unit has a say as it begins.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from models.sao_tiny.requests import HIGHEST_NOTE, LOWEST_NOTE
+from models.sao_tiny.requests import HIGHEST_NOTE, HIGHEST_TEMPO, LOWEST_NOTE, LOWEST_TEMPO
 from models.sao_tiny.signals import REPEAT, SAMPLE_RATE, tuned
 from models.sao_tiny.sounds import hertz
 from sao_onnx_convert.networks.conditioners import NumberConditioner
-from sao_onnx_convert.networks.dit import DiffusionTransformer
+from sao_onnx_convert.networks.dit import DiffusionTransformer, FeedForward
 
-TOLD = 44
+TOLD = 39
 """Channels of a token that stand for the prompt; the last of them for the length."""
+
+FOUND = 5
+"""Channels of a token that stand for what the first block finds: cosine and sine of the bar, of the beat, and the end."""
 
 SLOW = 20
 """Channels of a token that stand for slow waves of its place."""
 
-HARMONICS = ((1, 2, 3), (1, 2, 4), (1, 3, 5), (1, 2, 6))
+HARMONICS = ((), (1, 2, 3), (1, 2, 4), (1, 3, 5))
 """Harmonics of every note that the units of each block hold."""
 
 AFTER = 8
 """Units that hold how long ago a clip ended."""
 
+OPEN = 4.0
+"""What opens a gate, before its nonlinearity."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Prompts, and what is true of them.
+
+    Attributes:
+        texts: Embeddings, zeros behind each, float32 [prompts, tokens, width].
+        ends: Where their last token is, int64 [prompts].
+        facts: What the text encoder says of each, as numbers, float32 [prompts, numbers].
+        notes: The MIDI notes that they ask for, else 0, int64 [prompts].
+        tempos: The beats a minute that they ask for, else 0, int64 [prompts].
+    """
+
+    texts: Tensor
+    ends: Tensor
+    facts: Tensor
+    notes: Tensor
+    tempos: Tensor
+
 
 @torch.no_grad()
-def begin(
-    dit: DiffusionTransformer, length: NumberConditioner, texts: Tensor, ends: Tensor, facts: Tensor, notes: Tensor, frames: int
-) -> None:
+def begin(dit: DiffusionTransformer, length: NumberConditioner, examples: Examples, frames: int) -> None:
     """Give the transformer and the embedding of the length the weights that training starts from.
 
     Args:
         dit: Changed in place.
         length: Changed in place.
-        texts: Embeddings of examples of prompts, zeros behind each, float32 [prompts, tokens, width].
-        ends: Where their last token is, int64 [prompts].
-        facts: What the text encoder says of each, as numbers, float32 [prompts, numbers], the notes first.
-        notes: The notes that they ask for, counted from the lowest, -1 for none, int64 [prompts].
+        examples: To read prompts by.
         frames: Frames of audio in a latent.
     """
     for name, parameter in dit.named_parameters():
@@ -63,41 +86,73 @@ def begin(
     nn.init.eye_(inside.project_out.weight)
     assert inside.pos_emb is not None
     table, channels = inside.pos_emb.emb.weight, inside.project_in.weight.shape[1]
-    table.copy_(_places(table, channels, frames))
-    blocks = cast(Any, inside.layers)
-    told = _tell(dit, length, texts, ends, facts, frames)
-    keys = _keys(told, notes)
-    for index, block in enumerate(blocks):
-        _open(block.ff.ff[0].proj, HARMONICS[index % len(HARMONICS)], keys, channels, frames)
+    width = table.shape[1]
+    layout = Layout(
+        latents=slice(0, channels),
+        places=slice(channels, width - TOLD - FOUND),
+        slow=slice(width - TOLD - FOUND - SLOW - 1, width - TOLD - FOUND),
+        told=slice(width - TOLD - FOUND, width - FOUND),
+        found=slice(width - FOUND, width),
+        frames=frames,
+        window=len(table) - 1,
+    )
+    waves = _places(layout)
+    table.zero_()
+    # The embedding is divided by the root of the width. The first token is no latent, and has no place.
+    table[1:, layout.places] = math.sqrt(width) * waves
+    told = _tell(dit, length, examples, layout)
+    notes = _keys(told, [examples.notes == note for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
+    near = [(examples.tempos - tempo).abs() <= 1 for tempo in range(LOWEST_TEMPO, HIGHEST_TEMPO + 1)]
+    tempos = _keys(told, near)
+    for index, block in enumerate(cast(Any, inside.layers)):
+        units = Units(block.ff, layout)
+        if index == 0:
+            units.find_beats(tempos, told, waves)
+            units.find_end()
+        units.hold_notes(notes, HARMONICS[index % len(HARMONICS)])
+        units.hold_latents()
+        units.hold_places()
 
 
-def _places(table: Tensor, channels: int, frames: int) -> Tensor:
-    """The embedding of places: waves as large as a latent. The first token is no latent, and has none."""
-    length, width = table.shape
-    place = torch.arange(length - 1).double()
-    repeat = REPEAT // frames
+@dataclass(frozen=True)
+class Layout:
+    """Which channels of a token stand for what; audio frames in a latent; latents in the window."""
+
+    latents: slice
+    places: slice
+    slow: slice
+    told: slice
+    found: slice
+    frames: int
+    window: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window."""
+        return self.window * self.frames / SAMPLE_RATE
+
+
+def _places(layout: Layout) -> Tensor:
+    """Waves over the places, as large as a latent, the last of them `Layout.slow`: a line, then slow waves. [window, waves]."""
+    place = torch.arange(layout.window).double()
+    repeat = REPEAT // layout.frames
     angles = 2 * math.pi * place[:, None] * torch.arange(1, repeat // 2) / repeat
     waves = [angles.cos() * math.sqrt(2), angles.sin() * math.sqrt(2), torch.cos(math.pi * place)[:, None]]
-    waves.append(((2 * place / (length - 2) - 1) * math.sqrt(3))[:, None])
+    waves.append(((2 * place / (layout.window - 1) - 1) * math.sqrt(3))[:, None])
     # Those slow waves that are not among the ones above, for they come to the end of the window as often as 64 latents do.
-    slow = [k for k in range(1, 4 * SLOW) if k * repeat % (length - 1)][: SLOW // 2]
-    angles = 2 * math.pi * place[:, None] * torch.tensor(slow) / (length - 1)
+    slow = [k for k in range(1, 4 * SLOW) if k * repeat % layout.window][: SLOW // 2]
+    angles = 2 * math.pi * place[:, None] * torch.tensor(slow) / layout.window
     waves += [angles.cos() * math.sqrt(2), angles.sin() * math.sqrt(2)]
-    values = torch.cat(waves, dim=1)
-    found = torch.zeros_like(table)
-    # The embedding is divided by the root of the width.
-    found[1:, channels : channels + values.shape[1]] = math.sqrt(width) * values
-    return found
+    return torch.cat(waves, dim=1).float()
 
 
-def _tell(
-    dit: DiffusionTransformer, length: NumberConditioner, texts: Tensor, ends: Tensor, facts: Tensor, frames: int
-) -> Tensor:
+def _tell(dit: DiffusionTransformer, length: NumberConditioner, examples: Examples, layout: Layout) -> Tensor:
     """Let cross-attention read the end of the text and the length. Returns what is told of the prompts, [prompts, TOLD]."""
     first, _, second = cast(Any, dit.to_cond_embed)
     # Through SiLU nearly as it came.
     nn.init.eye_(first.weight).mul_(0.4)
     nn.init.eye_(second.weight).mul_(5.0)
+    texts, ends, facts = examples.texts, examples.ends, examples.facts
     real = texts.abs().sum(-1) > 0
     context = dit.to_cond_embed(texts)
     tokens, last = context[real], context[torch.arange(len(ends)), ends]
@@ -107,7 +162,6 @@ def _tell(
     nn.init.normal_(linear.weight, std=0.02)
     nn.init.normal_(linear.weight[:, 0], std=2.0)
     linear.bias.copy_(-8 * ahead[: len(linear.bias)] / ahead.norm())
-    window = (dit.transformer.pos_emb.emb.num_embeddings - 1) * frames / SAMPLE_RATE  # type: ignore[union-attr]
     seconds = torch.linspace(length.minimum, length.maximum, 64)
     lengths = dit.to_cond_embed(length(seconds)[:, 0])
     # The direction in which the last token of a text lies, and all else against it.
@@ -121,7 +175,7 @@ def _tell(
     _, deviations, directions = torch.linalg.svd((last - last.mean(0)) @ linear_facts, full_matrices=False)
     best = slice(0, (heads - 1) * size)
     reading = (linear_facts @ directions[best].T) * (len(last) ** 0.5 / deviations[best].clamp(min=1.0))
-    line = _fitted(lengths, (2 * seconds[:, None] / window - 1) * math.sqrt(3))[:, 0]
+    line = _fitted(lengths, (2 * seconds[:, None] / layout.seconds - 1) * math.sqrt(3))[:, 0]
 
     signs = torch.ones(size)
     signs[1::2] = -1
@@ -135,8 +189,8 @@ def _tell(
         attention.q_norm.weight.fill_(0.05)
         attention.q_norm.bias.copy_(signs)
     out = blocks[0].cross_attn.to_out.weight
-    out[-TOLD:-1, : TOLD - 1] = torch.eye(TOLD - 1)
-    out[-1, -size] = 1.0
+    out[layout.told.start : layout.told.stop - 1, : TOLD - 1] = torch.eye(TOLD - 1)
+    out[layout.told.stop - 1, -size] = 1.0
     told = last @ reading[:, : TOLD - 1]
     return torch.cat([told, torch.zeros(len(told), 1)], dim=1)
 
@@ -161,53 +215,91 @@ def _separating(inside: Tensor, outside: Tensor) -> Tensor:
     return weights.float()
 
 
-def _keys(told: Tensor, notes: Tensor) -> tuple[Tensor, Tensor]:
-    """What opens the units of each note: weights of what is told [notes, TOLD], and biases [notes]."""
-    count = HIGHEST_NOTE - LOWEST_NOTE + 1
+def _keys(told: Tensor, members: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """What opens units for some prompts [groups of bool [prompts]]: weights of what is told [groups, TOLD], biases [groups]."""
     rows = torch.cat([told, torch.ones(len(told), 1)], dim=1)
-    found = torch.stack([_separating(rows[notes == note], rows[notes != note]) for note in range(count)])
-    # Open by 4 on average.
-    found *= torch.stack([4 / (rows[notes == note] @ found[note]).mean() for note in range(count)])[:, None]
+    found = torch.stack([_separating(rows[ours], rows[~ours]) for ours in members])
+    found *= torch.stack([OPEN / (rows[ours] @ keys).mean() for ours, keys in zip(members, found, strict=True)])[:, None]
     return found[:, :-1], found[:, -1]
 
 
-def _open(layer: nn.Linear, harmonics: tuple[int, ...], keys: tuple[Tensor, Tensor], channels: int, frames: int) -> None:
-    """Give the units of a feed-forward layer what they hold, and what opens them."""
-    width = layer.in_features
-    values, gates = layer.weight.chunk(2)
-    value_bias, gate_bias = layer.bias.chunk(2)
-    values.zero_()
-    value_bias.zero_()
-    gate_bias.zero_()
-    places, told = slice(channels, width - TOLD), slice(width - TOLD, width)
-    # By what is told and when.
-    gates.zero_()
-    ramp = width - TOLD - SLOW - 1
-    nn.init.normal_(gates[:, ramp : width - TOLD], std=0.25)
-    nn.init.normal_(gates[:, told], std=1.5 * TOLD**-0.5)
-    repeat, weights = REPEAT // frames, keys[0]
-    unit = 0
-    for note in range(len(weights)):
-        for harmonic in harmonics:
-            turns = round(harmonic * tuned(hertz(LOWEST_NOTE + note)) * REPEAT / SAMPLE_RATE) % repeat
-            wave = min(turns, repeat - turns)
-            if wave in (0, repeat // 2):
-                continue
-            for column in (channels + wave - 1, channels + repeat // 2 - 1 + wave - 1):
-                values[unit, column] = 1.0
-                gates[unit, places] *= 0.2
-                gates[unit, told] = weights[note]
-                gate_bias[unit] = keys[1][note]
-                unit += 1
-    # Two units for each latent.
-    for column in list(range(channels)) * 2:
-        values[unit, column] = 1.0
-        unit += 1
-    for _ in range(AFTER):
-        value_bias[unit] = 1.0
-        gates[unit] = 0.0
-        gates[unit, ramp], gates[unit, -1] = 40.0, -40.0
-        nn.init.normal_(gate_bias[unit : unit + 1], std=3.0)
-        unit += 1
-    nn.init.normal_(values[unit:, places], std=(width - TOLD - channels) ** -0.5)
-    nn.init.normal_(value_bias[unit:], std=0.3)
+class Units:
+    """The units of a feed-forward layer, given out one after the other: what each holds, and what opens it."""
+
+    def __init__(self, layer: FeedForward, layout: Layout) -> None:
+        first, self._out = cast(Any, layer.ff[0]).proj, cast(nn.Linear, layer.ff[2])
+        self._layout = layout
+        self._values, self._gates = first.weight.chunk(2)
+        self._value_biases, self._gate_biases = first.bias.chunk(2)
+        self._values.zero_()
+        self._gates.zero_()
+        first.bias.zero_()
+        # By what is told and when, and in later blocks by what was found.
+        nn.init.normal_(self._gates[:, layout.slow], std=0.25)
+        nn.init.normal_(self._gates[:, layout.told], std=1.5 * TOLD**-0.5)
+        self._next = 0
+
+    def _take(self, count: int) -> slice:
+        units = slice(self._next, self._next + count)
+        self._next += count
+        return units
+
+    def find_beats(self, keys: tuple[Tensor, Tensor], told: Tensor, waves: Tensor) -> None:
+        """Units for every tempo, which say what its bar and its beat have come to at a place."""
+        seconds = torch.arange(self._layout.window) * (self._layout.frames / SAMPLE_RATE)
+        open_ = nn.functional.silu(told @ keys[0].T + keys[1])
+        size = open_.sum(1)[open_.amax(1) > 0.5 * OPEN].mean()
+        for index, (weights, bias) in enumerate(zip(*keys, strict=True)):
+            turns = seconds * (LOWEST_TEMPO + index) / 60
+            angles = 2 * math.pi * torch.stack([turns / 4, turns])
+            phases = torch.stack([angles.cos(), angles.sin()], dim=1).flatten(0, 1).T
+            units = self._take(phases.shape[1])
+            self._values[units, self._layout.places] = _fitted(waves, phases).T
+            self._gates[units] = 0.0
+            self._gates[units, self._layout.told] = weights
+            self._gate_biases[units] = bias
+            out = self._out.weight[self._layout.found.start : self._layout.found.start + phases.shape[1], units]
+            out.copy_(torch.eye(phases.shape[1]) * (math.sqrt(2) / size))
+
+    def find_end(self) -> None:
+        """Units that say how long after the end of the clip a place is, together about 20 for each latent."""
+        units = self._take(AFTER)
+        self._value_biases[units] = 1.0
+        self._gates[units] = 0.0
+        self._gates[units, self._layout.slow.start], self._gates[units, self._layout.told.stop - 1] = 40.0, -40.0
+        nn.init.normal_(self._gate_biases[units], std=2.0)
+        self._out.weight[self._layout.found.stop - 1, units] = 4.0
+
+    def hold_notes(self, keys: tuple[Tensor, Tensor], harmonics: tuple[int, ...]) -> None:
+        """Units for every note, for the two phases of each harmonic."""
+        repeat = REPEAT // self._layout.frames
+        for index, (weights, bias) in enumerate(zip(*keys, strict=True)):
+            for harmonic in harmonics:
+                turns = round(harmonic * tuned(hertz(LOWEST_NOTE + index)) * REPEAT / SAMPLE_RATE) % repeat
+                wave = min(turns, repeat - turns)
+                if wave in (0, repeat // 2):
+                    continue
+                units = self._take(2)
+                first = self._layout.places.start + wave - 1
+                self._values[units, first], self._values[units.start + 1, first] = torch.tensor([1.0, 0.0]), 0.0
+                self._values[units.start + 1, first + repeat // 2 - 1] = 1.0
+                self._gates[units, self._layout.slow] *= 0.2
+                self._gates[units, self._layout.told] = weights
+                self._gate_biases[units] = bias
+
+    def hold_latents(self) -> None:
+        """Two units for each latent."""
+        for _ in range(2):
+            units = self._take(self._layout.latents.stop)
+            self._values[units, self._layout.latents] = torch.eye(self._layout.latents.stop)
+
+    def hold_places(self) -> None:
+        """All units that are left."""
+        units = slice(self._next, len(self._values))
+        places = self._layout.places
+        beats = slice(self._layout.found.start, self._layout.found.stop - 1)
+        nn.init.normal_(self._values[units, places], std=(places.stop - places.start) ** -0.5)
+        nn.init.normal_(self._values[units, beats], std=0.5)
+        nn.init.normal_(self._gates[units, beats], std=1.5)
+        nn.init.normal_(self._value_biases[units], std=0.3)
+        nn.init.normal_(self._gate_biases[units], std=1.0)

@@ -12,11 +12,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from models.sao_tiny.beginning import begin
+from models.sao_tiny.beginning import Examples, begin
 from models.sao_tiny.data import training_sound
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.moments import moments
-from models.sao_tiny.requests import LOWEST_NOTE, Sound, describe
+from models.sao_tiny.requests import WINDOW, Sound, describe
+from models.sao_tiny.signals import SAMPLE_RATE
 from models.sao_tiny.text import MAX_TOKENS, Reader, encode
 from sao_onnx_convert.config import ModelConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
@@ -25,12 +26,12 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 5000
 BATCH = 16
-SCHEDULE = Schedule(steps=11_000, rate=1.0, decay=0.7)
+SCHEDULE = Schedule(steps=9500, rate=1.0, decay=0.7)
 RATE, MATRIX_RATE = 5e-4, 8e-4
 READING_RATE = 1e-4
 """Of what reads the prompt, which is nearly right as training begins."""
 
-EXAMPLES = 4000
+EXAMPLES = 5000
 """Prompts that the beginning of the weights is made from."""
 
 WITHOUT_PROMPT = 0.05
@@ -38,6 +39,9 @@ WITHOUT_PROMPT = 0.05
 
 PURE_NOISE = 0.5
 """Share of sounds of which only noise is shown: where every clip begins."""
+
+SILENCE = 10.0
+"""What an error counts after the end of a clip; elsewhere 1."""
 
 QUIETEST = 0.01
 """Power of latents below which no sound is taken to be."""
@@ -75,7 +79,8 @@ def train(
     means, deviations = moments(one, folder, FIRST, SOUNDS, device, say)
     torch.manual_seed(0)
     model = Denoiser(config)
-    _begin(model, config, tokenizer, reader)
+    if not (folder / "diffusion.pt").is_file():
+        _begin(model, config, tokenizer, reader)
     model.to(device)
     encoder = cast(Any, reader.encoder).to(device)
     reading, matrices, others = [], [], []
@@ -104,7 +109,9 @@ def train(
         with torch.autocast(device.type, torch.bfloat16):
             velocity = model(noisy, t, prompt, seconds, shown)
         found = noisy - t[:, None, None] * velocity.float()
-        error = (found - clean).square().mean((1, 2)) / power(mean, deviation)
+        ended = torch.arange(clean.shape[2], device=device) * (WINDOW / clean.shape[2] / SAMPLE_RATE) > seconds[:, None]
+        weight = 1 + (SILENCE - 1) * ended[:, None]
+        error = (weight * (found - clean).square()).mean((1, 2)) / power(mean, deviation)
         parts = {
             f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
         }
@@ -122,9 +129,10 @@ def _begin(model: Denoiser, config: ModelConfig, tokenizer: Tokenizer, reader: R
     mask = (ids != 0).long()
     texts = reader.encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
     ends = mask.sum(1) - 1
-    notes = torch.tensor([sound.note - LOWEST_NOTE if sound.note else -1 for _, sound in examples])
-    told = reader.last_facts(texts[torch.arange(EXAMPLES), ends])
-    begin(model.dit, model.seconds, texts, ends, told, notes, config.model.pretransform.config.downsampling_ratio)
+    facts = reader.last_facts(texts[torch.arange(EXAMPLES), ends])
+    notes, tempos = (torch.tensor([getattr(sound, name) for _, sound in examples]) for name in ("note", "tempo"))
+    ratio = config.model.pretransform.config.downsampling_ratio
+    begin(model.dit, model.seconds, Examples(texts, ends, facts, notes, tempos), ratio)
 
 
 def pair(mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

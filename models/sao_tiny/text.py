@@ -81,11 +81,8 @@ class Reader(nn.Module):
         self.heights = nn.Linear(width, 2)
 
     def last_facts(self, embeddings: Tensor) -> Tensor:
-        """What is said of a prompt by its last token's embedding [b, width], notes first: [b, numbers]."""
-        names = ["note", *(name for name in _SIZES if name != "note")]
-        found = [self.last[name](embeddings) for name in names]
-        # Of a note, the first number says that there is none.
-        return torch.cat([found[0][:, 1:], found[0][:, :1], *found[1:]], dim=1)
+        """What is said of prompts by the embeddings of their last tokens [b, width]: numbers [b, all choices]."""
+        return torch.cat([self.last[name](embeddings) for name in _SIZES], dim=1)
 
     def forward(self, ids: Tensor) -> tuple[list[dict[str, Tensor]], Tensor]:
         """Logits by fact, from both; and note and tempo as heights in their range."""
