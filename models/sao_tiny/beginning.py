@@ -262,13 +262,13 @@ class Units:
             out.copy_(torch.eye(phases.shape[1]) * (math.sqrt(2) / size))
 
     def find_end(self) -> None:
-        """Units that say how long after the end of the clip a place is, together about 20 for each latent."""
+        """Units that say how long after the end of the clip a place is, together about 10 for each latent."""
         units = self._take(AFTER)
         self._value_biases[units] = 1.0
         self._gates[units] = 0.0
         self._gates[units, self._layout.slow.start], self._gates[units, self._layout.told.stop - 1] = 40.0, -40.0
         nn.init.normal_(self._gate_biases[units], std=2.0)
-        self._out.weight[self._layout.found.stop - 1, units] = 4.0
+        self._out.weight[self._layout.found.stop - 1, units] = 2.0
 
     def hold_notes(self, keys: tuple[Tensor, Tensor], harmonics: tuple[int, ...]) -> None:
         """Units for every note, for the two phases of each harmonic."""

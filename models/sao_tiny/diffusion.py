@@ -26,13 +26,16 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 5000
 BATCH = 16
-SCHEDULE = Schedule(steps=9500, rate=1.0, decay=0.7)
+SCHEDULE = Schedule(steps=7500, rate=1.0, decay=0.7)
 RATE, MATRIX_RATE = 5e-4, 8e-4
 READING_RATE = 1e-4
 """Of what reads the prompt, which is nearly right as training begins."""
 
 EXAMPLES = 5000
 """Prompts that the beginning of the weights is made from."""
+
+SHARES = (0.36, 0.34, 0.3)
+"""Of tones, loops and all others in a batch."""
 
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
@@ -97,10 +100,12 @@ def train(
         torch.optim.AdamW(reading, lr=READING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     sounds = [training_sound(FIRST + index)[1] for index in range(SOUNDS)]
+    families = np.array([0 if sound.note else 1 if sound.tempo else 2 for sound in sounds])
+    shares = (np.array(SHARES) / np.bincount(families))[families]
 
     def losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((2, step))
-        chosen = rng.integers(len(sounds), size=BATCH)
+        chosen = rng.choice(len(sounds), size=BATCH, p=shares)
         mean, deviation = (torch.from_numpy(x[chosen].astype(np.float32)).to(device) for x in (means, deviations))
         prompt, seconds = conditioning(rng, [sounds[index] for index in chosen], tokenizer, encoder, device)
         shown = (torch.rand(BATCH, device=device) >= WITHOUT_PROMPT).float()

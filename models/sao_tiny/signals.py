@@ -14,7 +14,10 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 SAMPLE_RATE = 44_100
 _TABLE = 8192
 
-REPEAT = 64 * 1024
+LATENT = 1024
+"""Frames of a latent of the model. What sounds begin on its grid have latents that are the same but for their place."""
+
+REPEAT = 64 * LATENT
 """Frames after which every held wave repeats. Its latents then do so too, every 64, whatever its pitch: what is to be learned
 of a pitch is a pattern of that length, and not where its phase has come to in the whole window.
 """
@@ -132,9 +135,9 @@ def to_level(signal: Array, level: float) -> Array:
     return to_peak(signal, min(0.95, level * float(np.abs(signal).max(initial=0.0)) / max(loudest, 1e-9)))
 
 
-def put(track: Array, sound: Array, start: float, gain: float = 1.0) -> None:
-    """Add a sound to a track from `start` seconds on; what does not fit is cut off."""
-    first = round(start * SAMPLE_RATE)
+def put(track: Array, sound: Array, start: float, gain: float = 1.0, grid: int = 1) -> None:
+    """Add a sound to a track from `start` seconds on, or the nearest multiple of `grid` frames. What is too long is cut off."""
+    first = round(start * SAMPLE_RATE / grid) * grid
     room = len(track) - first
     if room > 0:
         track[first : first + len(sound)] += gain * sound[:room]

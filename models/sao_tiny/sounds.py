@@ -2,8 +2,8 @@
 
 A voice makes one mono sound that starts at frame 0, in phase, so that the same request gives nearly the same sound: what varies
 with the generator is its timbre, its envelope and its noise, not the pitch or the beat of what has one. Waves that drift apart
-average to nothing, and the model's first guess, from noise alone, is an average. Held waves are `tuned`. All is made up here;
-nothing is recorded.
+average to nothing, and the model's first guess, from noise alone, is an average. Held waves are `tuned`, strokes fall on the
+grid of latents, and drums ring at multiples of its rate. All is made up here; nothing is recorded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.sao_tiny.signals import (
+    LATENT,
+    SAMPLE_RATE,
     Array,
     Chance,
     attack,
@@ -50,6 +52,9 @@ class Voicing:
     hertz: float = 440.0
     tempo: float = 120.0
 
+
+PLACES = SAMPLE_RATE / LATENT
+"""Latents a second."""
 
 Voice = Callable[[Chance, Voicing], Array]
 
@@ -112,7 +117,7 @@ def _bell(rng: Chance, v: Voicing) -> Array:
 def _kick(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.3, 0.45) * v.stretch
     count = frames(seconds)
-    body = sine(50 + 160 * np.exp(-times(count) / 0.027), count) * decay(count, seconds)
+    body = sine(PLACES + 160 * np.exp(-times(count) / 0.027), count) * decay(count, seconds)
     click = high_pass(white(rng, frames(0.006)), 1500) * decay(frames(0.006), 0.006)
     put(body, click, 0, rng.uniform(0.05, 0.15))
     return fade_ends(body, 0.0005, 0.02)
@@ -121,7 +126,7 @@ def _kick(rng: Chance, v: Voicing) -> Array:
 def _snare(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.2, 0.28) * v.stretch
     count = frames(seconds)
-    body = (sine(195, count) + 0.6 * sine(312, count)) * decay(count, 0.5 * seconds)
+    body = (sine(4 * PLACES, count) + 0.6 * sine(7 * PLACES, count)) * decay(count, 0.5 * seconds)
     wires = high_pass(white(rng, count), 1500) * decay(count, seconds)
     return fade_ends(0.6 * body + 0.45 * wires, 0.0005, 0.01)
 
@@ -154,7 +159,7 @@ def _open_hat(rng: Chance, v: Voicing) -> Array:
 def _tom(rng: Chance, v: Voicing) -> Array:
     seconds = rng.uniform(0.45, 0.6) * v.stretch
     count = frames(seconds)
-    body = sine(115 * (1 + 0.5 * np.exp(-times(count) / 0.04)), count) * decay(count, seconds)
+    body = sine(3 * PLACES * (1 + 0.5 * np.exp(-times(count) / 0.04)), count) * decay(count, seconds)
     skin = low_pass(white(rng, count), 1200) * decay(count, 0.08)
     return fade_ends(body + 0.2 * skin, 0.001, 0.02)
 
@@ -188,7 +193,7 @@ def _loop(style: str) -> Voice:
             for index in range(int(v.seconds / step) + 1):
                 hit = pattern[index % 16]
                 if hit != ".":
-                    put(track, stroke, index * step, level * (0.5 if hit == "o" else 1.0))
+                    put(track, stroke, index * step, level * (0.5 if hit == "o" else 1.0), LATENT)
         return fade_ends(track, 0.0005, 0.03)
 
     return voice
@@ -267,13 +272,13 @@ def _riser(rng: Chance, v: Voicing) -> Array:
 
 def _siren(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
-    sweep = 950 + 320 * np.sin(2 * np.pi * times(count) * 0.46 - np.pi / 2)
+    sweep = tuned(950) + 320 * np.sin(2 * np.pi * times(count) * tuned(0.67) - np.pi / 2)
     return fade_ends(harmonics(sweep, count, 1 / _K[:5] ** 1.5), 0.01, 0.04)
 
 
 def _alarm(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
-    on = (times(count) % 0.25 < 0.125).astype(float)
+    on = (times(count) * tuned(4) % 1 < 0.5).astype(float)
     on = np.convolve(on, np.full(88, 1 / 88))[:count]
     return fade_ends((sine(tuned(2000), count) + rng.uniform(0.2, 0.4) * sine(tuned(6000), count)) * on, 0.002, 0.01)
 
@@ -292,7 +297,7 @@ def _repeated(stroke: Voice, period: float) -> Voice:
     def voice(rng: Chance, v: Voicing) -> Array:
         track = np.zeros(frames(v.seconds))
         for index in range(int(v.seconds / period) + 1):
-            put(track, to_peak(stroke(rng, v)), index * period, rng.uniform(0.85, 1.0))
+            put(track, to_peak(stroke(rng, v)), index * period, rng.uniform(0.85, 1.0), LATENT)
         return fade_ends(track, 0.0005, 0.02)
 
     return voice
@@ -319,13 +324,13 @@ def _engine(rng: Chance, v: Voicing) -> Array:
 
 def _telephone(rng: Chance, v: Voicing) -> Array:
     count = frames(v.seconds)
-    strike = 0.5 + 0.5 * np.abs(sine(10.0, count))
+    strike = 0.5 + 0.5 * np.abs(sine(tuned(10), count))
     ringing = (
         sine(tuned(1300), count)
         + rng.uniform(0.6, 1.0) * sine(tuned(1775), count)
         + rng.uniform(0.1, 0.4) * sine(tuned(3120), count)
     ) * strike
-    on = np.convolve((times(count) % 1.6 < 0.9).astype(float), np.full(441, 1 / 441))[:count]
+    on = np.convolve((times(count) * tuned(0.67) % 1 < 0.6).astype(float), np.full(441, 1 / 441))[:count]
     return fade_ends(ringing * on, 0.003, 0.02)
 
 
