@@ -120,6 +120,23 @@ def test_conversion_is_repeatable(both, only):
     assert digests[0] == digests[1]
 
 
+def test_a_part_that_8_bits_would_ruin_stays_in_single_precision(checkpoint, both, tmp_path, monkeypatch):
+    from sao_onnx_convert.int8 import recipe
+
+    lost = {graph.role: graph.snr for graph in both.manifest.graphs if graph.precision == "int8"}
+    decoders = both.manifest.decoder_roles
+    # The decoder counts as a whole: as its last graph.
+    monkeypatch.setattr(recipe, "RUINED", lost[decoders[-1]] + 0.1)
+    ruined = {*decoders, *(role for role, snr in lost.items() if snr < recipe.RUINED and role not in decoders)}
+    assert "number_conditioner" not in ruined
+    bundle = convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", precisions=("int8",))
+    single = {role for role in lost if bundle.manifest.graph(role, "int8").path.startswith("fp32/")}
+    assert single == {"number_conditioner", *ruined}
+    assert {path.stem for path in (bundle.folder / "int8").glob("*.onnx")} == set(lost) - single
+    assert list(bundle.verify())
+    assert sao_onnx.load(bundle.folder).generate("rain", seconds=0.5, seed=1).samples.size
+
+
 def test_a_part_that_misses_its_bound_is_reported(checkpoint, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 

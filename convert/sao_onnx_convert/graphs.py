@@ -63,6 +63,8 @@ def eight_bit(
 ) -> list[Graph]:
     """Make the 8-bit graph of every part and measure it on the model's own signals.
 
+    A part that 8 bits would ruin (`recipe.RUINED`) stays in single precision; the decoder's graphs all do, or none.
+
     Args:
         folder: Of the bundle, its single-precision graphs written.
         parts: As for `single_precision`.
@@ -110,7 +112,20 @@ def eight_bit(
                 min_snr=recipe.MIN_SNR.get(bound),
             )
         )
-    return graphs
+    return _without_ruined(folder, graphs, exact, decoder_roles)
+
+
+def _without_ruined(folder: Path, graphs: list[Graph], exact: list[Graph], decoder_roles: tuple[Role, ...]) -> list[Graph]:
+    """The 8-bit graphs, those of ruined parts replaced by the single-precision ones."""
+    ruined = {graph.role for graph in graphs if graph.snr < recipe.RUINED and graph.role not in decoder_roles[:-1]}
+    if decoder_roles[-1] in ruined:
+        ruined |= set(decoder_roles)
+    kept = [
+        replace(single, precision="int8") if graph.role in ruined else graph
+        for graph, single in zip(graphs, exact, strict=True)
+    ]
+    discard(folder, graphs, [*kept, *exact])
+    return kept
 
 
 def _quantized(exact: Path, role: Role, pipeline: TorchPipeline) -> onnx.ModelProto:

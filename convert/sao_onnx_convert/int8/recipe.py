@@ -32,6 +32,10 @@ from sao_onnx_convert.transformer import Product
 MIN_SNR = {"text_encoder": 30.0, "context": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
 """Decibels that each part should keep against PyTorch, the decoder as a whole. A part below is reported, not refused."""
 
+RUINED = 20.0
+"""Decibels against PyTorch below which a part stays in single precision: what is lost is heard then, whatever it saves. Such a
+part is a decoder of quiet sounds, whose codes have to reach the peaks of others."""
+
 
 def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
     """The products of the DiT's blocks: one scale for each row, and the input of the feed-forward's second Linear rotated."""
