@@ -26,7 +26,7 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 5000
 BATCH = 16
-SCHEDULE = Schedule(steps=7500, rate=1.0, decay=0.7)
+SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.7)
 RATE, MATRIX_RATE = 5e-4, 8e-4
 READING_RATE = 1e-4
 """Of what reads the prompt, which is nearly right as training begins."""
@@ -43,8 +43,8 @@ WITHOUT_PROMPT = 0.05
 PURE_NOISE = 0.5
 """Share of sounds of which only noise is shown: where every clip begins."""
 
-SILENCE = 10.0
-"""What an error counts after the end of a clip; elsewhere 1."""
+SILENCE, SILENCE_LATE, LATE = 10.0, 40.0, 6700
+"""What an error counts after the end of a clip, first and from a step on; elsewhere 1."""
 
 QUIETEST = 0.01
 """Power of latents below which no sound is taken to be."""
@@ -115,7 +115,7 @@ def train(
             velocity = model(noisy, t, prompt, seconds, shown)
         found = noisy - t[:, None, None] * velocity.float()
         ended = torch.arange(clean.shape[2], device=device) * (WINDOW / clean.shape[2] / SAMPLE_RATE) > seconds[:, None]
-        weight = 1 + (SILENCE - 1) * ended[:, None]
+        weight = torch.where(ended, SILENCE if step < LATE else SILENCE_LATE, 1.0)[:, None]
         error = (weight * (found - clean).square()).mean((1, 2)) / power(mean, deviation)
         parts = {
             f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
