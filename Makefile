@@ -8,8 +8,7 @@ BIN := .venv/bin
 .PHONY: demo test test-arm test-slow lint miniature bench bench-quick clean
 
 demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
-	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --model models/miniature/bundle --seed 42 -o demo.wav --force
-	@echo "demo.wav: made by a miniature model of random weights, so it is noise. It shows that the engine runs here."
+	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --seed 42 -o demo.wav --force
 
 .venv-demo/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.sao_tiny import listen
+from models.sao_tiny.evaluate import Judge
 from tests.arm import exercise
 from tests.arm.sandbox import SUITES, UnavailableError, build
 from tests.conftest import ROOT
@@ -39,6 +41,9 @@ FEATURES = {
 INT8_SNR = 35.0
 """Decibels. Kernels round differently, and a value that falls on the other side of a step is a step away for all that follows.
 8 bits themselves cost as much."""
+
+SHIPPED_SNR = 10.0
+"""Decibels, of the trained model in 8 bits."""
 
 LOSSY_SNR = 40.0
 """Decibels. Encoders of another build make other choices, far below what the format loses."""
@@ -116,12 +121,22 @@ def test_arrays(here, there):
         assert array.shape == theirs[name].shape, name
         if name.startswith("int8/"):
             assert _snr(array, theirs[name]) > INT8_SNR, name
+        elif name.startswith("shipped/"):
+            # Eight steps of a small network go further apart; `test_the_model_inside_the_package` says what must be true.
+            assert _snr(array, theirs[name]) > SHIPPED_SNR, name
         elif name in ("files/.ogg", "files/.opus", "files/.mp3"):
             assert _snr(array, theirs[name]) > LOSSY_SNR, name
         elif name.startswith("files/"):
             np.testing.assert_array_equal(theirs[name], array, name)
         else:
             np.testing.assert_allclose(theirs[name], array, atol=1e-3, err_msg=name)
+
+
+def test_the_model_inside_the_package(there):
+    found = np.load(there[1] / "arrays.npz")
+    assert abs(1200 * np.log2(listen.pitch(found["shipped/A4 saw wave"]) / 440)) < 50
+    assert abs(listen.tempo(found["shipped/120 BPM drum loop"]) / 120 - 1) < 0.03
+    assert Judge().kind(found["shipped/kick drum"]) == "kick"
 
 
 def test_commands(there):

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from models.sao_tiny import listen
+
 COMMAND = Path(sys.executable).with_name("sao-onnx")
 
 
@@ -174,11 +176,16 @@ def test_bad_strength(gen, tmp_path):
     assert "strength is 2.0, expected 0" in done.stderr
 
 
-def test_no_model(tmp_path):
+def test_the_first_command(tmp_path):
+    """What a new user types, who has no model and sets nothing."""
     environment = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"}
-    done = subprocess.run([COMMAND, "gen", "rain"], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 3
-    assert "--model" in done.stderr
+    command = [COMMAND, "gen", "120 BPM drum loop", "--seed", "5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "120-bpm-drum-loop-5.wav\n"
+    assert "model sao-tiny" in done.stderr
+    samples, _ = soundfile.read(tmp_path / "120-bpm-drum-loop-5.wav")
+    assert abs(listen.tempo(samples.T) / 120 - 1) < 0.03
 
 
 def test_bad_bundles(bundle, tmp_path):

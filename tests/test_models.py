@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sao_onnx
-from sao_onnx.models import find, known, user_folder
+from sao_onnx.models import BUILT_IN, built_in_folder, find, known, user_folder
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def _command(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
 
 
-def test_no_model():
-    with pytest.raises(sao_onnx.BundleNotFoundError, match="--model"):
-        find(None)
+def test_without_a_name():
+    assert find() == built_in_folder() / BUILT_IN
+    assert sao_onnx.load().manifest.model.name == "sao-tiny"
 
 
 def test_names_and_folders(home, miniature, tmp_path, monkeypatch):
@@ -52,10 +52,15 @@ def test_what_is_known(home, miniature):
     (home / "damaged" / "fp32" / "dit.onnx").unlink()
     (home / "empty").mkdir()
     models = {model.name: model for model in known()}
-    assert list(models) == ["damaged", "mini"]
+    assert list(models) == ["damaged", "mini", BUILT_IN]
     assert models["mini"].bundle is not None
     assert models["damaged"].bundle is None
     assert "fp32/dit.onnx is missing" in models["damaged"].problem
+    assert models[BUILT_IN].folder == find(BUILT_IN) == find()
+    # The user's own of that name comes first.
+    shutil.copytree(miniature, home / BUILT_IN)
+    assert {model.name: model.folder for model in known()}[BUILT_IN] == find(BUILT_IN) == home / BUILT_IN
+    assert find() != find(BUILT_IN)
 
 
 def test_the_command(home, miniature):
@@ -65,7 +70,7 @@ def test_the_command(home, miniature):
     listed = _command("models")
     assert listed.returncode == 0, listed.stderr
     marks = {line[2:].split()[0]: line[0] for line in listed.stdout.splitlines()}
-    assert marks == {"damaged": " ", "mini": " "}
+    assert marks == {"damaged": " ", "mini": " ", BUILT_IN: "*"}
     assert "cannot be used: " in listed.stdout
     chosen = json.loads(_command("models", "--json", SAO_ONNX_MODEL="mini").stdout)
     assert [model["name"] for model in chosen["models"] if model["default"]] == ["mini"]

@@ -39,8 +39,18 @@ def test_contents(wheel):
     assert "sao_onnx/py.typed" in names
     assert "sao_onnx_convert/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not any(name.endswith((".onnx", ".data", ".safetensors")) for name in names)
-    assert wheel.stat().st_size < 200_000
+    weights = [name for name in names if name.endswith((".onnx", ".data", ".safetensors"))]
+    assert weights
+    assert all(name.startswith("sao_onnx/bundles/sao-tiny/") for name in weights)
+    assert "sao_onnx/bundles/sao-tiny/LICENSE" in names
+    assert wheel.stat().st_size < 25_000_000
+
+
+def test_first_sound(environment, tmp_path):
+    variables = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"}
+    subprocess.run([environment / "sao-onnx", "gen", "kick drum", "-o", "kick.wav"], cwd=tmp_path, env=variables, check=True)
+    assert soundfile.info(tmp_path / "kick.wav").frames > 44100
+    subprocess.run([environment / "sao-onnx", "verify"], env=variables, check=True, capture_output=True)
 
 
 def test_generates_without_torch(environment, miniature, tmp_path):

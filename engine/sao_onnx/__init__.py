@@ -1,8 +1,8 @@
 """Text to audio with Stable Audio Open Small on small machines: ONNX Runtime and NumPy, no PyTorch.
 
     >>> import sao_onnx
-    >>> engine = sao_onnx.load("path/to/bundle")
-    >>> clip = engine.generate("128 BPM tech house drum loop", seconds=11, seed=42)
+    >>> engine = sao_onnx.load()  # sao-tiny, the model that comes with the package; or the folder or name of another
+    >>> clip = engine.generate("128 BPM tech house drum loop", seed=42)
     >>> clip.save("loop.wav")
 
 Names are loaded when they are first used, so that importing the package costs nothing.

@@ -53,7 +53,7 @@ _OF_THE_WHOLE = (
 
 
 def load(
-    model: str | Path,
+    model: str | Path | None = None,
     *,
     precision: str | None = None,
     threads: int | None = None,
@@ -65,7 +65,8 @@ def load(
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
     Args:
-        model: Folder of a bundle, or a name that `sao-onnx models` lists.
+        model: Folder of a bundle, or a name that `sao-onnx models` lists; by default sao-tiny, the small demonstrator that the
+            package brings.
         precision: One that the bundle holds, for all parts; by default its best.
         threads: Threads of each run; by default every processor that this process may use.
         providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are

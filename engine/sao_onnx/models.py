@@ -1,4 +1,4 @@
-"""Models by name: bundles that the user keeps in one folder."""
+"""Models by name: the one that the package brings, and bundles that the user keeps in one folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import platformdirs
 
 from sao_onnx.bundle import MANIFEST, Bundle, open_bundle
-from sao_onnx.errors import BundleError, BundleNotFoundError
+from sao_onnx.errors import BundleError
+
+BUILT_IN = "sao-tiny"
+"""The model that the package brings: a small demonstrator, for the first clip and for tests."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +37,39 @@ def user_folder() -> Path:
     return platformdirs.user_data_path("sao-onnx") / "models"
 
 
-def find(model: str | Path | None) -> Path:
+def built_in_folder() -> Path:
+    """The folder of the bundles inside the package."""
+    return Path(__file__).parent / "bundles"
+
+
+def find(model: str | Path | None = None) -> Path:
     """The folder of a model.
 
     Args:
-        model: A folder; or a name, where there is no such folder.
+        model: A folder; or a name, where there is no such folder. The user's own come before the package's. By default
+            `BUILT_IN`, the package's.
 
     Returns:
         A folder, which need not exist.
-
-    Raises:
-        BundleNotFoundError: `model` is None.
     """
     if model is None:
-        raise BundleNotFoundError(
-            "no model: use --model BUNDLE or set SAO_ONNX_MODEL; `sao-onnx convert --help` shows how to make a bundle"
-        )
+        return built_in_folder() / BUILT_IN
     folder = Path(model).expanduser()
-    named = user_folder() / folder
-    return named if not folder.is_dir() and len(folder.parts) == 1 and named.is_dir() else folder
+    if folder.is_dir() or len(folder.parts) != 1:
+        return folder
+    return next((named for named in (user_folder() / folder, built_in_folder() / folder) if named.is_dir()), folder)
 
 
 def known() -> Iterator[KnownModel]:
-    """The models that have a name, in the order of their names."""
-    kept = user_folder()
-    for folder in sorted(path for path in kept.iterdir() if (path / MANIFEST).is_file()) if kept.is_dir() else ():
+    """The models that have a name, in the order of their names; the package's where the user has none of its name."""
+    folders = {folder.name: folder for kept in (built_in_folder(), user_folder()) for folder in _bundles(kept)}
+    for name, folder in sorted(folders.items()):
         try:
-            yield KnownModel(folder.name, folder, open_bundle(folder))
+            yield KnownModel(name, folder, open_bundle(folder))
         except BundleError as error:
-            yield KnownModel(folder.name, folder, None, str(error))
+            yield KnownModel(name, folder, None, str(error))
+
+
+def _bundles(kept: Path) -> Iterator[Path]:
+    if kept.is_dir():
+        yield from (path for path in kept.iterdir() if (path / MANIFEST).is_file())

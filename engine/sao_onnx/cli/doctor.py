@@ -34,15 +34,14 @@ def doctor(
         **vars(machine),
         "int8_products": int8_products(machine),
     }
-    bundle = None if model is None else open_bundle(find(model))
-    if bundle is not None:
-        needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}
-        tuning = saved_tuning(bundle)
-        report["bundle"] = {
-            "path": str(bundle.folder),
-            "peak_memory": needs,
-            "tuning": None if tuning is None else asdict(tuning),
-        }
+    bundle = open_bundle(find(model))
+    needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}
+    tuning = saved_tuning(bundle)
+    report["bundle"] = {
+        "path": str(bundle.folder),
+        "peak_memory": needs,
+        "tuning": None if tuning is None else asdict(tuning),
+    }
     if as_json:
         print(json.dumps(report))
         return
@@ -59,8 +58,6 @@ def doctor(
     print(f"memory        {megabytes(machine.available)} available of {megabytes(machine.memory)}")
     print(f"ONNX Runtime  {report['onnxruntime']}, {', '.join(report['providers'])}")
     print(f"              {report['build']}")
-    if bundle is None:
-        return
     for precision, need in needs.items():
         if machine.reachable is None:
             verdict = "the available memory is unknown"

@@ -18,7 +18,7 @@ def models(as_json: Json = False) -> None:
     from sao_onnx.models import find, known, user_folder
 
     chosen = os.environ.get(MODEL_VARIABLE)
-    default = find(chosen).resolve() if chosen else None
+    default = find(chosen or None).resolve()
     found = [(model, model.folder.resolve() == default) for model in known()]
     if as_json:
         rows = [_row(model) | {"default": is_default} for model, is_default in found]

@@ -12,8 +12,8 @@ MODEL_VARIABLE = "SAO_ONNX_MODEL"
 _MODEL = "A bundle: its folder, or its name in `sao-onnx models`."
 
 # Every command.
-Model = Annotated[str | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help=_MODEL, show_default=False)]
-Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, help=_MODEL, show_default=False)]
+Model = Annotated[str | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help=_MODEL, show_default="sao-tiny")]
+Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, help=_MODEL, show_default="sao-tiny")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors and the result.")]
