@@ -374,3 +374,21 @@ def test_training_begins_with_the_prompt_told(begun):
     beat = torch.cos(2 * torch.pi * turns)
     found = seen[0][asked, 81:101, 253]
     assert torch.corrcoef(torch.stack([beat.flatten(), found.flatten()]))[0, 1] > 0.8
+
+
+def test_moments_of_takes():
+    from models.sao_tiny.moments import TAKES, _moments, _takes
+
+    indices = {sound: index for index in range(200) if (sound := training_sound(index)[1].kind)}
+    assert _takes(indices["sine"]).shape[0] == 1
+    assert _takes(indices["rain"]).shape[0] == TAKES
+    noise = np.random.default_rng(0).standard_normal((TAKES, 2, 50_000)).astype(np.float32)
+    noise[:, 1] *= 3
+    mean, deviation = _moments(lambda audio: (audio,), 5 + noise, torch.device("cpu")).astype(np.float64)
+    assert deviation[0].mean() == pytest.approx(1, abs=0.01)
+    assert deviation[1].mean() == pytest.approx(3, abs=0.03)
+    assert mean.mean() == pytest.approx(5, abs=0.02)
+    # A sound in the middle has the same latents twice; one that has no noise in it, no deviation.
+    mean, deviation = _moments(lambda audio: (audio,), noise[:1, :1], torch.device("cpu"))
+    np.testing.assert_array_equal(mean[0], mean[1])
+    assert not deviation.any()
