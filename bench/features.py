@@ -106,9 +106,7 @@ def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
             alone = engine.generate("rain", seed=seed, normalize="none").samples
             level = noise_level(strength)
             made = engine.generate("rain", seed=seed, init_audio=tone, init_noise_level=level, normalize="none").samples
-            rows.append(
-                {"strength": strength, "input": decibels(tone.samples, made), "without input": decibels(alone, made)}
-            )
+            rows.append({"strength": strength, "input": decibels(tone.samples, made), "without input": decibels(alone, made)})
     return rows
 
 
