@@ -117,8 +117,11 @@ def eight_bit(
 
 def _without_ruined(folder: Path, graphs: list[Graph], exact: list[Graph], decoder_roles: tuple[Role, ...]) -> list[Graph]:
     """The 8-bit graphs, those of ruined parts replaced by the single-precision ones."""
-    ruined = {graph.role for graph in graphs if graph.snr < recipe.RUINED and graph.role not in decoder_roles[:-1]}
-    if decoder_roles[-1] in ruined:
+    # The decoder is measured at its last graph.
+    whole: dict[str, Graph] = {graph.role: graph for graph in graphs if graph.role not in decoder_roles}
+    whole["decoder"] = next(graph for graph in graphs if graph.role == decoder_roles[-1])
+    ruined = {role for role, least in recipe.RUINED.items() if whole[role].snr < least}
+    if "decoder" in ruined:
         ruined |= set(decoder_roles)
     kept = [
         replace(single, precision="int8") if graph.role in ruined else graph

@@ -26,7 +26,7 @@ from sao_onnx_convert.networks.dit import DiffusionTransformer
 
 SOUNDS = 5000
 BATCH = 16
-SCHEDULE = Schedule(steps=8000, rate=1.0, decay=0.7)
+SCHEDULE = Schedule(steps=9800, rate=1.0, decay=0.7)
 RATE, MATRIX_RATE = 5e-4, 8e-4
 READING_RATE = 1e-4
 """Of what reads the prompt, which is nearly right as training begins."""
@@ -40,8 +40,11 @@ SHARES = (0.36, 0.34, 0.3)
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
 
-PURE_NOISE = 0.5
-"""Share of sounds of which only noise is shown: where every clip begins."""
+POLISH = 8000
+"""The step from which the last levels of sampling count more, whose errors are heard as they are."""
+
+PURE_NOISE, PURE_NOISE_LATE = 0.5, 0.3
+"""Share of sounds of which only noise is shown, first and from `POLISH` on: where every clip begins."""
 
 SILENCE, SILENCE_LATE, LATE = 10.0, 40.0, 6700
 """What an error counts after the end of a clip, first and from a step on; elsewhere 1."""
@@ -109,18 +112,20 @@ def train(
         mean, deviation = (torch.from_numpy(x[chosen].astype(np.float32)).to(device) for x in (means, deviations))
         prompt, seconds = conditioning(rng, [sounds[index] for index in chosen], tokenizer, encoder, device)
         shown = (torch.rand(BATCH, device=device) >= WITHOUT_PROMPT).float()
-        t = noise_levels(BATCH).to(device)
+        polish = step >= POLISH
+        t = noise_levels(BATCH, PURE_NOISE_LATE if polish else PURE_NOISE).to(device)
         noisy, clean = (x.flatten(1, 2) for x in pair(mean, deviation, torch.randn_like(mean), t))
         with torch.autocast(device.type, torch.bfloat16):
             velocity = model(noisy, t, prompt, seconds, shown)
         found = noisy - t[:, None, None] * velocity.float()
         ended = torch.arange(clean.shape[2], device=device) * (WINDOW / clean.shape[2] / SAMPLE_RATE) > seconds[:, None]
-        weight = torch.where(ended, SILENCE if step < LATE else SILENCE_LATE, 1.0)[:, None]
-        error = (weight * (found - clean).square()).mean((1, 2)) / power(mean, deviation)
+        counts = torch.where(ended, SILENCE if step < LATE else SILENCE_LATE, 1.0)[:, None]
+        error = (counts * (found - clean).square()).mean((1, 2)) / power(mean, deviation)
         parts = {
             f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
         }
-        return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": (error / t).mean()}
+        weight = 1 / (t * t.clamp(min=0.25)) if polish else 1 / t
+        return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": (weight * error).mean()}
 
     fit("diffusion", folder, model, optimizers, SCHEDULE, losses, say)
     return model.eval().requires_grad_(False)
@@ -177,9 +182,9 @@ def power(mean: Tensor, deviation: Tensor) -> Tensor:
     return (mean.square() + deviation.square()).mean((1, 2, 3)).clamp(min=QUIETEST)
 
 
-def noise_levels(count: int) -> Tensor:
-    """Levels to train at [count]: pure noise, then evenly spread in log-SNR over and beyond what eight steps visit."""
-    pure = round(PURE_NOISE * count)
+def noise_levels(count: int, share: float) -> Tensor:
+    """Levels to train at [count]: a share of pure noise, then evenly spread in log-SNR beyond what eight steps visit."""
+    pure = round(share * count)
     places = (torch.arange(count - pure) + torch.rand(count - pure)) / (count - pure)
     return torch.cat([torch.ones(pure), torch.sigmoid(6.0 - 8.5 * places)])
 

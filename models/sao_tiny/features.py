@@ -11,6 +11,9 @@ from models.sao_tiny.requests import WINDOW
 from models.sao_tiny.signals import SAMPLE_RATE
 
 BANDS, HOP, SIZE = 48, 1024, 4096
+RANGE = 45.0
+"""Decibels below the peak that are seen. What makes a sound what it is lies there, and below it what a network leaves."""
+
 FRAMES = WINDOW // HOP
 
 
@@ -28,7 +31,7 @@ _MATRIX = _bands()
 
 
 def features(audio: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Mel spectrogram of the louder channel, in decibels below its peak, -80 to 0 as 0 to 1: float32 [BANDS, FRAMES].
+    """Mel spectrogram of the louder channel, in decibels below its peak, -`RANGE` to 0 as 0 to 1: float32 [BANDS, FRAMES].
 
     Clips shorter than the window count as followed by silence.
     """
@@ -38,4 +41,4 @@ def features(audio: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[
     windows = np.lib.stride_tricks.sliding_window_view(signal, SIZE)[::HOP][:FRAMES]
     power = np.square(np.abs(np.fft.rfft(windows * np.hanning(SIZE)))) @ _MATRIX
     decibels = 10 * np.log10(power / (power.max() + 1e-12) + 1e-12)
-    return np.asarray(np.clip(1 + decibels / 80, 0, 1).T, np.float32)
+    return np.asarray(np.clip(1 + decibels / RANGE, 0, 1).T, np.float32)

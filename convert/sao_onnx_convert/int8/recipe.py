@@ -32,9 +32,10 @@ from sao_onnx_convert.transformer import Product
 MIN_SNR = {"text_encoder": 30.0, "context": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
 """Decibels that each part should keep against PyTorch, the decoder as a whole. A part below is reported, not refused."""
 
-RUINED = 20.0
-"""Decibels against PyTorch below which a part stays in single precision: what is lost is heard then, whatever it saves. Such a
-part is a decoder of quiet sounds, whose codes have to reach the peaks of others."""
+RUINED = {"decoder": 20.0, "encoder": 20.0}
+"""Decibels against PyTorch below which a part stays in single precision: what is lost there is heard, whatever it saves, while
+the steps of sampling correct each other. Such a part is a decoder of quiet sounds, whose codes have to reach the peaks of
+others."""
 
 
 def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
