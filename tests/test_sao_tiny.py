@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,7 @@ def test_sides_levels_and_ends():
     assert listen.side(_render(kind="rain", side="right")) < -12
     assert abs(listen.side(_render(kind="rain"))) < 1
     levels = [loudness(_render(kind="organ", note=60, level=level)) for level in ("soft", "", "loud")]
-    assert levels[0] < 0.5 * levels[1] < 0.3 * levels[2]
+    assert levels[0] < 0.65 * levels[1] < 0.45 * levels[2]
     ends = [listen.end(_render(kind="snare", length=length)) for length in ("short", "", "long")]
     assert ends == sorted(ends)
     assert ends[2] > 2.5 * ends[0]
@@ -204,6 +206,23 @@ def test_scaled_latents_decode_to_the_same():
     torch.testing.assert_close(model.decoder(mean), before, rtol=1e-3, atol=1e-5)
 
 
+def test_the_decoder_goes_on_alone(tmp_path, monkeypatch):
+    from models.sao_tiny import autoencoder
+
+    monkeypatch.setattr(autoencoder, "SOUNDS", 8)
+    monkeypatch.setattr(autoencoder, "BATCH", 2)
+    monkeypatch.setattr(autoencoder, "STEADY", Schedule(steps=3, rate=0.5, warmup=1))
+    monkeypatch.setenv("CXX", "none")
+    model, _ = _untrained(_channels(2, kind="kick"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    autoencoder.steady(model, tmp_path, torch.device("cpu"), lambda _: None)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert (tmp_path / "decoder.pt").is_file()
+
+
 def test_the_stereo_autoencoder_is_twice_that_of_one_channel():
     from models.sao_tiny.halves import whole
 
@@ -298,6 +317,7 @@ def test_pairs_of_noisy_and_clean_latents():
 def begun():
     """A transformer as training begins, and the prompts that it was begun with: texts of which the last token says a note."""
     from models.sao_tiny.beginning import Examples, begin
+    from models.sao_tiny.code import NUMBERS, numbers
     from models.sao_tiny.diffusion import Denoiser
     from models.sao_tiny.train import HERE
     from sao_onnx_convert.config import load_config
@@ -309,14 +329,17 @@ def begun():
     # Every other prompt asks for a note, the others for a tempo.
     notes, tempos = (torch.arange(count) % 61 + LOWEST_NOTE), (torch.arange(count) % 111 + LOWEST_TEMPO)
     notes[::2], tempos[1::2] = 0, 0
-    height = torch.stack([(notes - 66) / 10, (tempos - 125) / 20, (notes > 0).float()], dim=1)
-    height[notes == 0, 0], height[tempos == 0, 1] = 0, 0
-    facts = torch.cat([torch.cos(height * k) for k in range(1, 15)] + [torch.sin(height * k) for k in range(1, 15)], dim=1)
+    said = numbers(
+        [
+            Sound("sine", WHOLE, note=note) if note else Sound("rock loop", WHOLE, tempo=tempo)
+            for note, tempo in zip(notes.tolist(), tempos.tolist(), strict=True)
+        ]
+    )
     ends = torch.randint(3, 20, (count,))
-    texts = torch.randn(count, 32, width) + 0.5 * torch.randn(width)
+    texts = torch.randn(count, 32, width) + torch.randn(width)
     texts[torch.arange(32) > ends[:, None]] = 0
-    texts[torch.arange(count), ends] += facts @ torch.randn(84, width) + 2 * torch.randn(width)
-    begin(model.dit, model.seconds, Examples(texts, ends, facts, notes, tempos), 1024)
+    texts[torch.arange(count), ends] += 3 * said @ torch.randn(NUMBERS, width) + 4 * torch.randn(width)
+    begin(model.dit, model.seconds, Examples(texts, ends, said, notes, tempos), 1024)
     return model, texts, ends, notes, tempos
 
 
@@ -339,12 +362,60 @@ def test_training_begins_with_places_as_waves(begun):
 def test_training_begins_silent_after_the_end(begun):
     model, texts, *_ = begun
     seen = []
-    block = model.dit.transformer.layers[2]
-    block.ff.ff[0].proj.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    first = model.dit.transformer.layers[2].ff.ff[0].proj
+    handle = first.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output.chunk(2, dim=-1)[1])))
     model(torch.randn(4, 128, 192), torch.ones(4), texts[:4], torch.full((4,), 2.0), torch.ones(4))
+    handle.remove()
+    tokens, gates = seen[0]
     end = round(2.0 * SAMPLE_RATE / 1024)
-    loud, silent = (part[:, :, :212].square().mean().sqrt() for part in (seen[0][:, 1 : end - 5], seen[0][:, end + 10 :]))
-    assert silent < 0.2 * loud
+    # Notes and places fall silent; latents go on.
+    holding_latents = first.weight.chunk(2)[0][:, :128].any(dim=1)
+    assert gates[:, end + 10 :, ~holding_latents].quantile(0.999) < 0
+    assert gates[:, 1 : end - 5, ~holding_latents].max() > 2
+    assert gates[:, end + 10 :, holding_latents].max() > 0.5
+    # No channel is so large that 8 bits would leave nothing of the others.
+    assert tokens[:, end + 10 :].abs().max() < 1.5 * tokens[:, 1 : end - 5].abs().max()
+
+
+def test_neighbours_learn_together():
+    from models.sao_tiny.beginning import PARTIALS, _held, shared_between_neighbours
+    from models.sao_tiny.train import HERE
+    from sao_onnx_convert.config import load_config
+    from sao_onnx_convert.networks.dit import DiffusionTransformer
+
+    dit = DiffusionTransformer(load_config(HERE / "model_config.json").model.diffusion.config)
+    shared_between_neighbours(dit, 1024)
+    first = dit.transformer.layers[1].ff.ff[0].proj
+    held = _held(PARTIALS[1], 64)
+    own = [index for index, unit in enumerate(held) if unit.slot == 0]
+    middle = own[30]
+    # Only the gate of one unit is asked to change, and what it holds.
+    (first.weight[1024 + 2 * middle].sum() + first.weight[2 * middle].sum()).backward()
+    changed = first.weight.grad[1024:].abs().sum(1)
+    notes = torch.tensor([unit.note for unit in held])
+    of_partial = torch.tensor([unit.slot == 0 for unit in held])
+    assert changed[2 * middle] == changed.max()
+    assert changed[2 * own[31]] > 0.9 * changed.max() > 0
+    assert changed[: 2 * len(held)].view(-1, 2)[~of_partial].max() == 0
+    far = (notes - notes[middle]).abs() > 20
+    assert changed[: 2 * len(held)].view(-1, 2)[far].max() < 1e-4 * changed.max()
+    # What notes hold stays.
+    assert not first.weight.grad[: 2 * len(held)].any()
+
+
+def test_numbers_tell_what_is_asked_for():
+    from models.sao_tiny.code import NUMBERS, directions, numbers
+
+    sounds = [training_sound(index)[1] for index in range(500)]
+    said = numbers(sounds)
+    assert said.shape == (500, NUMBERS)
+    assert said.std(0).max() < 2
+    for count in (61, 111):
+        nearness = directions(count) @ directions(count).T - 2 * torch.eye(count)
+        assert nearness.max() < 0.25
+    asked = {sound: tuple(row.tolist()) for sound, row in zip(sounds, said, strict=True)}
+    without_length = {dataclasses.replace(sound, seconds=0): row for sound, row in asked.items()}
+    assert len(set(without_length.values())) == len(without_length)
 
 
 def test_training_begins_with_the_prompt_told(begun):
@@ -363,8 +434,8 @@ def test_training_begins_with_the_prompt_told(begun):
     block.ff.ff[0].proj.register_forward_hook(lambda module, inputs, output: gates.append(output.chunk(2, dim=-1)[1]))
     chosen = slice(0, 400)
     model(torch.randn(400, 128, 192), torch.ones(400), texts[chosen], torch.full((400,), 4.4), torch.ones(400))
-    # The first units are the lowest note's, six in a row, and then the next one's.
-    openings = gates[0][:, 10, :6].mean(-1)
+    # The first units are the lowest note's, ten in a row, and then the next one's.
+    openings = gates[0][:, 10, :10].mean(-1)
     lowest = notes[chosen] == LOWEST_NOTE
     assert openings[lowest].mean() > 2
     assert openings[notes[chosen] != LOWEST_NOTE].quantile(0.9) < 0
@@ -372,7 +443,7 @@ def test_training_begins_with_the_prompt_told(begun):
     asked = tempos[chosen] > 0
     turns = tempos[chosen][asked, None] / 60 * torch.arange(80, 100) * 1024 / SAMPLE_RATE
     beat = torch.cos(2 * torch.pi * turns)
-    found = seen[0][asked, 81:101, 253]
+    found = seen[0][asked, 81:101, 249]
     assert torch.corrcoef(torch.stack([beat.flatten(), found.flatten()]))[0, 1] > 0.8
 
 

@@ -1,4 +1,4 @@
-"""Trains the autoencoder: audio to latents and back."""
+"""Trains the autoencoder: audio to latents and back. Then its decoder alone: back from latents that are not quite right."""
 
 from __future__ import annotations
 
@@ -27,8 +27,18 @@ SCHEDULE = Schedule(steps=4500, rate=1.0, warmup=50)
 SPECTRUM_FROM, SPECTRUM_AT = 1300, 2200
 """Steps between which the spectrum comes to count as much as the waveform."""
 
+EARLY_FLOOR, LATE_FLOOR = -5.5, -7.0
+"""Powers of ten below which a spectrum is silence, at first and in the end."""
+
+LATE_WAVE, LATE_SPECTRUM = 0.7, 0.6
+"""What the waveform and the spectrum count in the end."""
+
 RATE, MATRIX_RATE = 1e-3, 1.5e-3
 KL_WEIGHT = 0.03
+
+STEADY = Schedule(steps=2500, rate=0.5, warmup=50)
+FAINTEST, LOUDEST = 0.01, 0.6
+"""Noise that the decoder learns to ignore, on latents of `LATENT_SIZE`."""
 
 LATENT_SIZE = 2.0
 """Of every channel, as a root mean square over excerpts. With 1, drums would drown in noise at most of the eight levels."""
@@ -44,9 +54,6 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
     begin(model, examples, pretransform.encoder.config.strides)
     model.to(device)
     reconstruction = Reconstruction().to(device)
-    matrices = [p for name, p in model.named_parameters() if name.endswith("weight_v")]
-    others = [p for name, p in model.named_parameters() if not name.endswith("weight_v")]
-    optimizers = [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)]
     encode, decode = fused(model.encode), fused(model.decoder)
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -57,19 +64,51 @@ def train(config: ModelConfig, folder: Path, device: torch.device, say: Callable
         mean, stdev = mean.float(), stdev.float()
         divergence = 0.5 * (mean.square() + stdev.square() - 1 - 2 * stdev.log()).mean()
         late = min(1.0, max(0.0, (step - SPECTRUM_FROM) / (SPECTRUM_AT - SPECTRUM_FROM)))
-        # What is too quiet to matter, as power: everything below -55 dB of full scale, or silence would rule the gradient; in
-        # the end what is below -70 dB.
-        floor = 10 ** (-5.5 - 1.5 * late)
+        # What is too quiet to matter at first would rule the gradient: there is much silence.
+        floor = 10 ** (EARLY_FLOOR + (LATE_FLOOR - EARLY_FLOOR) * late)
         found: dict[str, Tensor] = reconstruction(decoded.float(), audio, floor)
         # First the waveform, which tells the encoder what to keep. The spectrum alone would rather have silence than a wave in
         # the wrong phase; in the end it brings noise to its level.
-        loss = (2.0 - 1.3 * late) * found["wave"] + (0.3 + 0.3 * late) * (found["stft"] + found["mel"])
+        wave, spectrum = 2.0 + (LATE_WAVE - 2.0) * late, 0.3 + (LATE_SPECTRUM - 0.3) * late
+        loss = wave * found["wave"] + spectrum * (found["stft"] + found["mel"])
         return found | {"kl": divergence.detach(), "loss": loss + KL_WEIGHT * divergence}
 
-    fit("autoencoder", folder, model, optimizers, SCHEDULE, losses, say)
+    fit("autoencoder", folder, model, _optimizers(model), SCHEDULE, losses, say)
     model.eval().requires_grad_(False)
     standardize(model, examples.to(device))
     return model
+
+
+def steady(model: Autoencoder, folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
+    """Train the decoder, in place, to decode what the transformer makes: latents with errors, most of all in silence.
+
+    An error of a hundredth of the power is a noise 20 dB below the sound, and behind its end there should be none. The encoder
+    stays as it is, and so do latents.
+    """
+    sounds = pool(folder, SOUNDS)
+    torch.manual_seed(0)
+    decoder = model.decoder.requires_grad_(True).train()
+    reconstruction = Reconstruction().to(device)
+    encode, decode = fused(model.encode), fused(decoder)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        audio = crops(np.random.default_rng((3, step)), sounds, BATCH).to(device)
+        size = FAINTEST * (LOUDEST / FAINTEST) ** torch.rand(BATCH, 1, 1, device=device)
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                mean = encode(audio)[0]
+            decoded = decode(mean + size * torch.randn_like(mean))
+        found: dict[str, Tensor] = reconstruction(decoded.float(), audio, 10**LATE_FLOOR)
+        return found | {"loss": LATE_WAVE * found["wave"] + LATE_SPECTRUM * (found["stft"] + found["mel"])}
+
+    fit("decoder", folder, decoder, _optimizers(decoder), STEADY, losses, say)
+    decoder.eval().requires_grad_(False)
+
+
+def _optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if name.endswith("weight_v")]
+    others = [p for name, p in model.named_parameters() if not name.endswith("weight_v")]
+    return [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 @torch.no_grad()

@@ -7,16 +7,18 @@ no slope leads from there to the phase that this note has come to in this place.
 - The place of a token stands behind them, as waves: those that repeat every 64 latents, as held tones do, and slower ones.
 - The prompt comes next, `TOLD` numbers of it, read from the end of its text, where the text encoder learned to say what is
   asked for; and the length of the clip.
-- Last stands what the first block finds: where in its beat and in its bar a place is, at the tempo asked for; and how long
-  after the end. That is as loud as to drown everything else in the normalisation of later blocks, so that they fall silent.
+- Last stands what the first block finds: where in its beat and in its bar a place is, at the tempo asked for; and whether the
+  clip has ended, in several channels, for a single large one would take the steps of 8 bits from all others.
 - Feed-forward layers have units for every note, each of which holds a phase of a harmonic; units that hold a latent; and units
-  that hold places. What is told and found opens and closes them.
+  that hold places. What is told and found opens and closes them, and after the end all close but those that hold latents.
 
-What becomes of all this is left to training: no other unit has a say as it begins.
+What becomes of all this is left to training: no other unit has a say as it begins. But what is learned of a note is learned of
+the notes around it (`shared_between_neighbours`), so that a kind can be asked for at a pitch that it never had.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,29 +26,42 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from models.sao_tiny.code import LEFT, NUMBERS, RIGHT
 from models.sao_tiny.requests import HIGHEST_NOTE, HIGHEST_TEMPO, LOWEST_NOTE, LOWEST_TEMPO
 from models.sao_tiny.signals import REPEAT, SAMPLE_RATE, tuned
 from models.sao_tiny.sounds import hertz
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer, FeedForward
 
-TOLD = 39
+TOLD = NUMBERS + 1
 """Channels of a token that stand for the prompt; the last of them for the length."""
 
-FOUND = 5
-"""Channels of a token that stand for what the first block finds: cosine and sine of the bar, of the beat, and the end."""
+BEATS, ENDED = 4, 5
+"""Channels of a token that stand for what the first block finds: cosine and sine of the bar and of the beat; and the end."""
 
 SLOW = 20
 """Channels of a token that stand for slow waves of its place."""
 
-HARMONICS = ((), (1, 2, 3), (1, 2, 4), (1, 3, 5))
-"""Harmonics of every note that the units of each block hold."""
+BOTH = -1
+PARTIALS: tuple[tuple[tuple[float, int], ...], ...] = (
+    (),
+    ((1, LEFT), (1, RIGHT), (2, LEFT), (2, RIGHT), (6, BOTH)),
+    ((1, LEFT), (1, RIGHT), (3, LEFT), (3, RIGHT), (2.76, BOTH)),
+    ((4, LEFT), (4, RIGHT), (5, LEFT), (5, RIGHT), (8, BOTH)),
+)
+"""Partials of every note that the units of each block hold, as multiples, one of them a bell's; and on which side."""
 
 AFTER = 8
-"""Units that hold how long ago a clip ended."""
+"""Units that find the end of a clip."""
 
 OPEN = 4.0
 """What opens a gate, before its nonlinearity."""
+
+LOUD = 7.0
+"""What stands in each of the channels for the end, after it. They are a wave's 1 otherwise."""
+
+NEIGHBOURS = 4.0
+"""Standard deviation of the notes, or tempos, that learn with one."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +71,14 @@ class Examples:
     Attributes:
         texts: Embeddings, zeros behind each, float32 [prompts, tokens, width].
         ends: Where their last token is, int64 [prompts].
-        facts: What the text encoder says of each, as numbers, float32 [prompts, numbers].
+        numbers: What they ask for (`code.numbers`), as the text encoder tells it, float32 [prompts, NUMBERS].
         notes: The MIDI notes that they ask for, else 0, int64 [prompts].
         tempos: The beats a minute that they ask for, else 0, int64 [prompts].
     """
 
     texts: Tensor
     ends: Tensor
-    facts: Tensor
+    numbers: Tensor
     notes: Tensor
     tempos: Tensor
 
@@ -89,10 +104,11 @@ def begin(dit: DiffusionTransformer, length: NumberConditioner, examples: Exampl
     width = table.shape[1]
     layout = Layout(
         latents=slice(0, channels),
-        places=slice(channels, width - TOLD - FOUND),
-        slow=slice(width - TOLD - FOUND - SLOW - 1, width - TOLD - FOUND),
-        told=slice(width - TOLD - FOUND, width - FOUND),
-        found=slice(width - FOUND, width),
+        places=slice(channels, width - TOLD - BEATS - ENDED),
+        slow=slice(width - TOLD - BEATS - ENDED - SLOW - 1, width - TOLD - BEATS - ENDED),
+        told=slice(width - TOLD - BEATS - ENDED, width - BEATS - ENDED),
+        beats=slice(width - BEATS - ENDED, width - ENDED),
+        ended=slice(width - ENDED, width),
         frames=frames,
         window=len(table) - 1,
     )
@@ -102,14 +118,13 @@ def begin(dit: DiffusionTransformer, length: NumberConditioner, examples: Exampl
     table[1:, layout.places] = math.sqrt(width) * waves
     told = _tell(dit, length, examples, layout)
     notes = _keys(told, [examples.notes == note for note in range(LOWEST_NOTE, HIGHEST_NOTE + 1)])
-    near = [(examples.tempos - tempo).abs() <= 1 for tempo in range(LOWEST_TEMPO, HIGHEST_TEMPO + 1)]
-    tempos = _keys(told, near)
+    tempos = _keys(told, [examples.tempos == tempo for tempo in range(LOWEST_TEMPO, HIGHEST_TEMPO + 1)])
     for index, block in enumerate(cast(Any, inside.layers)):
         units = Units(block.ff, layout)
         if index == 0:
             units.find_beats(tempos, told, waves)
             units.find_end()
-        units.hold_notes(notes, HARMONICS[index % len(HARMONICS)])
+        units.hold_notes(notes, PARTIALS[index % len(PARTIALS)])
         units.hold_latents()
         units.hold_places()
 
@@ -122,7 +137,8 @@ class Layout:
     places: slice
     slow: slice
     told: slice
-    found: slice
+    beats: slice
+    ended: slice
     frames: int
     window: int
 
@@ -152,7 +168,7 @@ def _tell(dit: DiffusionTransformer, length: NumberConditioner, examples: Exampl
     # Through SiLU nearly as it came.
     nn.init.eye_(first.weight).mul_(0.4)
     nn.init.eye_(second.weight).mul_(5.0)
-    texts, ends, facts = examples.texts, examples.ends, examples.facts
+    texts, ends = examples.texts, examples.ends
     real = texts.abs().sum(-1) > 0
     context = dit.to_cond_embed(texts)
     tokens, last = context[real], context[torch.arange(len(ends)), ends]
@@ -170,11 +186,7 @@ def _tell(dit: DiffusionTransformer, length: NumberConditioner, examples: Exampl
 
     blocks = cast(Any, dit.transformer.layers)
     heads, size = blocks[0].cross_attn.heads, len(blocks[0].cross_attn.q_norm.weight)
-    # What the facts vary in most, as numbers that vary by 1.
-    linear_facts = _fitted(torch.cat([last, torch.ones(len(last), 1)], dim=1), facts)[:-1]
-    _, deviations, directions = torch.linalg.svd((last - last.mean(0)) @ linear_facts, full_matrices=False)
-    best = slice(0, (heads - 1) * size)
-    reading = (linear_facts @ directions[best].T) * (len(last) ** 0.5 / deviations[best].clamp(min=1.0))
+    reading = _fitted(torch.cat([last, torch.ones(len(last), 1)], dim=1), examples.numbers)[:-1]
     line = _fitted(lengths, (2 * seconds[:, None] / layout.seconds - 1) * math.sqrt(3))[:, 0]
 
     signs = torch.ones(size)
@@ -191,7 +203,7 @@ def _tell(dit: DiffusionTransformer, length: NumberConditioner, examples: Exampl
     out = blocks[0].cross_attn.to_out.weight
     out[layout.told.start : layout.told.stop - 1, : TOLD - 1] = torch.eye(TOLD - 1)
     out[layout.told.stop - 1, -size] = 1.0
-    told = last @ reading[:, : TOLD - 1]
+    told = last @ reading
     return torch.cat([told, torch.zeros(len(told), 1)], dim=1)
 
 
@@ -223,6 +235,64 @@ def _keys(told: Tensor, members: list[Tensor]) -> tuple[Tensor, Tensor]:
     return found[:, :-1], found[:, -1]
 
 
+@dataclass(frozen=True)
+class Held:
+    """What two units hold: a note counted from the lowest, which of its partials, on which side, its turns in all places."""
+
+    note: int
+    slot: int
+    side: int
+    wave: int
+
+
+def _held(partials: tuple[tuple[float, int], ...], repeat: int) -> list[Held]:
+    """What the units for notes hold, in order. A wave that is the same at every place has no phases, and no units."""
+    held = []
+    for note in range(HIGHEST_NOTE - LOWEST_NOTE + 1):
+        for slot, (partial, side) in enumerate(partials):
+            turns = round(tuned(partial * tuned(hertz(LOWEST_NOTE + note))) * REPEAT / SAMPLE_RATE) % repeat
+            wave = min(turns, repeat - turns)
+            if wave not in (0, repeat // 2):
+                held.append(Held(note, slot, side, wave))
+    return held
+
+
+def shared_between_neighbours(dit: DiffusionTransformer, frames: int) -> None:
+    """From now on let what opens the units of a note, or of a tempo, learn from those around it, and keep what notes hold.
+
+    The units of one note have their own gates, and a kind that training never has at this note would never open them rightly.
+    What a kind does is nearly the same from note to note. Gradients are blurred along the notes, a symmetric and positive
+    preconditioning: whatever is learned varies slowly from note to note.
+
+    Args:
+        dit: Hooks are set at its parameters.
+        frames: Frames of audio in a latent.
+    """
+    for index, block in enumerate(cast(Any, dit.transformer.layers)):
+        first = block.ff.ff[0].proj
+        if index == 0:
+            tempos = range(HIGHEST_TEMPO - LOWEST_TEMPO + 1)
+            places = torch.tensor([[tempo, unit] for tempo in tempos for unit in range(BEATS)], dtype=torch.float32)
+            frozen = 0
+        else:
+            units = _held(PARTIALS[index % len(PARTIALS)], REPEAT // frames)
+            places = torch.tensor([[held.note, held.slot] for held in units for _ in range(2)], dtype=torch.float32)
+            frozen = len(places)
+        near = (-0.5 * ((places[:, None, 0] - places[None, :, 0]) / NEIGHBOURS).square()).exp()
+        blur = near * (places[:, None, 1] == places[None, :, 1])
+        blur = blur / blur.sum(1).max()
+        for parameter in (first.weight, first.bias):
+            parameter.register_hook(functools.partial(_blurred, blur, frozen))
+
+
+def _blurred(blur: Tensor, frozen: int, gradient: Tensor) -> Tensor:
+    """Of a gated layer's first Linear: the gates' first rows blurred, the values' first `frozen` rows 0."""
+    values, gates = gradient.clone().chunk(2)
+    values[:frozen] = 0
+    gates[: len(blur)] = blur.to(gates.device) @ gates[: len(blur)]
+    return torch.cat([values, gates])
+
+
 class Units:
     """The units of a feed-forward layer, given out one after the other: what each holds, and what opens it."""
 
@@ -248,7 +318,7 @@ class Units:
         """Units for every tempo, which say what its bar and its beat have come to at a place."""
         seconds = torch.arange(self._layout.window) * (self._layout.frames / SAMPLE_RATE)
         open_ = nn.functional.silu(told @ keys[0].T + keys[1])
-        size = open_.sum(1)[open_.amax(1) > 0.5 * OPEN].mean()
+        size = open_.amax(1)[open_.amax(1) > 0.5 * OPEN].mean()
         for index, (weights, bias) in enumerate(zip(*keys, strict=True)):
             turns = seconds * (LOWEST_TEMPO + index) / 60
             angles = 2 * math.pi * torch.stack([turns / 4, turns])
@@ -258,48 +328,51 @@ class Units:
             self._gates[units] = 0.0
             self._gates[units, self._layout.told] = weights
             self._gate_biases[units] = bias
-            out = self._out.weight[self._layout.found.start : self._layout.found.start + phases.shape[1], units]
-            out.copy_(torch.eye(phases.shape[1]) * (math.sqrt(2) / size))
+            self._out.weight[self._layout.beats, units] = torch.eye(BEATS) * (math.sqrt(2) / size)
 
     def find_end(self) -> None:
-        """Units that say how long after the end of the clip a place is, together about 10 for each latent."""
+        """Units that say whether a place is after the end of the clip: half of them rise from there on, half end the rise."""
         units = self._take(AFTER)
         self._value_biases[units] = 1.0
         self._gates[units] = 0.0
-        self._gates[units, self._layout.slow.start], self._gates[units, self._layout.told.stop - 1] = 40.0, -40.0
-        nn.init.normal_(self._gate_biases[units], std=2.0)
-        self._out.weight[self._layout.found.stop - 1, units] = 2.0
+        self._gates[units, self._layout.slow.start], self._gates[units, self._layout.told.stop - 1] = 80.0, -80.0
+        nn.init.normal_(self._gate_biases[units])
+        half, rise = AFTER // 2, 8.0
+        self._gate_biases[units.start + half : units.stop] = self._gate_biases[units.start : units.start + half] - rise
+        self._out.weight[self._layout.ended, units] = LOUD / (half * rise)
+        self._out.weight[self._layout.ended, units.start + half : units.stop] *= -1
 
-    def hold_notes(self, keys: tuple[Tensor, Tensor], harmonics: tuple[int, ...]) -> None:
-        """Units for every note, for the two phases of each harmonic."""
-        repeat = REPEAT // self._layout.frames
-        for index, (weights, bias) in enumerate(zip(*keys, strict=True)):
-            for harmonic in harmonics:
-                turns = round(harmonic * tuned(hertz(LOWEST_NOTE + index)) * REPEAT / SAMPLE_RATE) % repeat
-                wave = min(turns, repeat - turns)
-                if wave in (0, repeat // 2):
-                    continue
-                units = self._take(2)
-                first = self._layout.places.start + wave - 1
-                self._values[units, first], self._values[units.start + 1, first] = torch.tensor([1.0, 0.0]), 0.0
-                self._values[units.start + 1, first + repeat // 2 - 1] = 1.0
-                self._gates[units, self._layout.slow] *= 0.2
-                self._gates[units, self._layout.told] = weights
-                self._gate_biases[units] = bias
+    def hold_notes(self, keys: tuple[Tensor, Tensor], partials: tuple[tuple[float, int], ...]) -> None:
+        """Units for every note, for the two phases of each partial on its side."""
+        half = REPEAT // self._layout.frames // 2
+        for held in _held(partials, 2 * half):
+            units = self._take(2)
+            first = self._layout.places.start + held.wave - 1
+            self._values[units, first], self._values[units.start + 1, first] = torch.tensor([1.0, 0.0]), 0.0
+            self._values[units.start + 1, first + half - 1] = 1.0
+            self._gates[units, self._layout.slow] *= 0.2
+            self._gates[units, self._layout.told] = keys[0][held.note]
+            self._gate_biases[units] = keys[1][held.note]
+            if held.side != BOTH:
+                other = RIGHT if held.side == LEFT else LEFT
+                self._gates[units, self._layout.told.start + other] -= 0.75 * OPEN
+            self._close_after_end(units)
+
+    def _close_after_end(self, units: slice) -> None:
+        self._gates[units, self._layout.ended] = -4 * OPEN / (ENDED * LOUD)
 
     def hold_latents(self) -> None:
-        """Two units for each latent."""
-        for _ in range(2):
-            units = self._take(self._layout.latents.stop)
-            self._values[units, self._layout.latents] = torch.eye(self._layout.latents.stop)
+        """A unit for each latent."""
+        units = self._take(self._layout.latents.stop)
+        self._values[units, self._layout.latents] = torch.eye(self._layout.latents.stop)
 
     def hold_places(self) -> None:
         """All units that are left."""
         units = slice(self._next, len(self._values))
         places = self._layout.places
-        beats = slice(self._layout.found.start, self._layout.found.stop - 1)
         nn.init.normal_(self._values[units, places], std=(places.stop - places.start) ** -0.5)
-        nn.init.normal_(self._values[units, beats], std=0.5)
-        nn.init.normal_(self._gates[units, beats], std=1.5)
+        nn.init.normal_(self._values[units, self._layout.beats], std=0.5)
+        nn.init.normal_(self._gates[units, self._layout.beats], std=1.5)
         nn.init.normal_(self._value_biases[units], std=0.3)
         nn.init.normal_(self._gate_biases[units], std=1.0)
+        self._close_after_end(units)

@@ -25,25 +25,25 @@ from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.requests import KINDS, render
 from models.sao_tiny.train import say
 
-SOUNDS = 9_300
+SOUNDS = 15_500
 TESTS = 620
 BATCH = 64
-SCHEDULE = Schedule(steps=1500, rate=2e-3, warmup=50)
+SCHEDULE = Schedule(steps=2000, rate=2e-3, warmup=50)
 FIRST = 5_000_000
 MODEL = Path(__file__).parent / "classifier.onnx"
 
 
 class Classifier(nn.Module):
-    """Convolutions over the mel spectrogram, then what is loudest and what is usual of them."""
+    """Convolutions over the spectrogram, then what is loudest and what is usual of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (1, 16, 32, 48, 64)
+        widths = (1, 24, 48, 64, 64)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+            nn.Sequential(nn.Conv2d(a, b, (5, 3), stride=2, padding=(2, 1)), nn.BatchNorm2d(b), nn.ReLU())
             for a, b in itertools.pairwise(widths)
         )
-        self.last = nn.Linear(2 * widths[-1] * 3, len(KINDS))
+        self.last = nn.Linear(2 * widths[-1] * -(-BANDS // 16), len(KINDS))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [b, kinds] of spectrograms [b, bands, frames]."""

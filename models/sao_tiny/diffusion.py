@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from models.sao_tiny.beginning import Examples, begin
+from models.sao_tiny.beginning import Examples, begin, shared_between_neighbours
 from models.sao_tiny.data import training_sound
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.moments import moments
@@ -24,29 +24,29 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer
 
-SOUNDS = 5000
+SOUNDS = 12_000
 BATCH = 16
-SCHEDULE = Schedule(steps=9800, rate=1.0, decay=0.7)
+SCHEDULE = Schedule(steps=9500, rate=1.0, decay=0.7)
 RATE, MATRIX_RATE = 5e-4, 8e-4
 READING_RATE = 1e-4
 """Of what reads the prompt, which is nearly right as training begins."""
 
-EXAMPLES = 5000
+EXAMPLES = 12_000
 """Prompts that the beginning of the weights is made from."""
 
-SHARES = (0.36, 0.34, 0.3)
+SHARES = (0.38, 0.31, 0.31)
 """Of tones, loops and all others in a batch."""
 
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
 
-POLISH = 8000
+POLISH = 7000
 """The step from which the last levels of sampling count more, whose errors are heard as they are."""
 
 PURE_NOISE, PURE_NOISE_LATE = 0.5, 0.3
 """Share of sounds of which only noise is shown, first and from `POLISH` on: where every clip begins."""
 
-SILENCE, SILENCE_LATE, LATE = 10.0, 40.0, 6700
+SILENCE, SILENCE_LATE, LATE = 10.0, 40.0, 6000
 """What an error counts after the end of a clip, first and from a step on; elsewhere 1."""
 
 QUIETEST = 0.01
@@ -88,6 +88,7 @@ def train(
     if not (folder / "diffusion.pt").is_file():
         _begin(model, config, tokenizer, reader)
     model.to(device)
+    shared_between_neighbours(model.dit, config.model.pretransform.config.downsampling_ratio)
     encoder = cast(Any, reader.encoder).to(device)
     reading, matrices, others = [], [], []
     for name, parameter in model.named_parameters():
@@ -135,14 +136,11 @@ def train(
 def _begin(model: Denoiser, config: ModelConfig, tokenizer: Tokenizer, reader: Reader) -> None:
     """Weights from what the text encoder says of examples of prompts."""
     examples = [training_sound(FIRST + index) for index in range(EXAMPLES)]
-    ids = encode(tokenizer, [describe(rng, sound) for rng, sound in examples])
-    mask = (ids != 0).long()
-    texts = reader.encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
-    ends = mask.sum(1) - 1
-    facts = reader.last_facts(texts[torch.arange(EXAMPLES), ends])
+    texts, ends = reader.embeddings(encode(tokenizer, [describe(rng, sound) for rng, sound in examples]))
+    numbers = reader.told(texts[torch.arange(EXAMPLES), ends])
     notes, tempos = (torch.tensor([getattr(sound, name) for _, sound in examples]) for name in ("note", "tempo"))
     ratio = config.model.pretransform.config.downsampling_ratio
-    begin(model.dit, model.seconds, Examples(texts, ends, facts, notes, tempos), ratio)
+    begin(model.dit, model.seconds, Examples(texts, ends, numbers, notes, tempos), ratio)
 
 
 def pair(mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

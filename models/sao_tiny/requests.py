@@ -201,7 +201,7 @@ def describe(rng: np.random.Generator, sound: Sound) -> str:
 
 _TILT = {"": 0.0, "bright": 4.0, "dark": -4.0}
 _STRETCH = {"": 1.0, "short": 0.5, "long": 1.9}
-_LEVEL = {"": 0.12, "soft": 0.05, "loud": 0.24}
+_LEVEL = {"": 0.12, "soft": 0.07, "loud": 0.2}
 """Of the loudest part, not of the peak: drums would drown beside held tones in the noise that diffusion begins with."""
 
 
@@ -229,7 +229,7 @@ def render(rng: np.random.Generator, sound: Sound, take: int = 0) -> np.ndarray[
     mono = to_level(mono, level)
     if sound.distant:
         dry = low_pass(np.pad(mono, (0, frames(seconds) - len(mono))), 1800, 1)
-        mono = to_level(0.35 * dry + room(dry, 0.9), 0.6 * level)
+        mono = to_level(dry + 0.2 * room(dry, 0.9), 0.7 * level)
         last = frames(0.03)
         mono[-last:] *= np.linspace(1, 0, last)
     stereo = np.zeros((2, WINDOW), np.float32)

@@ -33,6 +33,7 @@ def train(folder: Path, device: torch.device) -> None:
     reader = text.train(tokenizer, HERE / "t5_config.json", folder, device, say)
     one = autoencoder.train(config, folder, device, say)
     denoiser = diffusion.train(config, one, tokenizer, reader, folder, device, say)
+    autoencoder.steady(one, folder, device, say)
     codec = whole(config.model.pretransform.config, one)
     write_checkpoint(folder / "sao-tiny", config, codec.cpu(), denoiser.cpu(), reader.encoder.cpu(), tokenizer)
     say(f"written: {folder / 'sao-tiny'}")
