@@ -132,24 +132,27 @@ def _generate(engine: sao_onnx.Engine, example: Example, seed: int) -> Audio:
 
 
 def reconstruction(bundle: Path, precision: str) -> dict[str, float]:
-    """How well unseen sounds survive the autoencoder, in decibels."""
+    """How well unseen sounds survive the autoencoder: in decibels, and the share that is still taken for what it is."""
     opened = open_bundle(bundle)
     held, factory = opened.precision(precision), SessionFactory(None, None, {})
     encoder = load_encoder(opened, held, factory)
     decoder = load_decoder(opened, default_tuning(opened, held, factory.threads), factory)
-    sdr, distance, tones = [], [], []
+    classifier = Judge()
+    sdr, distance, tones, stay = [], [], [], []
     for index in range(RECONSTRUCTIONS):
         rng, sound = unseen_sound(FIRST + index, KINDS[index % len(KINDS)])
         audio = render(rng, sound)
         decoded = np.concatenate(list(decoder(encoder(audio[None], Noise(index)), WINDOW)), axis=-1)[0]
         sdr.append(listen.si_sdr(decoded, audio))
         distance.append(listen.stft_distance(decoded, audio))
+        stay.append(classifier.kind(decoded) == sound.kind)
         if sound.kind in TONES:
             tones.append(sdr[-1])
     return {
         "si_sdr": round(float(np.median(sdr)), 2),
         "si_sdr of tones": round(float(np.median(tones)), 2),
         "stft distance": round(float(np.mean(distance)), 2),
+        "class": round(float(np.mean(stay)), 4),
     }
 
 
@@ -163,6 +166,8 @@ def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(cells) + " |"
     for name, unit in (("differ", "two seeds differ"), ("both in class", "two seeds, both in class")):
         yield f"| {unit} | " + " | ".join(f"{100 * r['two seeds'][name]:.1f} % of {PAIRS}" for r in results.values()) + " |"
+    cells = [f"{100 * r['reconstruction']['class']:.1f} % of {RECONSTRUCTIONS}" for r in results.values()]
+    yield "| autoencoder, class | " + " | ".join(cells) + " |"
     for name in ("si_sdr", "si_sdr of tones", "stft distance"):
         yield f"| autoencoder, {name} | " + " | ".join(f"{r['reconstruction'][name]:.1f} dB" for r in results.values()) + " |"
 
