@@ -83,12 +83,13 @@ def variant(
     if positions is not None:
         dit |= {"use_abs_pos_emb": True, "abs_pos_emb_max_length": positions}
     autoencoder = {
-        "encoder": {"type": "oobleck", "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
+        "encoder": {"type": "oobleck", "requires_grad": False, "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
         "decoder": {
             "type": "oobleck",
+            "requires_grad": True,
             "config": oobleck | {"out_channels": channels, "latent_dim": 6, "final_tanh": final_tanh},
         },
-        "bottleneck": {"type": "vae"},
+        "bottleneck": {"type": "vae", "requires_grad": False},
         "latent_dim": 6,
         "downsampling_ratio": ratio,
         "io_channels": channels,
@@ -110,6 +111,7 @@ def variant(
             },
             "io_channels": 6,
         },
+        "training": {"use_ema": True, "demo": {"demo_every": 2000}},
     }
     return copy.deepcopy(config), T5 | {"d_model": t5_width}
 
