@@ -29,7 +29,11 @@ def _set(config: dict, path: str, value: object) -> None:
     ("path", "value", "match"),
     [
         ("model_type", "diffusion_uncond", "model_type: found 'diffusion_uncond', expected 'diffusion_cond'"),
-        ("model.diffusion.diffusion_objective", "v", "diffusion_objective: found 'v', expected 'rf_denoiser'; Stable Audio Open 1.0"),
+        (
+            "model.diffusion.diffusion_objective",
+            "v",
+            "diffusion_objective: found 'v', expected 'rf_denoiser'; Stable Audio Open 1.0",
+        ),
         ("model.diffusion.diffusion_objective", "epsilon", "diffusion_objective: found 'epsilon', expected 'rf_denoiser'"),
         ("model.diffusion.diffusion_objective", "rectified_flow", "expected 'rf_denoiser'"),
         ("model.diffusion.type", "unet", "model.diffusion.type: found 'unet', expected 'dit'"),
@@ -76,7 +80,11 @@ def _set(config: dict, path: str, value: object) -> None:
         (f"{DIT}.video_fps", 5, "config.video_fps: unknown field"),
         (f"{DECODER}.kernel", 5, "decoder.config.kernel: unknown field"),
         ("model.conditioning.configs.0.config.pad", 5, r"configs\[0\].config.pad: unknown field"),
-        ("model.conditioning.configs.0.config.output_dim", 31, r"configs\[0\].config.output_dim: found 31, expected the cond_dim 32"),
+        (
+            "model.conditioning.configs.0.config.output_dim",
+            31,
+            r"configs\[0\].config.output_dim: found 31, expected the cond_dim 32",
+        ),
         ("model.conditioning.configs.1.config.log", True, r"configs\[1\].config.log: unknown field"),
         ("model.conditioning.pre_encoded_keys", ["prompt"], "pre_encoded_keys: found .'prompt'., supported: none"),
         ("model.pretransform.config.decoder.soft_clip", True, "decoder.soft_clip: found True"),

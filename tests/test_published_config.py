@@ -88,7 +88,7 @@ def test_the_references_defaults(published):
     assert config.prompt.config.t5_model_name == "t5-base"
     assert config.channels == 2
     del networks["pretransform"]["config"]["decoder"]["config"]["use_snake"]
-    with pytest.raises(UnsupportedModelError, match="decoder.config.use_snake: found False, expected True"):
+    with pytest.raises(UnsupportedModelError, match=r"decoder\.config\.use_snake: found False, expected True"):
         parse_config(published)
 
 
@@ -111,7 +111,9 @@ def test_without_an_objective(published):
     del networks["diffusion"]["diffusion_objective"]
     # What is unknown besides must not be what the message is about.
     networks["diffusion"]["config"]["something"] = 1
-    with pytest.raises(UnsupportedModelError, match=r"not given, which means 'v'.*Stable Audio Open 1\.0.*not supported") as caught:
+    with pytest.raises(
+        UnsupportedModelError, match=r"not given, which means 'v'.*Stable Audio Open 1\.0.*not supported"
+    ) as caught:
         parse_config(published)
     assert "missing" not in str(caught.value)
     assert "unknown" not in str(caught.value)
@@ -124,7 +126,7 @@ def test_rectified_flow_is_the_only_reason(published):
         "diffusion_objective": "rectified_flow",
         "distribution_shift_options": {"min_length": 64, "max_length": 1024},
     }
-    with pytest.raises(UnsupportedModelError, match="found 'rectified_flow'.*not supported yet"):
+    with pytest.raises(UnsupportedModelError, match=r"found 'rectified_flow'.*not supported yet"):
         parse_config(published)
     networks["diffusion"]["config"]["num_heads"] = 3
     with pytest.raises(UnsupportedModelError, match="num_heads"):
@@ -140,7 +142,9 @@ def test_another_text_encoder(published, name, objective):
         parse_config(published)
 
 
-@pytest.mark.parametrize("name", ["t5-base", "google-t5/t5-base", "google/flan-t5-base", "/data/models/text_encoder", "me/my-t5"])
+@pytest.mark.parametrize(
+    "name", ["t5-base", "google-t5/t5-base", "google/flan-t5-base", "/data/models/text_encoder", "me/my-t5"]
+)
 def test_names_that_may_be_a_t5(published, name):
     published["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = name
     assert parse_config(published).prompt.config.t5_model_name == name
