@@ -157,6 +157,11 @@ def test_names_that_may_be_a_t5(published, name):
         (b"{", "cannot be read as JSON"),
         (b"[]", "found \\[\\], expected an object"),
         (b"null", "expected an object"),
+        (b'{"model_type": "autoencoder", "model": {}}', "describes an autoencoder alone"),
+        (
+            b'{"model_type": "diffusion_cond", "model": ' + b"[" * 900 + b"]" * 900 + b"}",
+            "expected an object|missing",
+        ),
         (b'"model"', "expected an object"),
         (b"\x93NUMPY\x01\x00\xff\xfe", "cannot be read as JSON"),
         (b"[" * 100_000, "nested too deep"),

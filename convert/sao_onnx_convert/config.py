@@ -30,8 +30,8 @@ def load_config(path: Path, note: Note = lambda text: None) -> ModelConfig:
     """
     data = read_json(path, UnsupportedModelError)
     config = parse_config(data, note)
-    for where, name in _repeated(data, ""):
-        raise UnsupportedModelError(f"model_config.json: {where}{name}: stands there twice with different values")
+    for name in _repeated(data):
+        raise UnsupportedModelError(f"model_config.json: {name}: stands there twice with different values")
     return config
 
 
@@ -51,13 +51,13 @@ def parse_config(data: object, note: Note = lambda text: None) -> ModelConfig:
     return config
 
 
-def _repeated(data: object, where: str) -> Iterator[tuple[str, str]]:
-    """Fields that the file has twice with different values, but for what only training reads."""
-    if isinstance(data, JsonObject):
-        yield from ((where, name) for name in data.repeated if name not in TRAINING)
-        for name, part in data.items():
-            if where or name == "model":
-                yield from _repeated(part, f"{where}{name}.")
-    elif isinstance(data, list):
-        for index, part in enumerate(data):
-            yield from _repeated(part, f"{where.rstrip('.')}[{index}].")
+def _repeated(data: object) -> Iterator[str]:
+    """Fields that the file has twice with different values, except in what only training reads."""
+    waiting = [("", data)]
+    while waiting:
+        where, part = waiting.pop()
+        if isinstance(part, JsonObject):
+            yield from (where + name for name in part.repeated if where or name not in TRAINING)
+            waiting += [(f"{where}{name}.", inner) for name, inner in part.items() if where or name == "model"]
+        elif isinstance(part, list):
+            waiting += [(f"{where.removesuffix('.')}[{index}].", inner) for index, inner in enumerate(part)]

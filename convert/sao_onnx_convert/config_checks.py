@@ -34,6 +34,8 @@ def check_family(data: Mapping[str, Any]) -> None:
         SchemaError: It is a model with the objective `v`, as Stable Audio Open 1.0, or has a text encoder that is not a T5.
     """
     networks = data.get("model")
+    if data.get("model_type") == "autoencoder":
+        _refuse("model_type", "found 'autoencoder', expected 'diffusion_cond': this describes an autoencoder alone")
     if data.get("model_type") != "diffusion_cond" or not isinstance(networks, Mapping):
         return
     diffusion = networks.get("diffusion")

@@ -7,8 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sao_onnx_convert.checkpoint import PICKLES, WEIGHTS, file_names
+from sao_onnx_convert.checkpoint import WEIGHTS
 from sao_onnx_convert.errors import CheckpointError
+from sao_onnx_convert.file_kinds import PICKLES, file_names
 from sao_onnx_convert.weights import INDEX
 
 CONFIG = "config.json"

@@ -16,7 +16,7 @@ from sao_onnx_convert.checkpoint import CONFIG
 from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import CheckpointError
 from sao_onnx_convert.file_kinds import read_json, why_not_safetensors
-from sao_onnx_convert.layouts import PROJECTION, Origin, Shape, arrange, norm_shape, unusable
+from sao_onnx_convert.layouts import PROJECTION, Origin, Shape, arrange, norm_shape, transformer_size, unusable
 from sao_onnx_convert.networks.dit import rotary_frequencies
 from sao_onnx_convert.networks.model import AudioModel
 
@@ -175,6 +175,12 @@ def _compare(expected: dict[str, Shape], stored: dict[str, Shape], origins: dict
         return
     if (missing or extra) and (layout := unusable(expected, stored.keys())):
         raise CheckpointError(f"{path} cannot be used: {layout}")
+    size, other = transformer_size(stored), transformer_size(expected)
+    if size != other:
+        raise CheckpointError(
+            f"{path} does not match {CONFIG}: found a transformer of {size}, expected one of {other}; the two files belong to "
+            "different models"
+        )
     problems = [
         f"{title}: {_listed(names)}"
         for title, names in (
@@ -190,5 +196,5 @@ def _compare(expected: dict[str, Shape], stored: dict[str, Shape], origins: dict
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:20])
-    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
