@@ -353,9 +353,8 @@ def test_the_repository_of_a_name(name, expected):
 
 def test_the_configuration_supplies_the_t5(checkpoint, monkeypatch, tmp_path):
     """Without --t5 the named one is fetched."""
-    from sao_onnx_convert.checkpoint import locate
-
-    asked = []
+    module = sys.modules["sao_onnx_convert.convert"]
+    locate, asked = module.locate, []
 
     def fetch(place, *arguments):
         asked.append(str(place))
@@ -363,7 +362,7 @@ def test_the_configuration_supplies_the_t5(checkpoint, monkeypatch, tmp_path):
             raise CheckpointNotFoundError("no network here")
         return locate(place, *arguments)
 
-    monkeypatch.setattr(sys.modules["sao_onnx_convert.convert"], "locate", fetch)
+    monkeypatch.setattr(module, "locate", fetch)
     with pytest.raises(CheckpointNotFoundError, match="no network here"):
         convert(checkpoint, None, tmp_path / "bundle")
     assert asked[-1] == "google-t5/t5-base"

@@ -85,14 +85,15 @@ def find_t5(folder: Path) -> tuple[Path, T5Files]:
     Raises:
         CheckpointError: As `t5_files` does.
     """
-    whole = folder.resolve().parent
-    if (
-        folder.resolve().name == "text_encoder"
-        and not {FAST, PIECES} & set(file_names(folder))
-        and (whole / "tokenizer").is_dir()
-    ):
-        folder = whole
+    folder = t5_root(folder)
     return folder, t5_files(file_names(folder), str(folder))
+
+
+def t5_root(folder: Path) -> Path:
+    """The folder of a whole T5 where its `text_encoder` was named and the tokenizer lies beside that, else the folder itself."""
+    whole = folder.resolve().parent
+    alone = folder.resolve().name == "text_encoder" and not {FAST, PIECES} & set(file_names(folder))
+    return whole if alone and (whole / "tokenizer").is_dir() else folder
 
 
 def _weights(there: set[str], folder: str) -> tuple[str, ...]:
