@@ -90,7 +90,7 @@ def find_t5(folder: Path) -> tuple[Path, T5Files]:
 
 
 def t5_root(folder: Path) -> Path:
-    """The folder of a whole T5 where its `text_encoder` was named and the tokenizer lies beside that, else the folder itself."""
+    """The folder of a whole T5 where its `text_encoder` was named and the tokenizer lies beside that; else the same folder."""
     whole = folder.resolve().parent
     alone = folder.resolve().name == "text_encoder" and not {FAST, PIECES} & set(file_names(folder))
     return whole if alone and (whole / "tokenizer").is_dir() else folder
