@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sao_onnx_convert import CheckpointError
+from sao_onnx_convert import CheckpointError, convert
 from sao_onnx_convert.config import load_config
-from sao_onnx_convert.layouts import instead
+from sao_onnx_convert.layouts import other_model
 from sao_onnx_convert.networks.autoencoder import _WeightNorm
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.weights import load_model
@@ -324,19 +323,24 @@ def test_a_file_that_stops_anywhere(config, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "match"),
+    ("names", "expected"),
     [
-        (["model_index.json", "transformer/config.json"], "in the Diffusers layout"),
-        (["adapter_config.json", "adapter_model.safetensors"], "an adapter"),
-        (["model_config.json", "ours_fp16.safetensors"], r"it holds ours_fp16\.safetensors"),
-        (["model_config.json", "model.ckpt"], r"model\.ckpt is a pickled checkpoint"),
-        (["model_config.json", "model.gguf"], r"it holds model\.gguf, another format"),
-        (["small/model_config.json", "model.safetensors"], r"it lies in small/model_config\.json"),
-        (["model.safetensors", "base_model_config.json"], r"it holds base_model_config\.json"),
-        (["README.md"], r"lacks model_config\.json, model\.safetensors$"),
+        (["model_index.json", "transformer/config.json", "vae/model.safetensors"], "it is in the Diffusers layout"),
+        (["adapter_config.json", "adapter_model.safetensors"], "it is an adapter"),
+        (["model_config.json", "model.gguf"], "it holds model.gguf, another format"),
+        (["model_config.json", "onnx/dit.onnx", "onnx/decoder.onnx"], "it holds onnx/decoder.onnx, another format"),
+        (["model_config.json", "model.ckpt", "dit.onnx"], None),
+        (["README.md"], None),
+        ([], None),
     ],
 )
-def test_folders_that_hold_something_else(names, match):
+def test_models_that_are_something_else(names, expected):
     """What is said beside the missing files, for a folder as for the listing of a repository."""
-    missing = [name for name in ("model_config.json", "model.safetensors") if name not in names]
-    assert re.search(match, f"lacks {', '.join(missing)}{instead(missing, names)}")
+    found = other_model(names)
+    assert found is None if expected is None else found is not None and found.startswith(expected)
+
+
+def test_a_folder_of_another_layout(tmp_path, checkpoint):
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"lacks model_config\.json.*: it is in the Diffusers layout"):
+        convert(tmp_path, checkpoint / "t5", tmp_path / "bundle")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sao_onnx_convert.errors import CheckpointError, CheckpointNotFoundError
 from sao_onnx_convert.file_kinds import PICKLES, file_names, pickled
-from sao_onnx_convert.layouts import instead
+from sao_onnx_convert.layouts import other_model
 
 CONFIG = "model_config.json"
 WEIGHTS = "model.safetensors"
@@ -58,7 +58,12 @@ def locate(place: str | Path, files: tuple[str, ...], others: tuple[str, ...] = 
         raise CheckpointNotFoundError(f"{place} is neither a folder nor a repository id such as 'owner/name'")
     missing = [name for name in files if not present(source.folder, name)]
     if missing:
-        raise CheckpointError(f"{source.folder} lacks {', '.join(missing)}{instead(missing, file_names(source.folder))}")
+        names = file_names(source.folder)
+        pickles = [name for name in names if "/" not in name and name.endswith(PICKLES)]
+        reason = other_model(names)
+        if reason is None and pickles and any(name.endswith(".safetensors") for name in missing):
+            reason = pickled(pickles[0])
+        raise CheckpointError(f"{source.folder} lacks {', '.join(missing)}" + (f": {reason}" if reason else ""))
     return source
 
 

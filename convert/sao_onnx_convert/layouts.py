@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
-from sao_onnx_convert.file_kinds import PICKLES, pickled
+from sao_onnx_convert.file_kinds import PICKLES
 
 Shape = tuple[int, ...]
 
@@ -151,30 +150,18 @@ def _part(names: list[str]) -> str | None:
     return f"it holds conditioners alone; {whole}" if conditioners else None
 
 
-def instead(missing: Collection[str], names: Collection[str]) -> str:
-    """What a folder or repository that lacks wanted files holds instead, as the end of a sentence; empty if nothing is known.
+def other_model(names: Collection[str]) -> str | None:
+    """What a folder or repository without `model_config.json` or `model.safetensors` is, by its files; None if it has no name.
 
     Args:
-        missing: Wanted files that are not there.
-        names: Files that are there, with their folders, `/` between them.
+        names: Its files, with their folders, `/` between them.
     """
-    here = sorted(names)
-    top = [name for name in here if "/" not in name]
-    if "model_index.json" in here:
-        return ": it is in the Diffusers layout; expected the original files, model_config.json and model.safetensors"
-    if "adapter_config.json" in here or any(name.startswith("adapter_model.") for name in here):
-        return ": it is an adapter (a LoRA), not a whole model; convert the model that it was made for"
-    pickles = [name for name in top if PurePosixPath(name).suffix in PICKLES]
-    others = [name for name in top if name.endswith(".safetensors")]
-    if any(name.endswith(".safetensors") for name in missing):
-        if others:
-            return f"; it holds {', '.join(others[:5])}: give the one that is the whole model the name model.safetensors"
-        if pickles:
-            return f": {pickled(pickles[0])}"
-        if foreign := [name for name in here if name.endswith((".gguf", ".onnx", ".tflite"))]:
-            return f"; it holds {foreign[0]}, another format; expected the original weights as safetensors"
-    elif any(PurePosixPath(name).name == "model_config.json" for name in here):
-        return f"; it lies in {next(name for name in here if PurePosixPath(name).name == 'model_config.json')}"
-    elif configs := [name for name in here if name.endswith(".json")]:
-        return f"; it holds {', '.join(configs[:5])}"
-    return ""
+    if "model_index.json" in names:
+        return "it is in the Diffusers layout; expected the original files, model_config.json and model.safetensors"
+    if "adapter_config.json" in names or any(name.startswith("adapter_model.") for name in names):
+        return "it is an adapter (a LoRA), not a whole model; convert the model that it was made for"
+    if not any(name.endswith((".safetensors", *PICKLES)) for name in names):
+        other = next((name for name in sorted(names) if name.endswith((".gguf", ".onnx", ".tflite"))), None)
+        if other is not None:
+            return f"it holds {other}, another format; expected the original weights as safetensors"
+    return None
