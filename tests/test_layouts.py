@@ -342,5 +342,5 @@ def test_models_that_are_something_else(names, expected):
 
 def test_a_folder_of_another_layout(tmp_path, checkpoint):
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"lacks model_config\.json.*: it is in the Diffusers layout"):
+    with pytest.raises(CheckpointError, match=r"lacks model_config\.json.*it is in the Diffusers layout"):
         convert(tmp_path, checkpoint / "t5", tmp_path / "bundle")
