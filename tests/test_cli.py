@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,6 +344,20 @@ def test_convert_refuses(checkpoint, tmp_path):
     assert done.returncode == 1
     assert "neither a folder nor a repository id" in done.stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_convert_notes_what_nobody_reads(checkpoint, tmp_path):
+    """One line on stderr, none with --quiet; here before an error that ends the conversion."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+    config = json.loads((folder / "model_config.json").read_text()) | {"_comment": "ours"}
+    (folder / "model_config.json").write_text(json.dumps(config), encoding="utf-8-sig")
+    (folder / "model.safetensors").write_text("<!DOCTYPE html>\n<html>")
+    for options, notes in ((), 1), (("--quiet",), 0):
+        done = run("convert", folder, "--t5", folder / "t5", "-o", "bundle", *options, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.count("note: model_config.json: fields that have no effect and are not read: _comment\n") == notes
+        assert "cannot be read as safetensors: it is a web page (HTML)" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_convert_on_a_full_disk(checkpoint, tmp_path):

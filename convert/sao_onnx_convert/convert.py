@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx.manifest import (
     FORMAT,
     PRECISIONS,
@@ -26,15 +28,19 @@ from sao_onnx.manifest import (
     Sampling,
 )
 from sao_onnx_convert import parts
-from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights, locate
-from sao_onnx_convert.config import ModelConfig, load_config
-from sao_onnx_convert.errors import UnsupportedModelError
+from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, locate
+from sao_onnx_convert.config import load_config
+from sao_onnx_convert.config_fields import ModelConfig
+from sao_onnx_convert.errors import CheckpointNotFoundError, UnsupportedModelError
 from sao_onnx_convert.graphs import Announce, discard, eight_bit, single_precision
 from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
-from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.text_encoder import FILES as TEXT_FILES
-from sao_onnx_convert.text_encoder import Text, load_text, t5_width
+from sao_onnx_convert.t5_config import check_text_encoder, read_t5_config
+from sao_onnx_convert.t5_files import PATTERNS as T5_PATTERNS
+from sao_onnx_convert.t5_files import find_t5
+from sao_onnx_convert.t5_names import repository
+from sao_onnx_convert.text_encoder import Text, load_text
+from sao_onnx_convert.weights import load_model
 from sao_onnx_convert.writer import describe_files, require_free, staged, write_manifest
 
 TOKENIZER = "tokenizer.json"
@@ -60,22 +66,26 @@ class Progress:
 
 def convert(
     checkpoint: str | Path,
-    t5: str | Path,
+    t5: str | Path | None,
     output: str | Path,
     *,
     precisions: Sequence[str] = ("fp32",),
     force: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
     """Convert a checkpoint to a bundle.
 
     Args:
         checkpoint: Folder with `model_config.json` and `model.safetensors`, or a repository id on the Hugging Face hub.
-        t5: Folder or repository id of a T5 encoder with `config.json`, `model.safetensors` and `tokenizer.json`.
+        t5: Folder or repository id of a T5 encoder with `config.json`, `model.safetensors` (or its shards) and `tokenizer.json`
+            (or `spiece.model`), beside each other or in `text_encoder` and `tokenizer`; None for the one that the
+            configuration names.
         output: The bundle to write. It appears when it is complete, and not at all when the conversion fails.
         precisions: Precisions to write, of `sao_onnx.manifest.PRECISIONS`.
         force: Replace an existing bundle.
         progress: Called before every step.
+        note: Called with lines that a person should see, such as the fields of the configuration that nobody reads.
 
     Returns:
         The written bundle.
@@ -83,21 +93,27 @@ def convert(
     Raises:
         ConversionError: In one of its forms: the model is not supported, a file is missing or damaged, a graph does not
             compute what its torch module computes, or the target exists or cannot be written.
+
+    Warns:
+        SaoOnnxWarning: The T5 may be another one than the model was trained with.
     """
     if unknown := [p for p in precisions if p not in PRECISIONS] or not precisions:
         raise UnsupportedModelError(f"precision: found {unknown or 'none'}, supported: {', '.join(PRECISIONS)}")
     target = Path(output).expanduser()
     require_free(target, force)
     source = locate(checkpoint, (CONFIG, WEIGHTS))
-    config = load_config(source.folder / CONFIG)
-    text_source = locate(t5, TEXT_FILES)
+    config = load_config(source.folder / CONFIG, note)
+    text_source = locate(t5 or _t5_of(config), (), T5_PATTERNS)
+    t5_folder, t5_files = find_t5(text_source.folder)
+    t5_config = read_t5_config(t5_folder / t5_files.config)
+    if doubt := check_text_encoder(config, t5_config, text_source.origin):
+        warnings.warn(doubt, SaoOnnxWarning, stacklevel=2)
     strides = config.model.pretransform.config.decoder.config.strides
     # A decoder of n cuts is n + 1 graphs beside five others. All are exported and checked, all but one quantized and measured.
     graphs_in_all = 6 + len(decoder_cuts(strides))
     steps = _Steps(progress, 2 + 2 * graphs_in_all + ("int8" in precisions) * (2 * graphs_in_all - 1))
     steps.next("reading the weights")
-    model = AudioModel(config, t5_width(text_source.folder)).eval().requires_grad_(False)
-    load_weights(model, source.folder / WEIGHTS)
+    model = load_model(config, t5_config.d_model, source.folder / WEIGHTS)
     text = load_text(text_source.folder)
     stages = split_decoder(model.autoencoder.decoder, strides)
     with staged(target, force) as folder:
@@ -115,11 +131,11 @@ def convert(
             Manifest(
                 format=FORMAT,
                 model=Model(source.name, source.origin, source.revision),
-                audio=Audio(config.sample_rate, config.audio_channels, config.sample_size),
+                audio=Audio(config.sample_rate, config.channels, config.window_frames),
                 latents=_latents(config),
                 conditioning=_conditioning(config, text),
-                # Meant for ping-pong sampling without guidance; the configuration does not say so.
-                sampling=Sampling(config.model.diffusion.diffusion_objective, "pingpong", STEPS, cfg_scale=1.0),
+                # The one supported objective. Meant for ping-pong without guidance; the configuration does not say so.
+                sampling=Sampling("rf_denoiser", "pingpong", STEPS, cfg_scale=1.0),
                 decoder=_decoder(stages),
                 tokenizer=TOKENIZER,
                 files=describe_files(folder, files),
@@ -129,6 +145,16 @@ def convert(
         )
         open_bundle(folder)
     return open_bundle(target)
+
+
+def _t5_of(config: ModelConfig) -> str:
+    """The repository of the T5 that the configuration names."""
+    name = config.prompt.config.t5_model_name
+    if (found := repository(name)) is None:
+        raise CheckpointNotFoundError(
+            f"the configuration names its text encoder {name!r}, which is no repository; say with --t5 where it is"
+        )
+    return found
 
 
 def _graphs(

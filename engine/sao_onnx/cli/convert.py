@@ -23,8 +23,13 @@ def convert(
     checkpoint: Annotated[
         str, typer.Argument(help="Folder with model_config.json and model.safetensors, or a repository id.", show_default=False)
     ],
-    t5: Annotated[str, typer.Option("--t5", help="Folder or repository id of the T5 encoder.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.", show_default=False)],
+    t5: Annotated[
+        str | None,
+        typer.Option(
+            "--t5", help="Folder or repository id of the T5 encoder.", show_default="the one that the configuration names"
+        ),
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option("--precision", help="int8 or fp32; may be given several times.", show_default="fp32")
     ] = None,
@@ -42,8 +47,12 @@ def convert(
         raise typer.Exit(FAILED) from None
     from sao_onnx.bundle import Bundle
 
+    def tell(text: str) -> None:
+        if not quiet:
+            note(f"note: {text}")
+
     def work(report: Callable[[Progress | Bundle], None]) -> None:
-        report(run(checkpoint, t5, output, precisions=precision or ["fp32"], force=force, progress=report))
+        report(run(checkpoint, t5, output, precisions=precision or ["fp32"], force=force, progress=report, note=tell))
 
     try:
         with progress_bar(not quiet) as bar:
