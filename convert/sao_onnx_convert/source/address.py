@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 EXPECTED = "a folder, a repository such as 'owner/name' or 'owner/name@revision', or the address of one"
 
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _NOT_MODELS = ("datasets", "spaces", "collections", "papers", "docs", "models", "settings")
 # Revisions with a slash in their name that the hub makes itself; other slashes are escaped in addresses.
 _REFERENCE = re.compile(r"(refs/(?:pr/\d+|convert/[^/]+))(?:/(.*))?")

@@ -19,6 +19,9 @@ from typing import Any
 from sao_onnx_convert.errors import CheckpointError, CheckpointNotFoundError, DiskSpaceError, DownloadError
 
 _HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2")
+_BROKEN = ("IncompleteRead", "ProtocolError", "RemoteProtocolError", "ReadError", "ReadTimeout", "ReadTimeoutError")
+"""Errors of a connection that had been made."""
+
 _LONGEST = 300
 
 
@@ -89,11 +92,17 @@ def explain(error: Exception, attempt: Attempt) -> CheckpointError | DiskSpaceEr
 
 def http_status(error: BaseException) -> int | None:
     """The status that the hub answered with, None where there was no answer."""
-    for link in chain(error):
-        status = getattr(getattr(link, "response", None), "status_code", None)
-        if isinstance(status, int) and status >= 400:
-            return status
-    return None
+    return next((status for link in chain(error) if (status := _status(link)) is not None), None)
+
+
+def _status(link: BaseException) -> int | None:
+    status = getattr(_response(link), "status_code", None)
+    return status if isinstance(status, int) and status >= 400 else None
+
+
+def _response(link: BaseException) -> Any:
+    """What the hub answered, as the HTTP client has it; None where an error is not about an answer."""
+    return getattr(link, "response", None)
 
 
 def lost_connection(error: BaseException) -> bool:
@@ -124,21 +133,18 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 def sentence(error: BaseException) -> str:
     """What the hub, or failing that the innermost error, says: one line of bounded length, without a full stop."""
-    text = ""
-    for link in chain(error):
-        if said := getattr(link, "server_message", None):
-            text = said
-            break
+    links = list(chain(error))
+    answered = [link for link in links if _status(link) is not None]
+    systems = [link for link in links if isinstance(link, OSError) and link.strerror]
+    if answered:
+        text = getattr(answered[0], "server_message", None) or _response(answered[0]).headers.get("X-Error-Message")
+        text = text or str(answered[0])
+    elif systems:
+        text = str(systems[-1].strerror)
     else:
-        links = list(chain(error))
-        systems = [link for link in links if isinstance(link, OSError) and link.strerror]
-        if http_status(error) is None and systems:
-            text = str(systems[-1].strerror)
-        else:
-            text = str(error) or type(error).__name__
-            # Advice in the lines after the first is meant for programmers.
-            text = text.strip().split("\n")[0]
-    text = " ".join(text.split()).rstrip(".")
+        text = str(links[-1] if lost_connection(error) else error)
+    # What follows the first line is advice to programmers.
+    text = " ".join((text.strip() or type(error).__name__).split("\n")[0].split()).rstrip(".")
     return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + "…"
 
 
@@ -146,10 +152,11 @@ def _answered(status: int, error: Exception, attempt: Attempt) -> CheckpointErro
     from huggingface_hub.errors import DisabledRepoError, EntryNotFoundError, GatedRepoError, RevisionNotFoundError
 
     said, page = sentence(error), attempt.page
-    kinds = tuple(type(link) for link in chain(error))
+    # Of what is wrapped around the answer, some classes mean something else: a file that is not in the cache, for one.
+    answers = [link for link in chain(error) if _status(link) is not None]
 
     def is_a(kind: type[Exception]) -> bool:
-        return any(issubclass(found, kind) for found in kinds)
+        return any(isinstance(link, kind) for link in answers)
 
     token = _token()
     if is_a(GatedRepoError):
@@ -201,6 +208,11 @@ def _unreachable(error: Exception, attempt: Attempt) -> DownloadError:
         return DownloadError(
             f"the download of {attempt.what} broke off after {_megabytes(attempt.arrived)}{size} ({said}); "
             "what has arrived is kept: run the same command again and it goes on from there"
+        )
+    if any(type(link).__name__ in _BROKEN for link in chain(error)):
+        return DownloadError(
+            f"the connection to the hub at {attempt.endpoint} broke off before {attempt.what} was here ({said}); run the same "
+            "command again"
         )
     return DownloadError(
         f"{attempt.what} is not in the download cache {attempt.cache}, and the hub at {attempt.endpoint} cannot be reached "
@@ -256,9 +268,9 @@ def _token() -> str | None:
 
 def _retry_after(error: Exception) -> int | None:
     for link in chain(error):
-        headers: Any = getattr(getattr(link, "response", None), "headers", None)
-        if headers is not None and str(headers.get("Retry-After", "")).isdigit():
-            return int(headers["Retry-After"])
+        if _status(link) is not None:
+            seconds = str(_response(link).headers.get("Retry-After", ""))
+            return int(seconds) if seconds.isdigit() else None
     return None
 
 
