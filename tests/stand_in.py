@@ -53,6 +53,7 @@ class StandIn:
 
     Attributes:
         url: Its address, for `HF_ENDPOINT`.
+        store: Address of the content store.
         requests: Everything that was asked.
         intercept: Called with each request; its answer, if it gives one, is sent instead.
         cut: Called with each request for a file's content; after so many bytes the connection breaks off. None: whole.
@@ -79,10 +80,15 @@ class StandIn:
             def do_HEAD(self) -> None:
                 stand_in._answer(self)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        # Two, because large files come from another host, which must not get the token.
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+        hosts = ("127.0.0.1", "localhost")
+        self.url, self.store = (
+            f"http://{host}:{server.server_address[1]}" for host, server in zip(hosts, self._servers, strict=True)
+        )
+        for server in self._servers:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def add(self, repository: str, source: Path | dict[str, bytes], revisions: tuple[str, ...] = ("main",)) -> str:
         """Put a folder's files, or files as they are, into a repository; the commit that they get."""
@@ -100,8 +106,9 @@ class StandIn:
 
     def close(self) -> None:
         """Stop listening: the connection is refused from here on."""
-        self._server.shutdown()
-        self._server.server_close()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
     def asked(self, part: str, method: str | None = None) -> list[Request]:
         """Requests whose path holds a text."""
@@ -197,7 +204,7 @@ class StandIn:
         headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes", "X-Linked-Size": str(len(content))}
         if name.endswith(LARGE):
             digest = hashlib.sha256(content).hexdigest()
-            location = f"{self.url}/content/{digest}"
+            location = f"{self.store}/content/{digest}"
             return Answer(302, headers | {"X-Linked-ETag": f'"{digest}"', "Location": location})
         location = f"/api/resolve-cache/models/{repository}/{commit}/{name}"
         return Answer(307, headers | {"X-Linked-ETag": f'"{_git(content)}"', "Location": location})

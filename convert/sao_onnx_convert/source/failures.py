@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -74,7 +73,7 @@ def explain(error: Exception, attempt: Attempt) -> CheckpointError | DiskSpaceEr
         )
     if lost_connection(error):
         return _unreachable(error, attempt)
-    if _not_a_hub(error):
+    if _not_a_hub(error, attempt):
         return DownloadError(
             f"{attempt.endpoint} does not answer as a hub does ({sentence(error)}); check HF_ENDPOINT, and whether a proxy or "
             "a login page stands in between"
@@ -245,9 +244,14 @@ def _offline_by_choice(error: Exception) -> bool:
     return any(isinstance(link, OfflineModeIsEnabled) for link in chain(error))
 
 
-def _not_a_hub(error: Exception) -> bool:
-    """Whether an answer came that makes no sense: a page instead of JSON, or JSON of something else, or no proper address."""
-    return isinstance(error, (json.JSONDecodeError, KeyError, TypeError, ValueError))
+def _not_a_hub(error: Exception, attempt: Attempt) -> bool:
+    """Whether an answer came that makes no sense: a page instead of a list, a list of other things, a file of no commit."""
+    from huggingface_hub.errors import FileMetadataError
+
+    if any(isinstance(link, FileMetadataError) for link in chain(error)):
+        return True
+    # An address that is none is a ValueError too.
+    return attempt.file is None and isinstance(error, (KeyError, TypeError, AttributeError, ValueError))
 
 
 def _of_the_token(said: str) -> bool:

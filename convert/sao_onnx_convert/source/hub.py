@@ -194,8 +194,11 @@ class Repository(Source):
                 outcome.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()
+        arrived = 0
         while not concurrent.futures.wait([outcome], REPORT_SECONDS).done:
-            report(name, min(self._arrived(name), size), size)
+            # When it is complete it gets another name, a moment before the request returns.
+            arrived = max(arrived, min(self._arrived(name), size))
+            report(name, arrived, size)
         return outcome.result()
 
     def _request(self, name: str) -> Path:
