@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -684,24 +685,33 @@ def test_a_file_that_was_cut_in_the_cache(published):
     _fetch("owner/name", WEIGHTS)
 
 
-def test_a_failure_of_xet(published, monkeypatch):
-    """hf_xet raises a bare RuntimeError, and what it leaves may have holes."""
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("Data processing error: CAS service error : ReqwestMiddleware Error:\nRequest failed after 5 retries"),
+        ConnectionError("Network error: error sending request for url (http://cas.invalid/v2)"),
+        TimeoutError("Network error: timed out"),
+        PermissionError("Authentication error: token expired"),
+    ],
+)
+def test_a_failure_of_xet(published, monkeypatch, failure):
+    """hf_xet raises bare built-in errors, and what it leaves may have holes."""
+    source = locate("owner/name", (CONFIG,))
+    digest = hashlib.sha256(published.repositories["owner/name"][WEIGHTS]).hexdigest()
+    partial = Path(constants.HF_HUB_CACHE) / "models--owner--name" / "blobs" / f"{digest}.incomplete"
 
     def broken(*arguments, **options):
-        blobs = Path(constants.HF_HUB_CACHE) / "models--owner--name" / "blobs"
-        blobs.mkdir(parents=True, exist_ok=True)
-        digest = locate("owner/name", (CONFIG,))._files[WEIGHTS].blob
-        (blobs / f"{digest}.incomplete").write_bytes(b"\0" * 100)
-        raise RuntimeError(
-            "Data processing error: CAS service error : ReqwestMiddleware Error:\nRequest failed after 5 retries"
-        )
+        partial.parent.mkdir(parents=True)
+        partial.write_bytes(b"\0" * 5000)
+        assert source.absent([WEIGHTS])[WEIGHTS] < len(published.repositories["owner/name"][WEIGHTS])
+        raise failure
 
-    source = locate("owner/name", (CONFIG,))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
-    with pytest.raises(DownloadError, match=r"Data processing error: CAS service error.*HF_HUB_DISABLE_XET=1") as caught:
+    with pytest.raises(DownloadError, match="error: .*; run the same command again, or with HF_HUB_DISABLE_XET=1") as caught:
         source.fetch([WEIGHTS])
+    assert str(failure).split("\n")[0].rstrip(":") in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
+    assert not partial.exists()
 
 
 # --- the disk

@@ -21,6 +21,9 @@ _HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore
 _BROKEN = ("IncompleteRead", "ProtocolError", "RemoteProtocolError", "ReadError", "ReadTimeout", "ReadTimeoutError")
 """Errors of a connection that had been made."""
 
+_CONSISTENCY = "Consistency check failed"
+"""How huggingface_hub calls a file that is longer or shorter than it should be."""
+
 _LONGEST = 300
 
 
@@ -71,7 +74,7 @@ def explain(error: Exception, attempt: Attempt) -> CheckpointError | DiskSpaceEr
         return CheckpointNotFoundError(
             f"{attempt.what} is not in the download cache {attempt.cache}, and HF_HUB_OFFLINE is set; unset it and try again"
         )
-    if lost_connection(error):
+    if lost_connection(error) and not from_xet(error):
         return _unreachable(error, attempt)
     if _not_a_hub(error, attempt):
         return DownloadError(
@@ -80,12 +83,11 @@ def explain(error: Exception, attempt: Attempt) -> CheckpointError | DiskSpaceEr
         )
     if disk := _of_the_disk(error, attempt):
         return disk
-    if "Consistency check failed" in str(error):
+    if _CONSISTENCY in str(error):
         return DownloadError(f"{attempt.what} did not arrive whole: {sentence(error)}; run the same command again")
     remedy = "run the same command again"
-    if isinstance(error, RuntimeError):
-        # hf_xet, which brings most large files, raises nothing else.
-        remedy += ", or with HF_HUB_DISABLE_XET=1, which takes another way to the same files"
+    if from_xet(error):
+        remedy += ", or with HF_HUB_DISABLE_XET=1, which takes another way to the same file"
     return DownloadError(f"{attempt.what} could not be downloaded from {attempt.page}: {sentence(error)}; {remedy}")
 
 
@@ -115,6 +117,12 @@ def lost_connection(error: BaseException) -> bool:
     )
 
 
+def from_xet(error: BaseException) -> bool:
+    """Whether hf_xet failed, which brings most large files: it raises bare built-in errors, RuntimeError above all."""
+    bare = type(error) in (RuntimeError, ConnectionError, TimeoutError, PermissionError, OSError)
+    return bare and getattr(error, "errno", None) is None and _CONSISTENCY not in str(error)
+
+
 def of_the_system(error: BaseException) -> bool:
     """Whether the operating system refused something, such as room on the disk."""
     return any(isinstance(link, OSError) and link.errno is not None for link in chain(error))
@@ -138,10 +146,10 @@ def sentence(error: BaseException) -> str:
     if answered:
         text = getattr(answered[0], "server_message", None) or _response(answered[0]).headers.get("X-Error-Message")
         text = text or str(answered[0])
-    elif systems:
+    elif systems and not from_xet(error):
         text = str(systems[-1].strerror)
     else:
-        text = str(links[-1] if lost_connection(error) else error)
+        text = str(links[-1] if lost_connection(error) and not from_xet(error) else error)
     # What follows the first line is advice to programmers.
     text = " ".join((text.strip() or type(error).__name__).split("\n")[0].split()).rstrip(".")
     return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + "…"

@@ -23,7 +23,7 @@ from sao_onnx_convert.errors import ConversionError, DownloadError
 from sao_onnx_convert.quiet import quiet
 from sao_onnx_convert.source import cache
 from sao_onnx_convert.source.address import Address
-from sao_onnx_convert.source.failures import Attempt, explain, http_status, lost_connection, of_the_system, sentence
+from sao_onnx_convert.source.failures import Attempt, explain, from_xet, http_status, lost_connection, of_the_system, sentence
 from sao_onnx_convert.source.source import Report, Source
 
 # huggingface_hub is imported where it is needed: a conversion from folders takes no network code.
@@ -162,7 +162,7 @@ class Repository(Source):
                 break
             except Exception as error:  # No common base class: see `failures`.
                 before, arrived = arrived, self._arrived(name)
-                if lost_connection(error) and arrived > before:
+                if lost_connection(error) and not from_xet(error) and arrived > before:
                     continue
                 if file.blob and _spoils_partial(error):
                     cache.discard_partials(self.origin, file.blob)
@@ -268,9 +268,9 @@ def _spoils_partial(error: Exception) -> bool:
     What hf_xet leaves behind may have holes, and what became longer or shorter than the file has no good end. An interrupted
     connection, a full disk or a refusal of the hub spoil nothing.
     """
-    if lost_connection(error) or of_the_system(error):
-        return isinstance(error, RuntimeError)
-    return http_status(error) in (None, 416)
+    if from_xet(error):
+        return True
+    return not lost_connection(error) and not of_the_system(error) and http_status(error) in (None, 416)
 
 
 def _sha256(path: Path) -> str:
