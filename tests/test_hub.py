@@ -707,7 +707,7 @@ def test_a_failure_of_xet(published, monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
-    with pytest.raises(DownloadError, match="error: .*; run the same command again, or with HF_HUB_DISABLE_XET=1") as caught:
+    with pytest.raises(DownloadError, match=r"error: .*; run the same command again, or with HF_HUB_DISABLE_XET=1") as caught:
         source.fetch([WEIGHTS])
     assert str(failure).split("\n")[0].rstrip(":") in str(caught.value)
     assert "\n" not in str(caught.value)
