@@ -150,6 +150,13 @@ def test_a_text_encoder_that_is_refused_costs_kilobytes(published):
     assert not published.asked("/content/")
 
 
+def test_a_text_encoder_that_cannot_be_built_costs_kilobytes(published):
+    config = json.loads(published.repositories["owner/t5"]["config.json"]) | {"num_heads": "many"}
+    published.add("owner/odd", published.repositories["owner/t5"] | {"config.json": json.dumps(config).encode()})
+    _refused(CheckpointError, "config.json describes no T5 encoder", t5="owner/odd")
+    assert not published.asked("/content/")
+
+
 def test_what_is_in_the_cache_is_not_downloaded_again(published):
     _fetch("owner/name", CONFIG, WEIGHTS)
     published.requests.clear()

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, T5EncoderModel
 
 from sao_onnx_convert.config import ModelConfig
-from sao_onnx_convert.errors import DiskSpaceError
+from sao_onnx_convert.errors import CheckpointError, DiskSpaceError
 from sao_onnx_convert.networks.model import AudioModel
 
 INT8_SHARE = 0.3
@@ -29,9 +29,15 @@ def bundle_bytes(config: ModelConfig, t5_config: Path, precisions: Sequence[str]
         config: Of the audio model.
         t5_config: `config.json` of the T5 encoder.
         precisions: Those of the bundle.
+
+    Raises:
+        CheckpointError: The encoder's configuration describes none.
     """
     with torch.device("meta"):
-        encoder = T5EncoderModel(AutoConfig.from_pretrained(t5_config))
+        try:
+            encoder = T5EncoderModel(AutoConfig.from_pretrained(t5_config))
+        except Exception as error:  # transformers raises whatever a wrong value leads to.
+            raise CheckpointError(f"{t5_config} describes no T5 encoder: {' '.join(str(error).split())}") from error
         model = AudioModel(config, encoder.config.d_model)
     weights = sum(4 * tensor.numel() for part in (encoder, model) for tensor in part.parameters())
     return int(weights * (1 + INT8_SHARE * ("int8" in precisions))) + MARGIN
