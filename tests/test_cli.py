@@ -342,7 +342,7 @@ def test_convert_refuses(checkpoint, tmp_path):
     assert "supported: int8, fp32" in done.stderr
     done = run("convert", tmp_path / "nothing at all", "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 1
-    assert "neither a folder nor a repository id" in done.stderr
+    assert "neither a folder nor a repository" in done.stderr
     assert os.listdir(tmp_path) == []
 
 

@@ -28,6 +28,13 @@ FLOORS = [
 ]
 """Modules of the engine from the ground up: each imports only from the floors below its own."""
 
+SOURCE_FLOORS = [
+    {"address", "cache", "source", "failures"},
+    {"files", "hub"},
+    {"locate"},
+]
+"""Modules of the converter's `source`, likewise."""
+
 PURE = {"extension", "loop", "regions", "noise", "schedule", "sampler", "audio", "finish"}
 
 
@@ -52,6 +59,21 @@ def test_imports_point_down(path):
         parts = name.split(".")
         if parts[0] == "sao_onnx" and len(parts) > 1 and (ENGINE / f"{parts[1]}.py").exists():
             assert _floor(parts[1]) < _floor(path.stem), f"{path.stem} imports {parts[1]}"
+
+
+def test_sources_of_models_point_down_and_know_nothing_of_networks():
+    floors = {module: i for i, modules in enumerate(SOURCE_FLOORS) for module in modules}
+    folder = ROOT / "convert" / "sao_onnx_convert" / "source"
+    assert floors.keys() == {path.stem for path in folder.glob("[!_]*.py")}
+    for path in folder.glob("[!_]*.py"):
+        imports = _imports(path)
+        assert not {"torch", "transformers", "onnx"} & {name.split(".")[0] for name in imports}, path
+        ours = [name.split(".") for name in imports if name.startswith("sao_onnx_convert.")]
+        # On the ground: errors, silence, and the names of a checkpoint's files and layouts.
+        assert {parts[1] for parts in ours} <= {"source", "errors", "quiet", "checkpoint", "layouts"}, path
+        for parts in ours:
+            if parts[1] == "source" and len(parts) > 2:
+                assert floors[parts[2]] < floors[path.stem], f"{path.stem} imports {parts[2]}"
 
 
 def test_the_engine_needs_nothing_of_the_converter():

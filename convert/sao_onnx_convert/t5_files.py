@@ -16,13 +16,6 @@ CONFIG = "config.json"
 FAST = "tokenizer.json"
 PIECES = "spiece.model"
 SETTINGS = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
-PATTERNS = tuple(
-    folder + name
-    for folder in ("", "text_encoder/", "tokenizer/")
-    for name in (CONFIG, WEIGHTS, WEIGHTS + INDEX, "model-*-of-*.safetensors", FAST, PIECES, *SETTINGS)
-)
-"""Every file that may belong to a T5, for those who cannot see a listing first."""
-
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 

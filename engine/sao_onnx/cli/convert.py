@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -21,17 +22,28 @@ if TYPE_CHECKING:
 
 def convert(
     checkpoint: Annotated[
-        str, typer.Argument(help="Folder with model_config.json and model.safetensors, or a repository id.", show_default=False)
+        str,
+        typer.Argument(
+            help="Folder with model_config.json and model.safetensors, or a repository: owner/name, owner/name@revision or its "
+            "address.",
+            show_default=False,
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.", show_default=False)],
     t5: Annotated[
         str | None,
         typer.Option(
-            "--t5", help="Folder or repository id of the T5 encoder.", show_default="the one that the configuration names"
+            "--t5", help="Folder or repository of the T5 encoder.", show_default="the one that the configuration names"
         ),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option("--precision", help="int8 or fp32; may be given several times.", show_default="fp32")
+    ] = None,
+    config_name: Annotated[
+        str | None, typer.Option("--config-name", help="The configuration's name.", show_default="model_config.json")
+    ] = None,
+    weights_name: Annotated[
+        str | None, typer.Option("--weights-name", help="The weights' name.", show_default="model.safetensors")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -39,6 +51,8 @@ def convert(
     force: Force = False,
 ) -> None:
     """Convert a checkpoint to a bundle. Needs the extra: pip install 'sao-onnx[convert]'."""
+    # Read by huggingface_hub at its import. The process is the command's own, so nobody else's settings are touched.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from sao_onnx_convert import convert as run
         from sao_onnx_convert.writer import staging_folder
@@ -52,7 +66,19 @@ def convert(
             note(f"note: {text}")
 
     def work(report: Callable[[Progress | Bundle], None]) -> None:
-        report(run(checkpoint, t5, output, precisions=precision or ["fp32"], force=force, progress=report, note=tell))
+        report(
+            run(
+                checkpoint,
+                t5,
+                output,
+                precisions=precision or ["fp32"],
+                config_name=config_name,
+                weights_name=weights_name,
+                force=force,
+                progress=report,
+                note=tell,
+            )
+        )
 
     try:
         with progress_bar(not quiet) as bar:
@@ -60,8 +86,11 @@ def convert(
                 if isinstance(event, Bundle):
                     bundle = event
                     break
-                bar.update("converting", event.index, event.total)
-                if verbose:
+                if event.size:
+                    bar.update(f"{event.step}, MB", event.done // 10**6, event.size // 10**6)
+                else:
+                    bar.update("converting", event.index, event.total)
+                if verbose and not event.done:
                     note(event.step)
     except KeyboardInterrupt:
         _remove(staging_folder(output.expanduser()))

@@ -142,9 +142,9 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
         class Bar:
             def update(self, stage: str, done: int, total: int | None) -> None:
                 if stage not in tasks:
-                    for task in tasks.values():
-                        display.update(task, visible=False)
                     tasks[stage] = display.add_task(stage, total=total)
+                for name, task in tasks.items():
+                    display.update(task, visible=name == stage)
                 display.update(tasks[stage], completed=done, total=total)
 
         yield Bar()
