@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -139,11 +140,15 @@ def _targets(output: str, prompt: str, seed: int, count: int) -> list[tuple[int,
 def _require_extras(picture: Path | None, aloud: bool, count: int, force: bool) -> None:
     """Refuse a picture or a sound that could not be made, before the work."""
     if picture is not None:
+        import platformdirs
+
         from sao_onnx.files import require_free
         from sao_onnx.picture import require_plotting
 
         if count > 1:
             raise typer.BadParameter("--plot draws one clip; leave --count out")
+        # matplotlib keeps a list of fonts, which takes seconds to make: among the files of this program, not beside them.
+        os.environ.setdefault("MPLCONFIGDIR", str(platformdirs.user_cache_path("sao-onnx") / "matplotlib"))
         require_plotting(picture)
         require_free(picture, force)
     if aloud:
