@@ -192,20 +192,22 @@ def _generate(engine: Engine, prompt: str, options: Options, which: str, preview
     from sao_onnx.events import Conditioned, Decoded, Finished, Sampled
     from sao_onnx.files import encode_audio, write_whole
 
-    def work(report: Callable[[Event], None]) -> None:
+    def work(report: Callable[[Event | bytes], None]) -> None:
         for event in engine.stream(prompt, **options):
             report(event)
             # Of the first steps there is little to hear, and after the last one there is the clip.
             if preview is not None and isinstance(event, Sampled) and 1 <= event.index < event.steps - 1:
                 audio = engine.decode(event.denoised, PREVIEW_SECONDS)
-                data = encode_audio(normalize(audio), engine.manifest.audio.sample_rate, preview.suffix)
-                write_whole(preview, data, overwrite=True)
+                report(encode_audio(normalize(audio), engine.manifest.audio.sample_rate, preview.suffix))
 
     with progress_bar(bar) as progress:
         part = which
         progress.update(f"{which}reading the prompt", 0, 1)
         for event in in_background(work):
             match event:
+                case bytes() if preview is not None:
+                    # Not in the background, which ends in the middle of anything when the command is interrupted.
+                    write_whole(preview, event, overwrite=True)
                 case Conditioned():
                     part = f"{which}window {event.window + 1} of {event.windows}, " if event.windows > 1 else which
                     progress.update(f"{part}sampling", 0, event.steps)
