@@ -24,16 +24,12 @@ def started(command: Sequence[object], *, hears: bool = True, **options: Any) ->
 
     Args:
         command: The program and its arguments.
-        hears: It hears Ctrl-C. A program inherits a parent's deafness, and tests that run in the background have it too.
+        hears: It starts with no signal ignored, however these tests were started; otherwise as in the background of a script.
         **options: Of `subprocess.Popen`.
     """
-    # What handles a signal here is forgotten when the program begins, but not that a signal is ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler if hears else signal.SIG_IGN)
     options = {"stdin": subprocess.DEVNULL} | options
-    try:
+    with _inherited(hears):
         process = subprocess.Popen([str(part) for part in command], start_new_session=True, **options)
-    finally:
-        signal.signal(signal.SIGINT, before)
     try:
         yield process
     finally:
@@ -43,6 +39,24 @@ def started(command: Sequence[object], *, hears: bool = True, **options: Any) ->
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@contextlib.contextmanager
+def _inherited(hears: bool) -> Iterator[None]:
+    """What a program that starts in this block does with signals.
+
+    A handler of ours is forgotten when a program begins, but not that a signal is ignored: as SIGHUP is under `nohup`, and
+    SIGINT in the background.
+    """
+    wanted: dict[int, Any] = {signal.SIGINT: signal.default_int_handler if hears else signal.SIG_IGN}
+    if hasattr(signal, "SIGHUP"):
+        wanted |= dict.fromkeys((signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT), signal.default_int_handler)
+    before = {number: signal.signal(number, action) for number, action in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def run(
