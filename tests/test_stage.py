@@ -94,5 +94,5 @@ def test_threads_share_one_load():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(GUARD)
     assert Value.made == 1
