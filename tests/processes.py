@@ -14,7 +14,7 @@ from typing import Any
 
 COMMAND = Path(sys.executable).with_name("sao-onnx")
 
-GUARD = 900.0
+GUARD = 1800.0
 """Seconds after which a program hangs. Far more than any takes on a slow machine: it says nothing about speed."""
 
 
