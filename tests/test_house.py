@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
-    {"errors", "schema"},
-    {"manifest"},
+    {"environment", "errors", "schema"},
+    {"manifest", "onnx_runtime"},
     {"noise", "schedule", "sampler", "audio", "files", "machine", "stage", "regions", "loop", "extension"},
     {"bundle", "sessions", "finish", "batch"},
     {"tokenizer", "autoencoder", "memory", "tuning", "models"},
@@ -77,7 +77,7 @@ def test_sources_of_models_point_down_and_know_nothing_of_networks():
 
 
 def test_the_engine_needs_nothing_of_the_converter():
-    heavy = {"torch", "transformers", "onnx", "optimum", "onnxsim", "safetensors", "sao_onnx_convert"}
+    heavy = {"torch", "transformers", "huggingface_hub", "onnx", "optimum", "onnxsim", "safetensors", "sao_onnx_convert"}
     for path in ENGINE.rglob("*.py"):
         # The command hands over to the converter; it is the only place.
         if path != ENGINE / "cli" / "convert.py":
@@ -85,13 +85,21 @@ def test_the_engine_needs_nothing_of_the_converter():
 
 
 def test_the_middle_is_pure():
-    edges = {"onnxruntime", "soundfile", "pathlib", "os", "sao_onnx.files", "sao_onnx.sessions"}
+    ours = {f"sao_onnx.{name}" for name in ("environment", "files", "onnx_runtime", "sessions")}
+    edges = {"soundfile", "pathlib", "os", *ours}
     for module in PURE:
         assert not edges & _imports(ENGINE / f"{module}.py"), module
 
 
-def test_only_one_place_knows_onnx_runtime():
-    users = {path.relative_to(ENGINE).as_posix() for path in ENGINE.rglob("*.py") if "onnxruntime" in _imports(path)}
+def test_only_one_place_imports_onnx_runtime():
+    """Because its telemetry begins with the import."""
+    places = [path for folder in ("engine", "convert", "bench", "models", "tests") for path in (ROOT / folder).rglob("*.py")]
+    users = {path.relative_to(ROOT).as_posix() for path in places if "onnxruntime" in _imports(path)}
+    assert users == {"engine/sao_onnx/onnx_runtime.py"}
+
+
+def test_only_one_place_of_the_engine_uses_onnx_runtime():
+    users = {path.relative_to(ENGINE).as_posix() for path in ENGINE.rglob("*.py") if "sao_onnx.onnx_runtime" in _imports(path)}
     assert users == {"sessions.py"}
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import sao_onnx
 from models.sao_tiny import listen
@@ -29,6 +28,7 @@ from models.sao_tiny.sounds import LOOPS, TONES, hertz
 from sao_onnx.bundle import open_bundle
 from sao_onnx.loading import load_decoder, load_encoder
 from sao_onnx.noise import Noise
+from sao_onnx.onnx_runtime import ort
 from sao_onnx.sessions import SessionFactory
 from sao_onnx.tuning import default_tuning
 
@@ -64,7 +64,7 @@ class Judge:
 
     def __init__(self) -> None:
         path = Path(__file__).parent / "classifier.onnx"
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def kind(self, audio: Audio) -> str:
         """The most likely of `KINDS`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -51,8 +50,6 @@ def convert(
     force: Force = False,
 ) -> None:
     """Convert a checkpoint to a bundle. Needs the extra: pip install 'sao-onnx[convert]'."""
-    # Read by huggingface_hub at its import. The process is the command's own, so nobody else's settings are touched.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from sao_onnx_convert import convert as run
         from sao_onnx_convert.writer import staging_folder
