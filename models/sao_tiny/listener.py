@@ -68,13 +68,13 @@ def listen_to(sound: Sound, audio: Audio, references: Sequence[Audio]) -> dict[s
     Args:
         sound: What was asked for.
         audio: The clip, of the whole window.
-        references: The synthesizer's sounds for the same request, at least one. They differ in what the request leaves open, and
-            a clip's error is how far it is from the nearest of them.
+        references: The synthesizer's sounds for the same request, at least one. They differ in what the request leaves open,
+            and a clip's error is how far it is from the nearest of them.
 
     Returns:
-        Noise between the partials of harmonic tones, in decibels against them; error of the spectral slope of noises, in decibels
-        an octave; error of the attack time of drums, in milliseconds; level of the places that should be quiet within the asked
-        length, in decibels against the loudest tenth of a second.
+        Noise between the partials of harmonic tones, in decibels against them; error of the spectral slope of noises, in
+        decibels an octave; error of the attack time of drums, in milliseconds; level of the places that should be quiet within
+        the asked length, in decibels against the loudest tenth of a second.
     """
     found = {}
     if sound.kind in HARMONIC:

@@ -35,6 +35,9 @@ COUNT = 124
 PARTIAL_BOUND, SIDE_BOUND = 3.0, 1.0
 """Decibels by which a partial and a side may be off."""
 
+SHARES = ("class", "partials within 3 dB", "tones within 3 dB", "side kept")
+"""Figures that are shares; all others are decibels, or a listener's."""
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -93,9 +96,10 @@ def figures(found: Iterable[Reconstruction]) -> dict[str, float]:
 
     Returns:
         `class`: share that the judge still takes for what it is. `si_sdr`, `si_sdr of tones`: medians, in decibels.
-        `stft distance`: mean, in decibels. `partials within 3 dB`: share of all partials of tones up to 6 kHz; `tones within 3 dB`:
-        share of tones of which all are; `worst partial`: median over tones, in decibels. `side kept`: share within 1 dB. And of each
-        of `listener.MEASURES` its median and, as `... within bound`, the share of clips that are well done.
+        `stft distance`: mean, in decibels. `partials within 3 dB`: share of all partials of tones up to 6 kHz;
+        `tones within 3 dB`: share of tones of which all are; `worst partial`: median over tones, in decibels. `side kept`: share
+        within 1 dB. And of each of `listener.MEASURES` its median and, as `... within bound`, the share of clips that are well
+        done.
     """
     clips = list(found)
     tones = [clip for clip in clips if clip.sound.kind in TONES]
@@ -140,22 +144,16 @@ def of_bundle(bundle: Path, precision: str) -> Reconstruct:
     return reconstruct
 
 
-def lines(result: dict[str, float]) -> Iterator[str]:
-    """Figures as text, one a line, each with its unit."""
+def named(result: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """Figures as text: what each is, and its value with its unit."""
     for name, value in result.items():
-        measured = listener.MEASURES.get(name.removesuffix(" within bound"))
-        if measured and name.endswith(" within bound"):
-            yield f"{name.removesuffix(' within bound')}, at most {measured.bound:g} {measured.unit}: {100 * value:.1f} %"
-        elif measured:
-            yield f"{name}: {value:.1f} {measured.unit}"
-        elif name in SHARES:
-            yield f"{name}: {100 * value:.1f} %"
+        of = name.removesuffix(" within bound")
+        if of in listener.MEASURES and of != name:
+            yield f"{of}, at most {listener.MEASURES[of].bound:g} {listener.MEASURES[of].unit}", f"{100 * value:.1f} %"
+        elif of in listener.MEASURES:
+            yield name, f"{value:.1f} {listener.MEASURES[of].unit}"
         else:
-            yield f"{name}: {value:.1f} dB"
-
-
-SHARES = ("class", "partials within 3 dB", "tones within 3 dB", "side kept")
-"""Figures that are shares; all others are decibels, or a listener's."""
+            yield name, f"{100 * value:.1f} %" if name in SHARES else f"{value:.1f} dB"
 
 
 def main() -> None:
@@ -168,8 +166,8 @@ def main() -> None:
     arguments = parser.parse_args()
     found = list(reconstructions(of_bundle(arguments.bundle, arguments.precision), arguments.count))
     result = figures(found)
-    for line in lines(result):
-        print(line)
+    for name, value in named(result):
+        print(f"{name}: {value}")
     for clip in found:
         if clip.heard_as != clip.sound.kind:
             print(f"  {clip.sound.kind} taken for {clip.heard_as}")

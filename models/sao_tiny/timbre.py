@@ -6,6 +6,7 @@ occasion for (too short, no partials, no quiet places) is NaN.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,8 +105,8 @@ def partial_differences(
 def noise_between(audio: Audio, hertz: float, reference: Audio | None = None) -> float:
     """Noise between the partials of a held tone, in decibels against its partials; of a clean tone -60 and less.
 
-    Between `LOWEST_NOISE` and `HIGHEST_NOISE`. What lies between two partials is taken to go on beneath them, so that low notes,
-    whose partials leave little between them, are measured like high ones.
+    Between `LOWEST_NOISE` and `HIGHEST_NOISE`. What lies between two partials is taken to go on beneath them, so that low
+    notes, whose partials leave little between them, are measured like high ones.
 
     Args:
         audio: The tone.
@@ -142,7 +143,7 @@ def noise_between(audio: Audio, hertz: float, reference: Audio | None = None) ->
 
 
 def _fundamental(spectrum: Array, near: float, step: float) -> float:
-    """The pitch within 60 cents whose harmonics hold most of the power: to a cent, which is what a hundredth partial asks for."""
+    """The pitch within 60 cents whose harmonics hold most of the power, to a cent: a hundredth partial asks for no less."""
     cents = np.arange(-60, 60.5, 1)
     candidates = near * 2 ** (cents / 1200)
     ranks = np.arange(1, max(1, int(HIGHEST_NOISE / near)) + 1)
@@ -174,7 +175,7 @@ def slope(audio: Audio, lowest: float = 100.0, highest: float = 10_000.0) -> flo
     power = np.square(np.abs(np.fft.rfft(windows * np.hanning(size)))).mean(axis=0)
     edges = np.arange(np.log2(lowest), np.log2(highest) + 1e-9, 1 / 3)
     octaves = np.log2(np.maximum(np.arange(len(power)), 0.5) * SAMPLE_RATE / size)
-    density = np.array([power[(octaves >= a) & (octaves < b)].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    density = np.array([power[(octaves >= a) & (octaves < b)].mean() for a, b in itertools.pairwise(edges)])
     return float(np.polyfit((edges[:-1] + edges[1:]) / 2, 10 * np.log10(density + 1e-20), 1)[0])
 
 
@@ -185,8 +186,9 @@ def attack_time(audio: Audio, within: float = 0.5) -> float:
 
     Args:
         audio: A stroke.
-        within: Seconds from the first 10 % of the loudest half a second in which its peak is looked for. Of several strokes that
-            follow each other at once, as in a clap, those after the first are left out by it.
+        within: Seconds after the first 10 % of the loudest in which the peak is looked for. Of several strokes that follow each
+            other at once, as in a clap, those after the first can be left out by it. What is later than half a second does
+            not count at all.
     """
     signal = louder_channel(audio)
     window = np.hanning(SAMPLE_RATE // 500 + 2)[1:-1]
@@ -225,7 +227,7 @@ def floor_between(audio: Audio, references: Sequence[Audio], seconds: float, qui
     for reference in references:
         level = _levels(louder_channel(reference), _QUIET_HOP)
         loud = level[:count] > _loudest(reference) * 10 ** (quiet / 10)
-        silent &= ~(loud | np.append(loud[1:], False) | np.append(False, loud[:-1]))  # noqa: FBT003
+        silent &= ~(loud | np.append(loud[1:], False) | np.append(False, loud[:-1]))
     if silent.sum() < 5:
         return float("nan")
     found = np.median(_levels(louder_channel(audio), _QUIET_HOP)[:count][silent])
