@@ -26,9 +26,6 @@ DRUMS = ("kick", "snare", "clap", "closed hat", "open hat", "tom", "cymbal")
 _BELL = (1.0, 2.0, 2.76, 5.4, 8.93)
 """Partials of the synthesizer's bell, as multiples of its pitch."""
 
-_FIRST_HAND = 0.010
-"""Seconds until the second stroke of a clap."""
-
 _SILENT_NOISE, _WORST_SLOPE, _WORST_ATTACK = 0.0, 12.0, 500.0
 """What a clip gets that has nothing to be measured, where the synthesizer's sound has."""
 
@@ -85,9 +82,8 @@ def listen_to(sound: Sound, audio: Audio, references: Sequence[Audio]) -> dict[s
     if sound.kind in NOISES:
         found["slope error"] = _error(timbre.slope(audio), [timbre.slope(x) for x in references], _WORST_SLOPE)
     if sound.kind in DRUMS:
-        within = _FIRST_HAND if sound.kind == "clap" else 0.5
-        times = [1000 * timbre.attack_time(x, within) for x in references]
-        found["attack error"] = _error(1000 * timbre.attack_time(audio, within), times, _WORST_ATTACK)
+        times = [1000 * timbre.attack_time(x) for x in references]
+        found["attack error"] = _error(1000 * timbre.attack_time(audio), times, _WORST_ATTACK)
     found["noise floor"] = timbre.floor_between(audio, references, min(sound.seconds, WINDOW / SAMPLE_RATE))
     return {name: value for name, value in found.items() if np.isfinite(value)}
 

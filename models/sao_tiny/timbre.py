@@ -38,7 +38,7 @@ _QUIET_HOP = SAMPLE_RATE // 100
 
 def harmonics_of(hertz: float, highest: float) -> Array:
     """Whole multiples of a pitch up to `highest` hertz, at least one."""
-    return hertz * np.arange(1, max(1, int(highest / hertz)) + 1)
+    return hertz * np.arange(1.0, max(1, int(highest / hertz)) + 1)
 
 
 def held(audio: Audio) -> slice:
@@ -179,25 +179,19 @@ def slope(audio: Audio, lowest: float = 100.0, highest: float = 10_000.0) -> flo
     return float(np.polyfit((edges[:-1] + edges[1:]) / 2, 10 * np.log10(density + 1e-20), 1)[0])
 
 
-def attack_time(audio: Audio, within: float = 0.5) -> float:
-    """Seconds from the first 10 % to the first 90 % of the peak of the envelope, which is a root mean square over 2 ms.
+def attack_time(audio: Audio) -> float:
+    """Seconds from the first 10 % to the first 90 % of the peak of the envelope, within the first half a second.
 
+    The envelope is a root mean square over 2 ms, and its peak the loudest 10 ms: the loudest 2 ms of noise come at any time.
     A sound that begins at once takes about 1 ms by this envelope. What creeps in before a stroke counts as part of its attack.
-
-    Args:
-        audio: A stroke.
-        within: Seconds after the first 10 % of the loudest in which the peak is looked for. Of several strokes that follow each
-            other at once, as in a clap, those after the first can be left out by it. What is later than half a second does
-            not count at all.
     """
-    signal = louder_channel(audio)
-    window = np.hanning(SAMPLE_RATE // 500 + 2)[1:-1]
-    envelope = np.sqrt(np.maximum(0.0, np.convolve(np.square(signal[: SAMPLE_RATE // 2]), window / window.sum())))
-    if envelope.max(initial=0.0) <= 0:
+    power = np.square(louder_channel(audio)[: SAMPLE_RATE // 2])
+    if not power.any():
         return float("nan")
-    onset = int(np.argmax(envelope >= 0.1 * envelope.max()))
-    envelope = envelope[: onset + max(1, round(within * SAMPLE_RATE))]
-    peak = envelope.max()
+    window = np.hanning(SAMPLE_RATE // 500 + 2)[1:-1]
+    envelope = np.sqrt(np.maximum(0.0, np.convolve(power, window / window.sum())))
+    width = SAMPLE_RATE // 100
+    peak = np.sqrt(np.convolve(power, np.full(width, 1 / width)).max())
     return (_crossing(envelope, 0.9 * peak) - _crossing(envelope, 0.1 * peak)) / SAMPLE_RATE
 
 
