@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from models.sao_tiny import listener, timbre
+from models.sao_tiny.evaluate import table
 from models.sao_tiny.measure_autoencoder import Reconstruction, figures, measure, named, reconstructions
+from models.sao_tiny.picture import bands, request
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, render
 from models.sao_tiny.signals import SAMPLE_RATE, filtered, frames, harmonics, tuned
 from models.sao_tiny.sounds import LOOPS, STYLES, TONES, hertz
+from sao_onnx.picture import FLOOR
 
 WHOLE = WINDOW / SAMPLE_RATE
 NOTES = (36, 47, 60, 75, 96)
@@ -285,7 +288,14 @@ def test_what_an_autoencoder_does_to_sounds():
 
 def test_autoencoder_is_given_unseen_sounds_of_all_kinds():
     given = []
-    found = list(reconstructions(lambda audio: given.append(audio) or audio, 3))
+    asked = []
+
+    def mapped(function, indices):
+        asked.extend(indices)
+        return map(function, asked)
+
+    found = list(reconstructions(lambda audio: given.append(audio) or audio, 3, mapped))
+    assert asked == [0, 1, 2]
     assert [clip.sound.kind for clip in found] == list(KINDS[:3])
     assert all(clip.sound.held_out for clip in found)
     assert all(audio.shape == (2, WINDOW) and audio.dtype == np.float32 for audio in given)
@@ -294,3 +304,43 @@ def test_autoencoder_is_given_unseen_sounds_of_all_kinds():
 def test_figures_leave_out_what_there_is_nothing_of():
     clip = Reconstruction(Sound("rain", WHOLE), "wind", 3.0, 2.0, -4.0, np.zeros(0), {})
     assert figures([clip]) == {"class": 0.0, "si_sdr": 3.0, "stft distance": 2.0, "side kept": 0.0}
+
+
+# -- what is shown ------------------------------------------------------------------------------------------------------
+
+
+def test_table_of_two_precisions():
+    def result(share, heard):
+        return {
+            "checks": {"class": {"share": share, "of": 10}},
+            "two seeds": {"differ": 1.0, "both in class": 0.5, "of": 60},
+            "listener": heard,
+            "reconstruction": {"class": 0.9, "si_sdr": 6.06, "slope error": 0.8, "slope error within bound": 0.75},
+        }
+
+    lines = list(
+        table({"int8": result(0.5, {}), "fp32": result(0.6, {"noise floor": {"median": -61.0, "share": 1.0, "of": 7}})})
+    )
+    assert lines[:3] == ["| | int8 | fp32 |", "|---|---|---|", "| class | 50.0 % of 10 | 60.0 % of 10 |"]
+    assert "| noise floor, median |  | -61.0 dB |" in lines
+    assert "| noise floor, at most -40 dB |  | 100.0 % of 7 |" in lines
+    assert "| autoencoder, si_sdr | 6.1 dB | 6.1 dB |" in lines
+    assert "| autoencoder, slope error, at most 1 dB an octave | 75.0 % | 75.0 % |" in lines
+    assert not [line for line in lines if line.count("|") != 4]
+
+
+@pytest.mark.parametrize("size", [1024, 4096])
+@pytest.mark.parametrize("pitch", [220.0, 1000.0, 9000.0])
+def test_picture_shows_a_tone_at_its_pitch(size, pitch):
+    decibels, edges = bands(_stereo(_tone(pitch, [1.0])).astype(np.float32), size)
+    row = decibels[:, decibels.shape[1] // 2].argmax()
+    assert edges[row] / 1.12 < pitch < edges[row + 1] * 1.12
+    assert decibels.max() == 0
+    assert decibels.min() == FLOOR
+
+
+def test_pictures_of_kinds_ask_for_what_they_show():
+    assert [request(kind).kind for kind in KINDS] == list(KINDS)
+    assert request("saw").note
+    assert request("rock loop").tempo
+    assert not request("rain").note

@@ -12,6 +12,7 @@ import copy
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from sao_onnx.tuning import default_tuning
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 Reconstruct = Callable[[Audio], Audio]
+Mapped = Callable[[Callable[[int], tuple[Sound, list[Audio]]], Iterable[int]], Iterable[tuple[Sound, list[Audio]]]]
 
 COUNT = 124
 TAKES = 5
@@ -66,24 +68,28 @@ class Reconstruction:
     listener: dict[str, float]
 
 
-def measure(reconstruct: Reconstruct, count: int = COUNT) -> dict[str, float]:
+def measure(reconstruct: Reconstruct, count: int = COUNT, mapped: Mapped = map) -> dict[str, float]:
     """All figures of an autoencoder; see `figures`.
 
     Args:
         reconstruct: From float32 [2, `WINDOW`] to the same shape: through the encoder and the decoder.
         count: How many unseen sounds, of all kinds in turn.
+        mapped: Makes the sounds, which takes as long as all else together; `map` of an executor of processes makes them beside.
     """
-    return figures(reconstructions(reconstruct, count))
+    return figures(reconstructions(reconstruct, count, mapped))
 
 
-def reconstructions(reconstruct: Reconstruct, count: int = COUNT) -> Iterator[Reconstruction]:
+def example(index: int) -> tuple[Sound, list[Audio]]:
+    """An unseen sound and its audio; of a drum in several takes, for which burst of a clap is the loudest is up to its noise."""
+    rng, sound = unseen_sound(FIRST + index, KINDS[index % len(KINDS)])
+    takes = range(TAKES if sound.kind in listener.DRUMS else 1)
+    return sound, [render(copy.deepcopy(rng), sound, take) for take in takes]
+
+
+def reconstructions(reconstruct: Reconstruct, count: int = COUNT, mapped: Mapped = map) -> Iterator[Reconstruction]:
     """What is found of each of `count` unseen sounds."""
     judge = Judge()
-    for index in range(count):
-        rng, sound = unseen_sound(FIRST + index, KINDS[index % len(KINDS)])
-        # Which burst of a clap is the loudest is up to its noise, and another noise is as good.
-        takes = range(TAKES if sound.kind in listener.DRUMS else 1)
-        references = [render(copy.deepcopy(rng), sound, take) for take in takes]
+    for sound, references in mapped(example, range(count)):
         audio = references[0]
         decoded = reconstruct(audio)
         tone = sound.kind in TONES
@@ -172,7 +178,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--output", "-o", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    found = list(reconstructions(of_bundle(arguments.bundle, arguments.precision), arguments.count))
+    with ProcessPoolExecutor() as workers:
+        reconstruct = of_bundle(arguments.bundle, arguments.precision)
+        found = list(reconstructions(reconstruct, arguments.count, workers.map))
     result = figures(found)
     for name, value in named(result):
         print(f"{name}: {value}")
