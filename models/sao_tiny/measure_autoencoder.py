@@ -11,6 +11,7 @@ import argparse
 import copy
 import itertools
 import json
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def measure(reconstruct: Reconstruct, count: int = COUNT, mapped: Mapped = map) 
 
 
 def example(index: int) -> tuple[Sound, list[Audio]]:
-    """An unseen sound and its audio; of a drum in several takes, for which burst of a clap is the loudest is up to its noise."""
+    """An unseen sound and its audio; of a drum in several takes, for it is up to noise which burst of a clap is the loudest."""
     rng, sound = unseen_sound(FIRST + index, KINDS[index % len(KINDS)])
     takes = range(TAKES if sound.kind in listener.DRUMS else 1)
     return sound, [render(copy.deepcopy(rng), sound, take) for take in takes]
@@ -178,7 +179,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--output", "-o", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    with ProcessPoolExecutor() as workers:
+    # Not forked: a fork would share the threads' locks of ONNX Runtime.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as workers:
         reconstruct = of_bundle(arguments.bundle, arguments.precision)
         found = list(reconstructions(reconstruct, arguments.count, workers.map))
     result = figures(found)
