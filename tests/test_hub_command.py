@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from sao_onnx.bundle import open_bundle
+from tests import processes
+from tests.processes import COMMAND, GUARD, interrupt, started, wait_until
 from tests.stand_in import StandIn, error, running
-from tests.test_cli import COMMAND, interrupt
 
 
 @pytest.fixture
@@ -33,14 +35,10 @@ def _environment(hub: StandIn, home: Path, **more: str) -> dict[str, str]:
 
 
 def _convert(hub: StandIn, folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return processes.run(
         [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "out", *options],
         cwd=folder,
         env=_environment(hub, folder / "home", **environment),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
     )
 
 
@@ -74,17 +72,16 @@ def test_the_whole_flow(hub, tmp_path):
     hub.requests.clear()
     again = _convert(hub, tmp_path, "--force", "--weights-name", "other.safetensors", HF_HUB_OFFLINE="1")
     assert "other.safetensors of owner/name is not in the download cache" in _error(again)
-    offline = subprocess.Popen(
+    with started(
         [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "again", "-v"],
         cwd=tmp_path,
         env=_environment(hub, tmp_path / "home", HF_HUB_OFFLINE="1"),
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
-    )
-    assert offline.stderr.readline() == "reading the weights\n"
-    assert offline.stderr.readline() == "exporting text_encoder\n"
-    assert interrupt(offline)[0] == 130
+    ) as offline:
+        assert offline.stderr.readline() == "reading the weights\n"
+        assert offline.stderr.readline() == "exporting text_encoder\n"
+        assert interrupt(offline)[0] == 130
     assert not hub.requests
     assert sorted(os.listdir(tmp_path)) == ["home", "out"]
 
@@ -113,23 +110,16 @@ def test_progress_on_a_terminal(hub, tmp_path, quiet):
 
     hub.intercept = slowly
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "out", *(["-q"] if quiet else [])],
-        cwd=tmp_path,
-        env=_environment(hub, tmp_path / "home") | {"TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-    )
-    os.close(theirs)
+    command = [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "out", *(["-q"] if quiet else [])]
+    environment = _environment(hub, tmp_path / "home") | {"TERM": "xterm"}
     seen = b""
-    try:
-        while part := os.read(ours, 65536):
-            seen += part
-    except OSError:
-        pass  # The other end is closed.
-    finally:
+    with started(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # The other end is closed.
+            while part := os.read(ours, 65536):
+                seen += part
         os.close(ours)
-    assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=GUARD) == 1
     text = seen.decode()
     assert "tokenizer.json cannot be read" in text
     assert ("downloading" in text) is not quiet
@@ -146,19 +136,14 @@ def test_an_interrupted_download_leaves_no_bundle(hub, tmp_path):
     def hang(request):
         if "/content/" in request.path and request.method == "GET":
             reached.set()
-            release.wait(60)
+            release.wait(GUARD)
 
     hub.intercept = hang
-    process = subprocess.Popen(
-        [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "out"],
-        cwd=tmp_path,
-        env=_environment(hub, tmp_path / "home"),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert reached.wait(60)
-    code, stderr, _ = interrupt(process)
+    command = [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "out"]
+    environment = _environment(hub, tmp_path / "home")
+    with started(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(reached.is_set, process)
+        code, stderr = interrupt(process)
     release.set()
     assert code == 130
     assert stderr.endswith("interrupted\n")
