@@ -15,6 +15,9 @@ OPSET = 20
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
+SHARED = 65536
+"""Bytes up to which equal constants are stored once."""
+
 
 class GraphBuilder:
     """Collects nodes and constants; every value is known by its name."""
@@ -27,12 +30,21 @@ class GraphBuilder:
     def constant(self, value: Array) -> str:
         """A constant; equal small ones are stored once."""
         value = np.asarray(value, order="C")
-        key = (value.dtype.str, value.shape, value.tobytes() if value.nbytes <= 65536 else b"")
-        if key in self._known and value.nbytes <= 65536:
-            return self._known[key]
+        if value.nbytes > SHARED:
+            return self.own_constant(value)
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._known:
+            self._known[key] = self.own_constant(value)
+        return self._known[key]
+
+    def own_constant(self, value: Array) -> str:
+        """A constant that no other node reads.
+
+        Weights and weight zero points of 8-bit products must be such: where ONNX Runtime makes them unsigned (the session option
+        `session.x64quantprecision`), it does so node by node, and refuses a constant that it has replaced before.
+        """
         name = f"constant_{len(self._constants)}"
-        self._constants[name] = numpy_helper.from_array(value, name)
-        self._known[key] = name
+        self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def node(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:

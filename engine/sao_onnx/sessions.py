@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx import products
 from sao_onnx.errors import (
     BundleError,
     MissingRuntimeError,
@@ -47,6 +49,10 @@ ENTRIES = {
 }
 """Session configuration entries. Spinning between the operators of a run stays on, ONNX Runtime's default: they are short."""
 
+EXACT_PRODUCTS = {"session.x64quantprecision": "1"}
+"""Makes 8-bit weights unsigned when a graph is loaded, whose products do not overflow. Set only where signed ones do
+(`products_overflow`): with VNNI, unsigned weights are exact too, but take up to eight times as long."""
+
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
@@ -57,6 +63,16 @@ def runtime() -> dict[str, Any]:
         "build": ort.get_build_info(),
         "providers": ort.get_available_providers(),
     }
+
+
+@functools.cache
+def products_overflow() -> bool:
+    """Whether ONNX Runtime's products of unsigned and signed 8-bit numbers overflow on this processor, found by trying."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    (found,) = ort.InferenceSession(products.model(), options, providers=[CPU]).run(None, products.extreme())
+    return not products.is_exact(found)
 
 
 def default_threads() -> int:
@@ -73,7 +89,8 @@ class SessionFactory:
         threads: Threads of one run; by default the processors that this process may use.
         providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning;
             the CPU provider always follows.
-        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES`.
+        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES` and, where 8-bit
+            products overflow, `EXACT_PRODUCTS`.
 
     Raises:
         ProviderError: `threads` is less than 1.
@@ -86,7 +103,7 @@ class SessionFactory:
             raise ProviderError(f"threads is {threads}, expected at least 1 (or None for every processor)")
         self.threads = threads or default_threads()
         self.providers = _available(providers or (CPU,))
-        self._entries = ENTRIES | dict(options or {})
+        self._entries = ENTRIES | (EXACT_PRODUCTS if products_overflow() else {}) | dict(options or {})
         # ONNX Runtime's official builds send usage events on Windows unless told not to; elsewhere this does nothing.
         ort.disable_telemetry_events()
 
@@ -102,6 +119,24 @@ class SessionFactory:
             NotEnoughMemoryError: It does not fit.
             ProviderError: It refuses a session option.
         """
+        try:
+            return self._open(path, self._entries, tiled)
+        except BundleError:
+            inexact = {key: value for key, value in self._entries.items() if key not in EXACT_PRODUCTS}
+            if inexact == self._entries:
+                raise
+            # Its products share weights or zero points, as early bundles do, and ONNX Runtime cannot make such unsigned.
+            session = self._open(path, inexact, tiled)
+        warnings.warn(
+            f"{path.parent} was made before 8-bit products were exact on every processor, and on this one they overflow: it "
+            "sounds worse than it should; convert the model again, or run `python -m sao_onnx_convert.unshare` on the bundle "
+            "where the converter is installed",
+            SaoOnnxWarning,
+            stacklevel=2,
+        )
+        return session
+
+    def _open(self, path: Path, entries: Mapping[str, str], tiled: bool) -> ort.InferenceSession:
         options = ort.SessionOptions()
         # Always explicit: left to itself, ONNX Runtime pins threads to processors that a container may not own.
         options.intra_op_num_threads = 1 if tiled else self.threads
@@ -114,10 +149,10 @@ class SessionFactory:
         # Errors come as exceptions as well; the log would say them twice.
         options.log_severity_level = 4
         try:
-            for key, value in self._entries.items():
+            for key, value in entries.items():
                 options.add_session_config_entry(key, value)
         except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
-            raise ProviderError(f"ONNX Runtime refuses the session options {self._entries}: {error}") from error
+            raise ProviderError(f"ONNX Runtime refuses the session options {entries}: {error}") from error
         try:
             return ort.InferenceSession(
                 path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)

@@ -45,7 +45,7 @@ def rows(graph: GraphBuilder, x: str, matrices: Sequence[Array]) -> list[str]:
     for matrix in matrices:
         steps = np.maximum(np.abs(matrix).max(axis=0) / 127, TINY).astype(np.float32)
         weight = [np.round(matrix / steps).astype(np.int8), steps, np.zeros(len(steps), np.int8)]
-        codes, weight_scale, weight_zero = map(graph.constant, weight)
+        codes, weight_scale, weight_zero = map(graph.own_constant, weight)
         inputs = (code, codes, scale, weight_scale, zero, weight_zero)
         products.append(graph.node("Mul", graph.node("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), largest))
     return products
