@@ -20,9 +20,15 @@ SHARED = 65536
 
 
 class GraphBuilder:
-    """Collects nodes and constants; every value is known by its name."""
+    """Collects nodes and constants; every value is known by its name.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: Of its names, where the nodes go into a graph that has names of its own.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._values = 0
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -40,18 +46,29 @@ class GraphBuilder:
     def own_constant(self, value: Array) -> str:
         """A constant that no other node reads.
 
-        Weights and weight zero points of 8-bit products must be such: where ONNX Runtime makes them unsigned (the session option
-        `session.x64quantprecision`), it does so node by node, and refuses a constant that it has replaced before.
+        Weights and weight zero points of 8-bit products are such: where ONNX Runtime itself makes them unsigned (the session
+        option `session.x64quantprecision`), it does so node by node, and refuses a constant that it has replaced before.
         """
-        name = f"constant_{len(self._constants)}"
+        name = f"{self._prefix}constant_{len(self._constants)}"
         self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def node(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Add a node; the name of its output."""
-        output = output or f"value_{len(self._nodes)}"
+        output = output or f"{self._prefix}value_{self._values}"
+        self._values += 1
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output
+
+    def take_nodes(self) -> list[onnx.NodeProto]:
+        """The nodes that were added since they were last taken."""
+        taken, self._nodes = self._nodes, []
+        return taken
+
+    @property
+    def constants(self) -> list[onnx.TensorProto]:
+        """All constants."""
+        return list(self._constants.values())
 
     def model(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int | str, ...]]
@@ -63,7 +80,7 @@ class GraphBuilder:
             name,
             [described[n] for n in inputs],
             [described[n] for n in outputs],
-            list(self._constants.values()),
+            self.constants,
         )
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)], ir_version=10

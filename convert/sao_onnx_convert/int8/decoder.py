@@ -27,8 +27,8 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.int8.matmul import blocks
+from sao_onnx_convert.builder import Array, GraphBuilder
+from sao_onnx_convert.int8.matmul import rotated_rows
 from sao_onnx_convert.int8.ranges import STEPS, TINY, Range, Seen, quantization
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 
@@ -212,7 +212,7 @@ class DecoderBuilder:
         return Code(graph.node("Slice", joined, *bounds), result.scale[::stride], result.zero[::stride])
 
     def _wide_upsample(self, x: Stream, snake: Snake, conv: nn.ConvTranspose1d) -> Stream:
-        """The upsampling of a real value as a product over pairs of frames, in 8 bits of blocks."""
+        """The upsampling of a real value as a product over pairs of frames, each row in 8 bits."""
         graph, stride, padding = self._graph, int(conv.stride[0]), int(conv.padding[0])
         inputs, outputs = conv.in_channels, conv.out_channels
         # [2 × inputs, stride × outputs]: the frame's own taps above those for the frame before it.
@@ -221,8 +221,7 @@ class DecoderBuilder:
         padded = graph.node("Pad", frames, graph.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
         own, before = self._frames(padded, 1, LAST), self._frames(padded, 0, -1)
         pairs = graph.node("Concat", own, before, axis=2)
-        attributes, codes, scale = blocks(matrix.astype(np.float32))
-        product = graph.node("MatMulNBits", pairs, graph.constant(codes), graph.constant(scale), domain=MICROSOFT, **attributes)
+        (product,) = rotated_rows(graph, pairs, [matrix.astype(np.float32)])
         joined = graph.node("Reshape", product, graph.constant(np.array([0, -1, outputs], np.int64)))
         audio = graph.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
         return Stream(graph.node("Add", audio, self._channels(_bias(conv.bias, outputs))), np.ones(outputs))
