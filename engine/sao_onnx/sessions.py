@@ -49,8 +49,10 @@ ENTRIES = {
 }
 """Session configuration entries. Spinning between the operators of a run stays on, ONNX Runtime's default: they are short."""
 
-FOLDER = "session.model_external_initializers_file_folder_path"
-"""The session configuration entry that says where weights lie when a graph is not read from a file."""
+EXACT_PRODUCTS = {"session.x64quantprecision": "1"}
+"""Makes 8-bit weights unsigned when a graph is loaded: `w + 128` with a zero point of 128 is the same integer, and their kernels
+do not overflow. Set only where those for signed weights do (`products_overflow`): with VNNI both are exact, and unsigned weights
+take up to eight times as long."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
@@ -70,7 +72,7 @@ def products_overflow() -> bool:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    (found,) = ort.InferenceSession(products.product(), options, providers=[CPU]).run(None, products.extreme())
+    (found,) = ort.InferenceSession(products.model(), options, providers=[CPU]).run(None, products.extreme())
     return not products.is_exact(found)
 
 
@@ -88,7 +90,8 @@ class SessionFactory:
         threads: Threads of one run; by default the processors that this process may use.
         providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning;
             the CPU provider always follows.
-        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES`.
+        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES` and, where 8-bit
+            products overflow, `EXACT_PRODUCTS`.
 
     Raises:
         ProviderError: `threads` is less than 1.
@@ -101,7 +104,7 @@ class SessionFactory:
             raise ProviderError(f"threads is {threads}, expected at least 1 (or None for every processor)")
         self.threads = threads or default_threads()
         self.providers = _available(providers or (CPU,))
-        self._entries = ENTRIES | dict(options or {})
+        self._entries = ENTRIES | (EXACT_PRODUCTS if products_overflow() else {}) | dict(options or {})
         # ONNX Runtime's official builds send usage events on Windows unless told not to; elsewhere this does nothing.
         ort.disable_telemetry_events()
 
@@ -117,6 +120,23 @@ class SessionFactory:
             NotEnoughMemoryError: It does not fit.
             ProviderError: It refuses a session option.
         """
+        try:
+            return self._open(path, self._entries, tiled)
+        except BundleError:
+            inexact = {key: value for key, value in self._entries.items() if key not in EXACT_PRODUCTS}
+            if inexact == self._entries:
+                raise
+            # Products that share weights or zero points, as those of early bundles do, cannot be made unsigned.
+            session = self._open(path, inexact, tiled)
+        warnings.warn(
+            f"{path.parent}: 8-bit products overflow on this processor, and this bundle is too old for what prevents it: clips "
+            "sound worse than they should; convert the model again, or run `python -m sao_onnx_convert.unshare` on the bundle",
+            SaoOnnxWarning,
+            stacklevel=2,
+        )
+        return session
+
+    def _open(self, path: Path, entries: Mapping[str, str], tiled: bool) -> ort.InferenceSession:
         options = ort.SessionOptions()
         # Always explicit: left to itself, ONNX Runtime pins threads to processors that a container may not own.
         options.intra_op_num_threads = 1 if tiled else self.threads
@@ -129,22 +149,13 @@ class SessionFactory:
         # Errors come as exceptions as well; the log would say them twice.
         options.log_severity_level = 4
         try:
-            for key, value in self._entries.items():
+            for key, value in entries.items():
                 options.add_session_config_entry(key, value)
         except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
-            raise ProviderError(f"ONNX Runtime refuses the session options {self._entries}: {error}") from error
+            raise ProviderError(f"ONNX Runtime refuses the session options {entries}: {error}") from error
         try:
-            exact = products.with_unsigned_weights(path) if products_overflow() else None
-            if exact is not None:
-                options.add_session_config_entry(FOLDER, str(path.parent))
-                # ONNX Runtime reads them until the session is open, and keeps what it packs.
-                weights = [ort.OrtValue.ortvalue_from_numpy(weight) for weight in exact.weights.values()]
-                options.add_external_initializers(list(exact.weights), weights)
             return ort.InferenceSession(
-                path if exact is None else exact.model,
-                options,
-                providers=list(self.providers),
-                disabled_optimizers=list(DISABLED_OPTIMIZERS),
+                path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
             )
         except Exception as error:
             if _out_of_memory(error):
