@@ -50,9 +50,9 @@ ENTRIES = {
 """Session configuration entries. Spinning between the operators of a run stays on, ONNX Runtime's default: they are short."""
 
 EXACT_PRODUCTS = {"session.x64quantprecision": "1"}
-"""Makes 8-bit weights unsigned when a graph is loaded: `w + 128` with a zero point of 128 is the same integer, and their kernels
-do not overflow. Set only where those for signed weights do (`products_overflow`): with VNNI both are exact, and unsigned weights
-take up to eight times as long."""
+"""Makes 8-bit weights unsigned when a graph is loaded: `w + 128` with a zero point of 128 is the same integer, and the kernels
+for them do not overflow. Set only where those for signed weights do (`products_overflow`): with VNNI both are exact, and
+unsigned ones take up to eight times as long."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
