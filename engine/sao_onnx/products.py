@@ -30,7 +30,7 @@ def is_exact(found: Array) -> bool:
     return bool((found == 255 * 127 * LENGTH).all())
 
 
-def model() -> bytes:
+def product() -> bytes:
     """An ONNX model of one `MatMulInteger`, `y = a · b`: unsigned [m, k] by signed [k, n]."""
     node = _text(1, "a") + _text(1, "b") + _text(2, "y") + _text(4, "MatMulInteger")
     graph = _field(1, node) + _text(2, "product")

@@ -72,7 +72,7 @@ def products_overflow() -> bool:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    (found,) = ort.InferenceSession(products.model(), options, providers=[CPU]).run(None, products.extreme())
+    (found,) = ort.InferenceSession(products.product(), options, providers=[CPU]).run(None, products.extreme())
     return not products.is_exact(found)
 
 
