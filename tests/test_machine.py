@@ -134,3 +134,12 @@ def test_estimate(miniature):
     bundle = open_bundle(miniature)
     assert estimate_peak(bundle, "fp32") == pytest.approx(130e6, rel=0.05)
     assert estimate_peak(bundle, "fp32", keep_loaded=True) > estimate_peak(bundle, "fp32")
+
+
+def test_unsigned_weights_take_more(miniature, monkeypatch):
+    bundle, found = open_bundle(miniature), {}
+    for overflow in (False, True):
+        monkeypatch.setattr("sao_onnx.memory.products_overflow", lambda overflow=overflow: overflow)
+        found[overflow] = [estimate_peak(bundle, precision) for precision in ("int8", "fp32")]
+    assert found[True][0] > found[False][0]
+    assert found[True][1] == found[False][1]

@@ -27,8 +27,9 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sao_onnx_convert.builder import Array, GraphBuilder
-from sao_onnx_convert.int8.matmul import rotated_rows
+from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.int8.matmul import rows
+from sao_onnx_convert.int8.pairs import quantize_in_pairs
 from sao_onnx_convert.int8.ranges import STEPS, TINY, Range, Seen, quantization
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 
@@ -171,8 +172,7 @@ class DecoderBuilder:
         # It reads codes as offsets from one zero point; what that leaves out of each channel is constant.
         bias = bias + np.einsum("oik,i->o", weight, x.scale * (MIDDLE - x.zero))
         folded = weight * x.scale[:, None]
-        steps = np.maximum(np.abs(folded).max(axis=(1, 2)) / 127, TINY)
-        codes = np.round(folded / steps[:, None, None])
+        codes, steps = quantize_in_pairs(folded)
         # Rounded weights shift the mean of what they compute; the bias takes it back.
         average = seen.mean / x.scale + x.zero - MIDDLE
         bias = bias + np.einsum("oik,i->o", folded - codes * steps[:, None, None], average)
@@ -189,6 +189,8 @@ class DecoderBuilder:
             self._graph.constant(np.array(1, np.float32)),
             self._graph.constant(np.array(MIDDLE, np.uint8)),
             self._graph.constant(np.round(offset / steps).astype(np.int32)),
+            # Of this domain ONNX Runtime leaves the weights signed where it makes others unsigned; these cannot overflow.
+            domain=MICROSOFT,
             kernel_shape=[weight.shape[2]],
             dilations=[dilation],
         )
@@ -221,7 +223,7 @@ class DecoderBuilder:
         padded = graph.node("Pad", frames, graph.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
         own, before = self._frames(padded, 1, LAST), self._frames(padded, 0, -1)
         pairs = graph.node("Concat", own, before, axis=2)
-        (product,) = rotated_rows(graph, pairs, [matrix.astype(np.float32)])
+        (product,) = rows(graph, pairs, [matrix.astype(np.float32)])
         joined = graph.node("Reshape", product, graph.constant(np.array([0, -1, outputs], np.int64)))
         audio = graph.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
         return Stream(graph.node("Add", audio, self._channels(_bias(conv.bias, outputs))), np.ones(outputs))

@@ -4,9 +4,9 @@ Two forms, and their trade:
 
 - rows: `MatMulIntegerToFloat` with weights of one scale per output and activations of one scale per row, which is that of its
   largest value. Symmetric, so nothing needs to be measured but that value.
-- blocks: `MatMulInteger` of every block of inputs, where activations have one scale for each row and block, and weights one for
-  each output and block. Slower, and closer where a few inputs are far larger than the others. (`MatMulNBits` computes the same
-  in one node, but in single precision where a processor has neither AVX2 nor dot products, and so not the same.)
+- blocks: the same node over a stack of blocks of inputs, where activations have one scale for each row and block, and weights
+  one for each output and block. Slower, and closer where a few inputs are far larger than the others. (`MatMulNBits` is one
+  node for it, but computes in single precision where a processor has neither AVX2 nor dot products, and so not the same.)
 
 The second Linear of a gated feed-forward reads a product with a gate, which has long tails: 8 bits for its largest value leave
 few for the others. `rotated_rows` mixes every 64 inputs with a Hadamard matrix before, and with its inverse in the weights, so
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
 
@@ -89,12 +89,14 @@ class Cut:
     Attributes:
         code: Its 8-bit codes, [blocks, rows, inputs of a block].
         largest: The largest value of each row and block, [blocks, rows, 1].
+        scale: What a step of a code is, of the largest value.
         zero: The codes' zero point.
         leading: The value's shape without its last axis.
     """
 
     code: str
     largest: str
+    scale: str
     zero: str
     leading: str
 
@@ -108,8 +110,7 @@ def cut(graph: GraphBuilder, x: str, inputs: int) -> Cut:
         last = graph.constant(np.array([-1], np.int64))
         x = graph.node("Pad", x, graph.constant(np.array([0, missing], np.int64)), "", last)
     apart = graph.node("Reshape", x, graph.constant(np.array([-1, count, width], np.int64)))
-    code, largest, _, zero = _codes(graph, graph.node("Transpose", apart, perm=[1, 0, 2]))
-    return Cut(code, largest, zero, leading)
+    return Cut(*_codes(graph, graph.node("Transpose", apart, perm=[1, 0, 2])), leading)
 
 
 def in_blocks(graph: GraphBuilder, x: Cut, matrix: Array, output: str | None = None) -> str:
@@ -120,9 +121,10 @@ def in_blocks(graph: GraphBuilder, x: Cut, matrix: Array, output: str | None = N
     parts = np.pad(matrix, ((0, count * width - inputs), (0, 0))).reshape(count, width, outputs)
     steps = np.maximum(np.abs(parts).max(axis=1, keepdims=True) / 127, TINY).astype(np.float32)
     codes = graph.own_constant(np.round(parts / steps).astype(np.int8))
-    product = graph.node("MatMulInteger", x.code, codes, x.zero, graph.own_constant(np.array(0, np.int8)))
-    wide = graph.node("Cast", product, to=onnx.TensorProto.FLOAT)
-    real = graph.node("Mul", graph.node("Mul", wide, graph.own_constant(steps / np.float32(127))), x.largest)
+    zero = graph.own_constant(np.zeros(steps.shape, np.int8))
+    names = (x.code, codes, x.scale, graph.own_constant(steps), x.zero, zero)
+    product = graph.node("MatMulIntegerToFloat", *names, domain=MICROSOFT)
+    real = graph.node("Mul", product, x.largest)
     total = graph.node("ReduceSum", real, graph.constant(np.array([0], np.int64)), keepdims=0)
     shape = graph.node("Concat", x.leading, graph.constant(np.array([outputs], np.int64)), axis=0)
     return graph.node("Reshape", total, shape, output=output)
@@ -154,3 +156,5 @@ def quantize_linears(model: onnx.ModelProto, chosen: Callable[[str], bool] = lam
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*kept, *builder.constants])
+    if all(opset.domain != MICROSOFT for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
