@@ -54,6 +54,9 @@ EXACT_PRODUCTS = {"session.x64quantprecision": "1"}
 for them do not overflow. Set only where those for signed weights do (`products_overflow`): with VNNI both are exact, and
 unsigned ones take up to eight times as long."""
 
+WIDENED = ("encoder",)
+"""Roles of graphs whose 8-bit weights are widened when they are loaded."""
+
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
@@ -108,23 +111,25 @@ class SessionFactory:
         # ONNX Runtime's official builds send usage events on Windows unless told not to; elsewhere this does nothing.
         ort.disable_telemetry_events()
 
-    def session(self, path: Path, *, tiled: bool = False) -> ort.InferenceSession:
+    def session(self, path: Path, *, tiled: bool = False, widened: bool = False) -> ort.InferenceSession:
         """Open a graph.
 
         Args:
             path: The `.onnx` file.
             tiled: The graph runs on many small tiles at the same time, one thread each.
+            widened: Its 8-bit weights are widened before anything is multiplied, as the encoder's are: nothing overflows, and
+                ONNX Runtime would make unsigned what it then cannot widen.
 
         Raises:
             BundleError: ONNX Runtime cannot load it.
             NotEnoughMemoryError: It does not fit.
             ProviderError: It refuses a session option.
         """
+        inexact = {key: value for key, value in self._entries.items() if key not in EXACT_PRODUCTS}
         try:
-            return self._open(path, self._entries, tiled)
+            return self._open(path, inexact if widened else self._entries, tiled)
         except BundleError:
-            inexact = {key: value for key, value in self._entries.items() if key not in EXACT_PRODUCTS}
-            if inexact == self._entries:
+            if widened or inexact == self._entries:
                 raise
             # Products that share weights or zero points, as those of early bundles do, cannot be made unsigned.
             session = self._open(path, inexact, tiled)
@@ -197,7 +202,7 @@ class GraphSession:
     """
 
     def __init__(self, factory: SessionFactory, path: Path, graph: Graph, *, tiled: bool = False) -> None:
-        self._session = factory.session(path, tiled=tiled)
+        self._session = factory.session(path, tiled=tiled, widened=graph.role in WIDENED)
         self._role = graph.role
         self.inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = [tensor.name for tensor in graph.outputs]
