@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
-    {"environment", "errors", "schema"},
+    {"environment", "errors", "schema", "products"},
     {"manifest", "onnx_runtime"},
     {"noise", "schedule", "sampler", "audio", "files", "machine", "stage", "regions", "loop", "extension"},
     {"bundle", "sessions", "finish", "batch"},

@@ -35,7 +35,7 @@ def test_a_raspberry_pi(monkeypatch):
         monkeypatch, {"/proc/cpuinfo": PI, "/proc/meminfo": "MemTotal:  8000 kB\nMemAvailable:  4000 kB\n"}, "aarch64"
     )
     assert found.processor == "Raspberry Pi 5 Model B Rev 1.0, Cortex-A76"
-    assert machine.int8_products(found) == "dot products (asimddp)"
+    assert machine.int8_products(found, False) == "dot products (asimddp)"
     assert found.features == ("asimd", "asimddp", "fphp")
     assert (found.memory, found.available) == (8000 * 1024, 4000 * 1024)
 
@@ -52,7 +52,10 @@ def test_an_x86_processor(monkeypatch):
     cpuinfo = "model name\t: Some Processor 5\nflags\t: fpu avx2 avx512f avx512_vnni\n"
     found = _machine(monkeypatch, {"/proc/cpuinfo": cpuinfo}, "x86_64")
     assert found.processor == "Some Processor 5"
-    assert machine.int8_products(found) == "dot products (avx512_vnni)"
+    assert machine.int8_products(found, False) == "dot products (avx512_vnni)"
+    assert machine.int8_products(replace(found, features=()), False) == "widened products"
+    # Under an emulator, the kernel tells of the machine that it runs on.
+    assert "unsigned weights" in machine.int8_products(found, True)
 
 
 def test_a_container_limit_counts(monkeypatch):
@@ -94,7 +97,7 @@ def test_a_machine_that_tells_nothing(monkeypatch):
     found = _machine(monkeypatch, {}, "arm64")
     assert found.architecture == "aarch64"
     assert found.features is None
-    assert machine.int8_products(found) is None
+    assert machine.int8_products(found, False) is None
     assert found.memory is None
     assert found.available is None
 
@@ -130,3 +133,12 @@ def test_estimate(miniature):
     bundle = open_bundle(miniature)
     assert estimate_peak(bundle, "fp32") == pytest.approx(130e6, rel=0.05)
     assert estimate_peak(bundle, "fp32", keep_loaded=True) > estimate_peak(bundle, "fp32")
+
+
+def test_unsigned_weights_take_more(miniature, monkeypatch):
+    bundle, found = open_bundle(miniature), {}
+    for overflow in (False, True):
+        monkeypatch.setattr("sao_onnx.memory.products_overflow", lambda overflow=overflow: overflow)
+        found[overflow] = [estimate_peak(bundle, precision) for precision in ("int8", "fp32")]
+    assert found[True][0] > found[False][0]
+    assert found[True][1] == found[False][1]

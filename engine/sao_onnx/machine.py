@@ -22,15 +22,15 @@ INT8_PRODUCTS = {
         "amx_int8": "tile products",
         "avx512_vnni": "dot products",
         "avx_vnni": "dot products",
-        "avx2": "widened products",
     },
     "aarch64": {
         "i8mm": "matrix products",
         "asimddp": "dot products",
-        "asimd": "widened products, the text encoder's in single precision",
+        "asimd": "widened products",
     },
 }
-"""What ONNX Runtime makes 8-bit products of, by the first of these features that a machine has; measured in bench/results."""
+"""What ONNX Runtime makes 8-bit products of, by the first of these features that a machine has; measured in bench/results.
+All are exact. What x86 processors without any of these do is found by trying (`sessions.products_overflow`)."""
 
 CORES = {
     (0x41, 0xD03): "Cortex-A53",
@@ -128,11 +128,22 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def int8_products(machine: Machine) -> str | None:
-    """What 8-bit products are made of on a machine, and the feature that decides it; None where that is unknown."""
+def int8_products(machine: Machine, overflow: bool) -> str | None:
+    """What 8-bit products are made of on a machine, and the feature that decides it; None where that is unknown.
+
+    They are the same numbers everywhere.
+
+    Args:
+        machine: This machine.
+        overflow: Those of signed weights overflow here, as `sessions.products_overflow` finds.
+    """
+    if overflow:
+        return "widened products of unsigned weights, exact where signed ones would overflow (no VNNI)"
     for feature, products in INT8_PRODUCTS.get(machine.architecture, {}).items():
         if feature in (machine.features or ()):
             return f"{products} ({feature})"
+    if machine.architecture == "x86_64" and machine.features is not None:
+        return "widened products"
     return None
 
 

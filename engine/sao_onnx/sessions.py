@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx import products
 from sao_onnx.errors import (
     BundleError,
     NotEnoughMemoryError,
@@ -35,6 +37,14 @@ ENTRIES = {
 }
 """Session configuration entries. Spinning between the operators of a run stays on, ONNX Runtime's default: they are short."""
 
+EXACT_PRODUCTS = {"session.x64quantprecision": "1"}
+"""Makes 8-bit weights unsigned when a graph is loaded: `w + 128` with a zero point of 128 is the same integer, and the kernels
+for them do not overflow. Set only where those for signed weights do (`products_overflow`): with VNNI both are exact, and
+unsigned ones take up to eight times as long."""
+
+WIDENED = ("encoder",)
+"""Roles of graphs whose 8-bit weights are widened when they are loaded."""
+
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
@@ -46,6 +56,16 @@ def runtime() -> dict[str, Any]:
         "providers": ort.get_available_providers(),
         "telemetry": telemetry(),
     }
+
+
+@functools.cache
+def products_overflow() -> bool:
+    """Whether ONNX Runtime's products of unsigned and signed 8-bit numbers overflow on this processor, found by trying."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    (found,) = ort.InferenceSession(products.product(), options, providers=[CPU]).run(None, products.extreme())
+    return not products.is_exact(found)
 
 
 def default_threads() -> int:
@@ -62,7 +82,8 @@ class SessionFactory:
         threads: Threads of one run; by default the processors that this process may use.
         providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning;
             the CPU provider always follows.
-        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES`.
+        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES` and, where 8-bit
+            products overflow, `EXACT_PRODUCTS`.
 
     Raises:
         ProviderError: `threads` is less than 1.
@@ -75,20 +96,39 @@ class SessionFactory:
             raise ProviderError(f"threads is {threads}, expected at least 1 (or None for every processor)")
         self.threads = threads or default_threads()
         self.providers = _available(providers or (CPU,))
-        self._entries = ENTRIES | dict(options or {})
+        self._entries = ENTRIES | (EXACT_PRODUCTS if products_overflow() else {}) | dict(options or {})
 
-    def session(self, path: Path, *, tiled: bool = False) -> ort.InferenceSession:
+    def session(self, path: Path, *, tiled: bool = False, widened: bool = False) -> ort.InferenceSession:
         """Open a graph.
 
         Args:
             path: The `.onnx` file.
             tiled: The graph runs on many small tiles at the same time, one thread each.
+            widened: Its 8-bit weights are widened before anything is multiplied, as the encoder's are: nothing overflows, and
+                ONNX Runtime would make unsigned what it then cannot widen.
 
         Raises:
             BundleError: ONNX Runtime cannot load it.
             NotEnoughMemoryError: It does not fit.
             ProviderError: It refuses a session option.
         """
+        inexact = {key: value for key, value in self._entries.items() if key not in EXACT_PRODUCTS}
+        try:
+            return self._open(path, inexact if widened else self._entries, tiled)
+        except BundleError:
+            if widened or inexact == self._entries:
+                raise
+            # Products that share weights or zero points, as those of early bundles do, cannot be made unsigned.
+            session = self._open(path, inexact, tiled)
+        warnings.warn(
+            f"{path.parent}: 8-bit products overflow on this processor, and this bundle is too old for what prevents it: clips "
+            "sound worse than they should; convert the model again, or run `python -m sao_onnx_convert.unshare` on the bundle",
+            SaoOnnxWarning,
+            stacklevel=2,
+        )
+        return session
+
+    def _open(self, path: Path, entries: Mapping[str, str], tiled: bool) -> ort.InferenceSession:
         options = ort.SessionOptions()
         # Always explicit: left to itself, ONNX Runtime pins threads to processors that a container may not own.
         options.intra_op_num_threads = 1 if tiled else self.threads
@@ -101,10 +141,10 @@ class SessionFactory:
         # Errors come as exceptions as well; the log would say them twice.
         options.log_severity_level = 4
         try:
-            for key, value in self._entries.items():
+            for key, value in entries.items():
                 options.add_session_config_entry(key, value)
         except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
-            raise ProviderError(f"ONNX Runtime refuses the session options {self._entries}: {error}") from error
+            raise ProviderError(f"ONNX Runtime refuses the session options {entries}: {error}") from error
         try:
             return ort.InferenceSession(
                 path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
@@ -149,7 +189,7 @@ class GraphSession:
     """
 
     def __init__(self, factory: SessionFactory, path: Path, graph: Graph, *, tiled: bool = False) -> None:
-        self._session = factory.session(path, tiled=tiled)
+        self._session = factory.session(path, tiled=tiled, widened=graph.role in WIDENED)
         self._role = graph.role
         self.inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = [tensor.name for tensor in graph.outputs]

@@ -28,7 +28,8 @@ import onnx
 from torch import Tensor, nn
 
 from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.int8.matmul import blocks
+from sao_onnx_convert.int8.matmul import rows
+from sao_onnx_convert.int8.pairs import quantize_in_pairs
 from sao_onnx_convert.int8.ranges import STEPS, TINY, Range, Seen, quantization
 from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 
@@ -171,8 +172,7 @@ class DecoderBuilder:
         # It reads codes as offsets from one zero point; what that leaves out of each channel is constant.
         bias = bias + np.einsum("oik,i->o", weight, x.scale * (MIDDLE - x.zero))
         folded = weight * x.scale[:, None]
-        steps = np.maximum(np.abs(folded).max(axis=(1, 2)) / 127, TINY)
-        codes = np.round(folded / steps[:, None, None])
+        codes, steps = quantize_in_pairs(folded)
         # Rounded weights shift the mean of what they compute; the bias takes it back.
         average = seen.mean / x.scale + x.zero - MIDDLE
         bias = bias + np.einsum("oik,i->o", folded - codes * steps[:, None, None], average)
@@ -183,12 +183,14 @@ class DecoderBuilder:
             x.name,
             self._graph.constant(np.array(1, np.float32)),
             self._graph.constant(np.array(MIDDLE, np.uint8)),
-            self._graph.constant(codes.astype(np.int8)),
+            self._graph.own_constant(codes.astype(np.int8)),
             self._graph.constant((steps / scale).astype(np.float32)),
-            self._graph.constant(np.zeros(len(steps), np.int8)),
+            self._graph.own_constant(np.zeros(len(steps), np.int8)),
             self._graph.constant(np.array(1, np.float32)),
             self._graph.constant(np.array(MIDDLE, np.uint8)),
             self._graph.constant(np.round(offset / steps).astype(np.int32)),
+            # Of this domain ONNX Runtime leaves the weights signed where it makes others unsigned; these cannot overflow.
+            domain=MICROSOFT,
             kernel_shape=[weight.shape[2]],
             dilations=[dilation],
         )
@@ -212,7 +214,7 @@ class DecoderBuilder:
         return Code(graph.node("Slice", joined, *bounds), result.scale[::stride], result.zero[::stride])
 
     def _wide_upsample(self, x: Stream, snake: Snake, conv: nn.ConvTranspose1d) -> Stream:
-        """The upsampling of a real value as a product over pairs of frames, in 8 bits of blocks."""
+        """The upsampling of a real value as a product over pairs of frames, each row in 8 bits."""
         graph, stride, padding = self._graph, int(conv.stride[0]), int(conv.padding[0])
         inputs, outputs = conv.in_channels, conv.out_channels
         # [2 × inputs, stride × outputs]: the frame's own taps above those for the frame before it.
@@ -221,8 +223,7 @@ class DecoderBuilder:
         padded = graph.node("Pad", frames, graph.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
         own, before = self._frames(padded, 1, LAST), self._frames(padded, 0, -1)
         pairs = graph.node("Concat", own, before, axis=2)
-        attributes, codes, scale = blocks(matrix.astype(np.float32))
-        product = graph.node("MatMulNBits", pairs, graph.constant(codes), graph.constant(scale), domain=MICROSOFT, **attributes)
+        (product,) = rows(graph, pairs, [matrix.astype(np.float32)])
         joined = graph.node("Reshape", product, graph.constant(np.array([0, -1, outputs], np.int64)))
         audio = graph.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
         return Stream(graph.node("Add", audio, self._channels(_bias(conv.bias, outputs))), np.ones(outputs))

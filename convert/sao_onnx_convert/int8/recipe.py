@@ -1,14 +1,26 @@
 """Which graph becomes an 8-bit one in which way, and how close it should stay to single precision.
 
 One bundle serves every processor, so a form is chosen that is fast on all of them or does not matter where it is not
-(`bench/results/arm-forms.md` has the evidence for Arm):
+(`bench/results/arm-forms.md` has the evidence for Arm), and that computes the same integers on all of them:
 
 - Unsigned activations with signed weights, `MatMulIntegerToFloat` and `QLinearConv`: dot products on x86 with VNNI and on Arm
   with asimddp (a Raspberry Pi 5), widened multiplications on plain NEON (a Raspberry Pi 4); for products also the matrix
   instructions of i8mm. A tenth of the instructions of single precision everywhere, and scalar code nowhere. Unsigned weights
   would bring i8mm to convolutions as well, and take VNNI from x86.
-- `MatMulNBits` in 8 bits: no kernel on plain NEON, where it is unpacked and costs what single precision does. Only the text
-  encoder uses it, a few dozen tokens once for a clip. 4 bits are no faster on any Arm core.
+- x86 without VNNI adds pairs of such products in 16 bits, which overflow: 255 × (127 + 127) is twice what they hold. Two cures,
+  measured at full size on synthetic weights; times are of a clip on two cores of a VNNI processor with all but AVX2 hidden:
+
+  | | weights made unsigned when loaded | no two neighbours beyond 128 | weights of 7 bits |
+  |---|---|---|---|
+  | products of the DiT and T5 | **31.0 dB**; a tenth slower, loads in 3 s instead of 1 | 28.8 dB | |
+  | convolutions of the decoder | 41.2 dB; 9 to 10 s instead of 6 to 7 | **41.0 dB** | 38.5 dB |
+
+  So the DiT's and T5's are made unsigned (by ONNX Runtime, asked by `sao_onnx.sessions`, on such processors alone), and the
+  decoder's are small enough (`pairs`), which leaves them the fastest kernels everywhere. Activations of 7 bits would cost what
+  weights of 7 bits do, or more: most of what is lost is theirs.
+- Weights are at least −127: plain NEON adds two products in 16 bits, which hold 2 × 127 × 128, and not 2 × 128 × 128.
+- `MatMulNBits` in 8 bits is not used: it has kernels neither for plain NEON nor for x86 before AVX2, and computes in single
+  precision there. 4 bits are no faster on any Arm core.
 """
 
 from __future__ import annotations

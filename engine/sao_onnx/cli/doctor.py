@@ -22,7 +22,7 @@ def doctor(
     from sao_onnx.machine import FEATURES, describe_machine, int8_products
     from sao_onnx.memory import estimate_peak
     from sao_onnx.models import find
-    from sao_onnx.sessions import default_threads, runtime
+    from sao_onnx.sessions import default_threads, products_overflow, runtime
     from sao_onnx.tuning import saved_tuning
 
     machine = describe_machine()
@@ -32,7 +32,8 @@ def doctor(
         **runtime(),
         "threads": default_threads(),
         **vars(machine),
-        "int8_products": int8_products(machine),
+        "int8_products": int8_products(machine, products_overflow()),
+        "int8_weights": "unsigned" if products_overflow() else "signed",
     }
     bundle = open_bundle(find(model))
     needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}
