@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sao_onnx.machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
 FULL_SIZE = ROOT / "models" / "stable-audio-open-small"
@@ -41,6 +44,12 @@ def output_of(command: list[str]) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed with status {done.returncode}:\n{done.stderr[-4000:]}")
     return done.stdout
+
+
+def processor() -> str:
+    """This machine's processor, and what `bench.processors` leaves of it."""
+    hidden, name = os.environ.get("SAO_ONNX_PROCESSOR"), describe_machine().processor
+    return f"{name} as {hidden}, all other instructions hidden" if hidden else name
 
 
 def decibels(signal: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:

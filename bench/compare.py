@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench import growth, pictures
-from bench.common import ROOT, STEPS, THREADS, decibels, output_of, parser, prepared
+from bench.common import ROOT, STEPS, THREADS, decibels, output_of, parser, prepared, processor
 from sao_onnx import __version__
 from sao_onnx.machine import describe_machine
 
@@ -97,7 +97,7 @@ def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[
     return {
         "sao_onnx": __version__,
         "machine": {
-            "processor": machine.processor,
+            "processor": processor(),
             "cores": machine.cores,
             "features": machine.features,
             "system": platform.platform(),

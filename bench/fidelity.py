@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import sao_onnx
-from bench.common import decibels, parser, prepared
+from bench.common import decibels, parser, prepared, processor
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.loading import load_conditioner
 from sao_onnx.sessions import SessionFactory
@@ -62,6 +62,7 @@ def fidelity(folder: Path, prompts: int) -> dict[str, Any]:
     """Everything that is measured."""
     bundle = open_bundle(folder / "bundle")
     report: dict[str, Any] = {
+        "processor": processor(),
         "parts": [
             {"role": graph.role, "precision": graph.precision, "snr": graph.snr, "wanted": graph.min_snr}
             for graph in bundle.manifest.graphs
@@ -318,7 +319,7 @@ def table(report: dict[str, Any]) -> str:
         "",
         "Signal-to-noise ratios in decibels, on synthetic weights of the full size: random ones say what rounding does, little "
         "of how it sounds. A real checkpoint's conversion measures its parts and writes that into the manifest. Made by "
-        "`python -m bench.fidelity`.",
+        f"`python -m bench.fidelity` on {report['processor']}.",
         "",
         "## Parts, against their PyTorch modules, on a prompt that was not calibrated on",
         "",
