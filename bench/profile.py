@@ -20,7 +20,7 @@ from bench.common import THREADS, parser, prepared
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.manifest import Role
 from sao_onnx.onnx_runtime import ort
-from sao_onnx.sessions import DISABLED_OPTIMIZERS
+from sao_onnx.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.int8.matmul import rows
 from sao_onnx_convert.transformer import single
@@ -124,6 +124,8 @@ def _options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False
     options.log_severity_level = 3
+    for name, value in (EXACT_PRODUCTS if products_overflow() else {}).items():
+        options.add_session_config_entry(name, value)
     return options
 
 
