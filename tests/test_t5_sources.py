@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, UnsupportedModelError, convert
 from sao_onnx_convert.config import parse_config
-from sao_onnx_convert.t5_config import T5Config, check_text_encoder, read_t5_config
-from sao_onnx_convert.t5_files import T5Files, t5_files
-from sao_onnx_convert.t5_names import SIZES, repository
+from sao_onnx_convert.source.files import WeightFiles
+from sao_onnx_convert.source.source import Folder
+from sao_onnx_convert.source.t5_config import T5Config, check_text_encoder, read_t5_config
+from sao_onnx_convert.source.t5_files import T5Files, choose_t5
+from sao_onnx_convert.source.t5_names import SIZES, repository
 from sao_onnx_convert.text_encoder import load_text, t5_width
 from tests.conftest import GOLDEN
 
@@ -110,20 +112,27 @@ def test_a_missing_shard(t5):
         load_text(t5)
 
 
-def test_which_files_are_wanted():
-    """One function for folders and for listings of repositories."""
+def _choose(folder: Path, names: list[str]) -> T5Files:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return choose_t5(Folder(folder))
+
+
+def test_which_files_are_wanted(tmp_path):
     flat = ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "spiece.model", "tokenizer.json"]
-    assert t5_files(flat, "x").all == ("config.json", "model.safetensors", "tokenizer.json")
+    assert _choose(tmp_path / "flat", flat).all == ("config.json", "tokenizer.json", "model.safetensors")
     flat.remove("tokenizer.json")
-    assert t5_files([*flat, "tokenizer_config.json"], "x") == T5Files(
-        "config.json", ("model.safetensors",), "spiece.model", ("tokenizer_config.json",)
+    weights = WeightFiles("model.safetensors", ("model.safetensors",))
+    assert _choose(tmp_path / "pieces", [*flat, "tokenizer_config.json"]) == T5Files(
+        "config.json", weights, "spiece.model", ("tokenizer_config.json",)
     )
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     apart = ["config.json", *(f"text_encoder/{name}" for name in ("config.json", "model.safetensors.index.json", *shards))]
     apart += ["tokenizer/added_tokens.json", "tokenizer/spiece.model", "transformer/model.safetensors", "vae/config.json"]
-    found = t5_files(apart, "x")
+    found = _choose(tmp_path / "apart", apart)
     assert found.config == "text_encoder/config.json"
-    assert found.weights == ("text_encoder/model.safetensors.index.json", *(f"text_encoder/{shard}" for shard in shards))
+    assert found.weights.all == ("text_encoder/model.safetensors.index.json", *(f"text_encoder/{shard}" for shard in shards))
     assert (found.tokenizer, found.settings) == ("tokenizer/spiece.model", ("tokenizer/added_tokens.json",))
 
 
@@ -133,20 +142,23 @@ def test_which_files_are_wanted():
         ([], r"lacks config\.json and model\.safetensors and tokenizer\.json \(or spiece\.model\); it is empty"),
         (
             ["config.json", "pytorch_model.bin", "spiece.model"],
-            r"lacks model\.safetensors: it holds pytorch_model\.bin, a pickled",
+            r"lacks model\.safetensors; it holds .*; pytorch_model\.bin is a pickled",
         ),
         (
             ["config.json", "model.fp16.safetensors", "tokenizer.json"],
-            r"lacks model\.safetensors; it holds model\.fp16\.safetensors",
+            r"lacks model\.safetensors; it holds model\.fp16\.safetensors.* must have the name model\.safetensors",
         ),
-        (["config.json", "model.safetensors"], r"lacks tokenizer\.json \(or spiece\.model\); it holds config\.json"),
+        (
+            ["config.json", "model.safetensors"],
+            r"lacks tokenizer\.json \(or spiece\.model\); it holds model\.safetensors",
+        ),
         (["text_encoder/config.json", "tokenizer/tokenizer.json"], r"lacks text_encoder/model\.safetensors"),
         (["model.safetensors", "tokenizer.json"], r"lacks config\.json;"),
     ],
 )
-def test_what_is_missing(names, match):
+def test_what_is_missing(tmp_path, names, match):
     with pytest.raises(CheckpointError, match=match):
-        t5_files(names, "x")
+        _choose(tmp_path, names)
 
 
 def _write_pieces(path: Path, tokenizer: dict) -> None:

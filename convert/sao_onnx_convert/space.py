@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, T5EncoderModel
 
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import CheckpointError, DiskSpaceError
 from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.source.config_fields import ModelConfig
 
 INT8_SHARE = 0.3
 """Bytes of the 8-bit graphs for each byte of the single-precision ones: 0.27 at full size, more in small models."""

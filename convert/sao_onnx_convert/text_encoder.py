@@ -10,14 +10,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from sao_onnx_convert.checkpoint import WEIGHTS
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.file_kinds import disguise, read_json, why_not_safetensors
 from sao_onnx_convert.quiet import quiet
-from sao_onnx_convert.spiece import tokenizer_from_pieces
-from sao_onnx_convert.t5_config import T5Config, read_t5_config
-from sao_onnx_convert.t5_files import PIECES, T5Files, find_t5
-from sao_onnx_convert.weights import require_finite, weight_files
+from sao_onnx_convert.source.file_kinds import disguise, read_json, why_not_safetensors
+from sao_onnx_convert.source.file_names import PIECES
+from sao_onnx_convert.source.spiece import tokenizer_from_pieces
+from sao_onnx_convert.source.t5_config import T5Config, read_t5_config
+from sao_onnx_convert.source.t5_files import T5Files, choose_t5, t5_folder
+from sao_onnx_convert.source.weights import require_finite, weight_files
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,25 @@ class Text:
 
 def t5_width(folder: Path) -> int:
     """Channels of the embeddings, from `config.json` alone."""
-    base, files = find_t5(folder)
+    base, files = _found(folder)
     return read_t5_config(base / files.config).d_model
 
 
-def load_text(folder: Path) -> Text:
+def load_text(folder: Path, files: T5Files | None = None) -> Text:
     """Load the T5 encoder and tokenizer.
 
     The encoder's weights are rounded to half precision and widened again: the reference keeps them in half precision
     (`T5Conditioner`), so these are the numbers that the model was trained with.
 
     Args:
-        folder: Holds what `t5_files.find_t5` finds; weights of a T5 decoder among them are not read.
+        folder: Holds them; weights of a T5 decoder among them are not read.
+        files: Which of its files they are; None to look for them.
 
     Raises:
         CheckpointError: A file is missing or cannot be read, or tensors are missing, misshapen or not finite.
         UnsupportedModelError: It is not a T5.
     """
-    base, files = find_t5(folder)
+    base, files = _found(folder) if files is None else (folder, files)
     config = read_t5_config(base / files.config)
     settings, added = _settings(base, files, "tokenizer_config.json"), _settings(base, files, "added_tokens.json")
     tokenizer = _tokenizer(base / files.tokenizer, settings, added)
@@ -66,6 +67,11 @@ def load_text(folder: Path) -> Text:
             f"{folder}: the tokenizer has tokens up to {last}, the encoder only {config.vocab_size}; take both from one model"
         )
     return Text(tokenizer, _pad_id(folder, tokenizer, config, settings, added), _encoder(base, files), config.d_model)
+
+
+def _found(folder: Path) -> tuple[Path, T5Files]:
+    source = t5_folder(folder)
+    return source.folder, choose_t5(source)
 
 
 def _settings(base: Path, files: T5Files, name: str) -> dict[str, Any]:
@@ -99,8 +105,8 @@ def _pad_id(folder: Path, tokenizer: Tokenizer, config: T5Config, settings: dict
 
 
 def _encoder(base: Path, files: T5Files) -> T5EncoderModel:
-    folder, path = (base / files.config).parent, base / files.weights[0]
-    shards = weight_files(folder / WEIGHTS)  # Says what is wrong with an index more plainly than transformers does.
+    folder, path = (base / files.config).parent, base / files.weights.path
+    shards = weight_files(path)  # Says what is wrong with an index more plainly than transformers does.
     try:
         with quiet():
             encoder, report = T5EncoderModel.from_pretrained(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sao_onnx.schema import SchemaError, read
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import CheckpointError, UnsupportedModelError
-from sao_onnx_convert.file_kinds import read_json
-from sao_onnx_convert.t5_names import SIZES, T5Sizes, short_name
+from sao_onnx_convert.source.config_fields import ModelConfig
+from sao_onnx_convert.source.file_kinds import read_json
+from sao_onnx_convert.source.t5_names import SIZES, T5Sizes, short_name
 
 LARGEST = {
     "vocab_size": 1 << 20,
