@@ -242,6 +242,9 @@ def test_a_tokenizer_of_another_encoder(t5):
         ({"d_kv": [16]}, CheckpointError, "d_kv: found .16., expected a whole number"),
         ({"feed_forward_proj": 3}, CheckpointError, "feed_forward_proj: found 3"),
         ({"layer_norm_epsilon": float("nan")}, CheckpointError, "layer_norm_epsilon: found nan"),
+        ({"layer_norm_epsilon": 1e300}, CheckpointError, "layer_norm_epsilon: found 1e.300, expected a small positive"),
+        ({"relative_attention_max_distance": 0}, CheckpointError, "relative_attention_max_distance: found 0"),
+        ({"relative_attention_num_buckets": 1}, CheckpointError, "1 buckets; expected at least 4"),
         ({"quantization_config": {"load_in_8bit": True}}, UnsupportedModelError, "the encoder is quantized"),
     ],
 )
@@ -254,10 +257,34 @@ def test_configurations_of_t5(t5, change, error, match):
         load_text(t5)
 
 
-def test_a_configuration_with_a_byte_order_mark(t5, embeddings):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"return_dict": False},
+        {"torchscript": True, "output_attentions": True, "output_hidden_states": True},
+        {"dtype": "bfloat16", "gradient_checkpointing": True, "dropout_rate": "none"},
+        {"_attn_implementation": "flash_attention_2", "num_labels": "4"},
+    ],
+)
+def test_settings_of_t5_that_have_no_effect(t5, embeddings, recwarn, change):
     path = t5 / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert torch.equal(_embeddings(t5), embeddings)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_files_with_a_byte_order_mark(checkpoint, t5, embeddings, tmp_path, name):
+    path = t5 / name
     path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert read_t5_config(path).d_model == 32
+    assert torch.equal(_embeddings(t5), embeddings)
+
+    def watch(progress):
+        if progress.step.startswith("exporting"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(checkpoint, t5, tmp_path / "bundle", progress=watch)
 
 
 def _asking(model_config: dict, name: str):

@@ -135,7 +135,7 @@ def convert(
     downloads |= {(text_source, name): size for name, size in text_source.absent(text_files.weights.files).items()}
     require_space(
         {
-            "the bundle": (target, bundle_bytes(config, text_folder / text_files.config, precisions)),
+            "the bundle": (target, bundle_bytes(config, t5_config, precisions)),
             "downloads": (cache_folder() if downloads else target, sum(downloads.values())),
         }
     )
