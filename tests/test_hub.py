@@ -401,7 +401,7 @@ def test_files_of_a_text_encoder(hub, names, small, weights):
         ),
         (
             ["config.json", "model-00001-of-00002.safetensors", "tokenizer.json"],
-            "lacks model.safetensors; it holds model-00001",
+            "lacks model.safetensors.index.json; it holds model-00001",
         ),
     ],
 )
@@ -625,6 +625,26 @@ def test_an_interrupted_download_goes_on_by_itself(published):
     assert (_fetch("owner/name", WEIGHTS) / WEIGHTS).read_bytes() == content
     ranges = [request.headers.get("range") for request in published.asked("/content/", "GET")]
     assert ranges == [None, "bytes=300000-", "bytes=600000-"]
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "tokenizer.json"])
+def test_a_text_encoder_of_which_only_a_part_is_in_the_cache(published, monkeypatch, part):
+    """What is missing there, or a pickle that another program left, says nothing about what the hub has."""
+    published.add("owner/t5", published.repositories["owner/t5"] | {"pytorch_model.bin": b"\x80"})
+    _fetch("owner/name", CONFIG, WEIGHTS)
+    source = locate("owner/t5", ("config.json",))
+    source.fetch([name for name in source.names if name != part])
+    _offline(monkeypatch)
+    message = _refused(CheckpointNotFoundError, f"^{part}.* of owner/t5 is not in the download cache .*HF_HUB_OFFLINE is set")
+    assert "pickled" not in message
+
+
+def test_a_checkpoint_of_which_only_a_pickle_is_in_the_cache(published, monkeypatch):
+    published.add("owner/name", published.repositories["owner/name"] | {"model.ckpt": b"\x80"})
+    _fetch("owner/name", CONFIG, "model.ckpt")
+    _offline(monkeypatch)
+    message = _refused(CheckpointNotFoundError, "^model.safetensors of owner/name is not in the download cache")
+    assert "pickled" not in message
 
 
 def test_an_interrupted_download_that_is_then_offline(published):

@@ -105,6 +105,12 @@ def test_precisions(t5, checkpoint, dtype):
         assert torch.equal(state[name], tensor.half().float())
 
 
+def test_shards_are_read_without_a_progress_bar(t5, capfd):
+    _shard(t5)
+    load_text(t5)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_missing_shard(t5):
     _shard(t5)
     (t5 / "model-00001-of-00002.safetensors").unlink()
@@ -151,6 +157,10 @@ def test_which_files_are_wanted(tmp_path):
         (
             ["config.json", "model.safetensors"],
             r"lacks tokenizer\.json \(or spiece\.model\); it holds model\.safetensors",
+        ),
+        (
+            ["config.json", "model-00001-of-00001.safetensors", "tokenizer.json"],
+            r"lacks model\.safetensors\.index\.json; it holds .*, but not what says how they belong together",
         ),
         (["text_encoder/config.json", "tokenizer/tokenizer.json"], r"lacks text_encoder/model\.safetensors"),
         (["model.safetensors", "tokenizer.json"], r"lacks config\.json;"),
@@ -242,9 +252,9 @@ def test_a_tokenizer_of_another_encoder(t5):
         ({"d_kv": [16]}, CheckpointError, "d_kv: found .16., expected a whole number"),
         ({"feed_forward_proj": 3}, CheckpointError, "feed_forward_proj: found 3"),
         ({"layer_norm_epsilon": float("nan")}, CheckpointError, "layer_norm_epsilon: found nan"),
-        ({"layer_norm_epsilon": 1e300}, CheckpointError, "layer_norm_epsilon: found 1e.300, expected a small positive"),
+        ({"layer_norm_epsilon": 1e300}, CheckpointError, "layer_norm_epsilon: found 1e.300, expected one between 0 and 1"),
         ({"relative_attention_max_distance": 0}, CheckpointError, "relative_attention_max_distance: found 0"),
-        ({"relative_attention_num_buckets": 1}, CheckpointError, "1 buckets; expected at least 4"),
+        ({"relative_attention_num_buckets": 1}, CheckpointError, "1 buckets; expected 4 or more"),
         ({"quantization_config": {"load_in_8bit": True}}, UnsupportedModelError, "the encoder is quantized"),
     ],
 )

@@ -79,9 +79,7 @@ def read_t5_config(path: Path) -> T5Config:
         if not 1 <= value <= largest:
             raise CheckpointError(f"{path}: {name}: found {value}, sizes must be positive and at most {largest}")
     if not 0 < config.layer_norm_epsilon < 1:
-        raise CheckpointError(
-            f"{path}: layer_norm_epsilon: found {config.layer_norm_epsilon}, expected a small positive number"
-        )
+        raise CheckpointError(f"{path}: layer_norm_epsilon: found {config.layer_norm_epsilon}, expected one between 0 and 1")
     exact = config.relative_attention_num_buckets // 4  # Distances on either side with a bucket of their own.
     if exact < 1 or config.relative_attention_max_distance <= exact:
         raise CheckpointError(

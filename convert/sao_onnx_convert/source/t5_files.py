@@ -8,7 +8,9 @@ from pathlib import Path
 from sao_onnx_convert.errors import ConversionError
 from sao_onnx_convert.source.file_names import (
     CONFIG,
+    INDEX,
     PIECES,
+    SHARD,
     T5_CONFIG,
     TOKENIZER,
     TOKENIZER_SETTINGS,
@@ -105,13 +107,17 @@ def _lacking(source: Source) -> ConversionError:
     encoder = next((encoder for encoder, _ in places if encoder + T5_CONFIG in names), source.base)
     missing = [] if encoder + T5_CONFIG in names else [encoder + T5_CONFIG]
     no_weights = choose_weights(source, encoder + WEIGHTS) is None
+    stem = encoder + WEIGHTS.removesuffix(".safetensors")
+    shards = no_weights and any(SHARD.fullmatch(name.removeprefix(stem)) for name in names if name.startswith(stem))
     if no_weights:
-        missing.append(encoder + WEIGHTS)
+        missing.append(encoder + WEIGHTS + (INDEX if shards else ""))
     if not any(tokenizer + name in names for _, tokenizer in places for name in (TOKENIZER, PIECES)):
         missing.append(f"{TOKENIZER} (or {PIECES})")
     remedy = _EXPECTED
     if source.base + CONFIG in names:
         remedy = f"it is an audio model, and a text encoder is wanted: {_EXPECTED}"
+    elif shards:
+        remedy = "it has the parts of the weights, but not what says how they belong together"
     elif no_weights and (pickle := lone_pickle(source, encoder + WEIGHTS)):
         remedy = (
             f"{pickle} is a pickled checkpoint, which can run any program when it is opened; take a T5 with safetensors, such "
