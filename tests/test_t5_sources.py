@@ -229,7 +229,15 @@ def test_tokenizers_that_are_something_else(t5, name, content, match):
 
 def test_weights_that_are_something_else(t5):
     (t5 / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    with pytest.raises(CheckpointError, match=r"t5/model\.safetensors cannot be read: it is a Git LFS pointer"):
+    with pytest.raises(CheckpointError, match=r"t5/model\.safetensors cannot be read as safetensors: it is a Git LFS pointer"):
+        load_text(t5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_weights_in_eight_bits(t5, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(t5 / "model.safetensors").items()}
+    save_file(tensors, t5 / "model.safetensors")
+    with pytest.raises(CheckpointError, match="expected single or half precision or bfloat16"):
         load_text(t5)
 
 

@@ -21,7 +21,7 @@ from sao_onnx_convert.source.file_names import PIECES
 from sao_onnx_convert.source.spiece import tokenizer_from_pieces
 from sao_onnx_convert.source.t5_config import T5Config, read_t5_config
 from sao_onnx_convert.source.t5_files import T5Files, choose_t5, t5_folder
-from sao_onnx_convert.source.weights import require_finite, weight_files
+from sao_onnx_convert.source.weights import require_finite, require_floats, weight_files
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def _no_progress_bars() -> Iterator[None]:
 def _encoder(base: Path, files: T5Files, config: T5Config) -> T5EncoderModel:
     folder, path = (base / files.config).parent, base / files.weights.path
     shards = weight_files(path)  # Says what is wrong with an index more plainly than transformers does.
+    require_floats(path)
     try:
         with quiet(), _no_progress_bars():
             encoder, report = T5EncoderModel.from_pretrained(

@@ -36,9 +36,7 @@ def load_weights(module: nn.Module, path: Path, rotary: Callable[[int], Tensor])
     with _Tensors(weight_files(path)) as stored:
         origins = arrange(expected, stored.shapes)
         _compare(expected, stored.shapes, origins, path)
-        if coded := sorted(name for name, kind in stored.dtypes.items() if kind not in FLOATS):
-            kinds = ", ".join(sorted({stored.dtypes[name] for name in coded}))
-            raise CheckpointError(f"{path} holds {_listed(coded)} as {kinds}, expected single or half precision or bfloat16")
+        _require_floats(stored.dtypes, path)
         tensors = {name: _tensor(origin, stored, expected[name], rotary) for name, origin in origins.items()}
     require_finite(tensors, path)
     module.load_state_dict(tensors, strict=True, assign=True)
@@ -64,6 +62,22 @@ def weight_files(path: Path) -> list[Path]:
     if missing := [name for name in names if not path.with_name(name).is_file()]:
         raise CheckpointError(f"{path.parent} lacks {_listed(missing)}, which {index.name} names; download it again")
     return [path.with_name(name) for name in names]
+
+
+def require_floats(path: Path) -> None:
+    """Refuse a safetensors file, or its shards, with anything but plain floating-point numbers.
+
+    Raises:
+        CheckpointError: Lists such tensors; or a file cannot be read.
+    """
+    with _Tensors(weight_files(path)) as stored:
+        _require_floats(stored.dtypes, path)
+
+
+def _require_floats(dtypes: dict[str, str], path: Path) -> None:
+    if coded := sorted(name for name, kind in dtypes.items() if kind not in FLOATS):
+        kinds = ", ".join(sorted({dtypes[name] for name in coded}))
+        raise CheckpointError(f"{path} holds {_listed(coded)} as {kinds}, expected single or half precision or bfloat16")
 
 
 class _Tensors:
