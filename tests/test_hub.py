@@ -323,7 +323,7 @@ def test_a_folder_of_a_repository(published):
     published.add("owner/many", inside | {"LICENSE": b"Do good.", "large/LICENSE": b"No."})
     source = locate(f"{published.url}/owner/many/tree/main/small", (CONFIG,))
     chosen = choose_checkpoint(source)
-    assert (chosen.config, chosen.weights, chosen.licenses) == (f"small/{CONFIG}", f"small/{WEIGHTS}", ("LICENSE",))
+    assert (chosen.config, chosen.weights.path, chosen.licenses) == (f"small/{CONFIG}", f"small/{WEIGHTS}", ("LICENSE",))
     assert (source.fetch([chosen.config, *chosen.licenses]) / chosen.config).read_bytes() == files[CONFIG]
 
 
@@ -343,7 +343,7 @@ def _stop_at(step: str):
     [
         (
             ["config.json", "model.safetensors", "tokenizer.json", "spiece.model", "tokenizer_config.json", "tf_model.h5"],
-            ["config.json", "tokenizer.json", "spiece.model", "tokenizer_config.json"],
+            ["config.json", "tokenizer.json", "tokenizer_config.json"],
             ["model.safetensors"],
         ),
         (["config.json", "model.safetensors", "spiece.model"], ["config.json", "spiece.model"], ["model.safetensors"]),
@@ -374,13 +374,13 @@ def _stop_at(step: str):
     ],
 )
 def test_files_of_a_text_encoder(hub, names, small, weights):
-    from sao_onnx_convert.source.files import T5_CONFIGS, choose_text
+    from sao_onnx_convert.source.t5_files import LANDMARKS, choose_t5
 
     hub.add("owner/t5", {name: name.encode() for name in names})
-    source = locate("owner/t5", T5_CONFIGS)
-    chosen = choose_text(source)
-    assert (list(chosen.small), list(chosen.weights)) == (small, weights)
-    folder = source.fetch([*chosen.small, *chosen.weights])
+    source = locate("owner/t5", LANDMARKS)
+    chosen = choose_t5(source)
+    assert (list(chosen.small), list(chosen.weights.files)) == (small, weights)
+    folder = source.fetch(chosen.all)
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found == {*small, *weights}
 
@@ -388,14 +388,20 @@ def test_files_of_a_text_encoder(hub, names, small, weights):
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        ([], "owner/none lacks config.json; it is empty; expected config.json"),
-        (["README.md"], "owner/none lacks config.json; it holds README.md; expected config.json"),
+        (
+            [],
+            "lacks config.json and model.safetensors and tokenizer.json .or spiece.model.; it is empty; expected config.json",
+        ),
+        (["README.md"], "owner/none lacks config.json and .*; it holds README.md; expected config.json"),
         (["config.json", "tokenizer.json", "pytorch_model.bin"], "pytorch_model.bin is a pickled checkpoint"),
         (["config.json", "tokenizer.json", "flax_model.msgpack"], "lacks model.safetensors; it holds config.json"),
-        (["config.json", "model.safetensors"], "lacks tokenizer.json; it holds model.safetensors, config.json; expected"),
+        (
+            ["config.json", "model.safetensors"],
+            "lacks tokenizer.json .or spiece.model.; it holds model.safetensors, config.json; expected",
+        ),
         (
             ["config.json", "model-00001-of-00002.safetensors", "tokenizer.json"],
-            "lacks model.safetensors; it holds model-00001",
+            "lacks model.safetensors.index.json; it holds model-00001",
         ),
     ],
 )
@@ -619,6 +625,26 @@ def test_an_interrupted_download_goes_on_by_itself(published):
     assert (_fetch("owner/name", WEIGHTS) / WEIGHTS).read_bytes() == content
     ranges = [request.headers.get("range") for request in published.asked("/content/", "GET")]
     assert ranges == [None, "bytes=300000-", "bytes=600000-"]
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "tokenizer.json"])
+def test_a_text_encoder_of_which_only_a_part_is_in_the_cache(published, monkeypatch, part):
+    """What is missing there, or a pickle that another program left, says nothing about what the hub has."""
+    published.add("owner/t5", published.repositories["owner/t5"] | {"pytorch_model.bin": b"\x80"})
+    _fetch("owner/name", CONFIG, WEIGHTS)
+    source = locate("owner/t5", ("config.json",))
+    source.fetch([name for name in source.names if name != part])
+    _offline(monkeypatch)
+    message = _refused(CheckpointNotFoundError, f"^{part}.* of owner/t5 is not in the download cache .*HF_HUB_OFFLINE is set")
+    assert "pickled" not in message
+
+
+def test_a_checkpoint_of_which_only_a_pickle_is_in_the_cache(published, monkeypatch):
+    published.add("owner/name", published.repositories["owner/name"] | {"model.ckpt": b"\x80"})
+    _fetch("owner/name", CONFIG, "model.ckpt")
+    _offline(monkeypatch)
+    message = _refused(CheckpointNotFoundError, "^model.safetensors of owner/name is not in the download cache")
+    assert "pickled" not in message
 
 
 def test_an_interrupted_download_that_is_then_offline(published):

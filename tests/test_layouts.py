@@ -11,10 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from sao_onnx_convert import CheckpointError, convert
 from sao_onnx_convert.config import load_config
-from sao_onnx_convert.layouts import other_model
 from sao_onnx_convert.networks.autoencoder import _WeightNorm
-from sao_onnx_convert.networks.model import AudioModel
-from sao_onnx_convert.weights import load_model
+from sao_onnx_convert.networks.model import AudioModel, load_model
+from sao_onnx_convert.source.files import other_model
 
 T5_WIDTH = 32
 NORMED = "pretransform.model.decoder.layers.0"

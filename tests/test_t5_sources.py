@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, UnsupportedModelError, convert
 from sao_onnx_convert.config import parse_config
-from sao_onnx_convert.t5_config import T5Config, check_text_encoder, read_t5_config
-from sao_onnx_convert.t5_files import T5Files, t5_files
-from sao_onnx_convert.t5_names import SIZES, repository
+from sao_onnx_convert.source.files import WeightFiles
+from sao_onnx_convert.source.source import Folder
+from sao_onnx_convert.source.t5_config import T5Config, check_text_encoder, read_t5_config
+from sao_onnx_convert.source.t5_files import T5Files, choose_t5
+from sao_onnx_convert.source.t5_names import SIZES, repository
 from sao_onnx_convert.text_encoder import load_text, t5_width
 from tests.conftest import GOLDEN
 
@@ -103,6 +105,12 @@ def test_precisions(t5, checkpoint, dtype):
         assert torch.equal(state[name], tensor.half().float())
 
 
+def test_shards_are_read_without_a_progress_bar(t5, capfd):
+    _shard(t5)
+    load_text(t5)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_missing_shard(t5):
     _shard(t5)
     (t5 / "model-00001-of-00002.safetensors").unlink()
@@ -110,20 +118,27 @@ def test_a_missing_shard(t5):
         load_text(t5)
 
 
-def test_which_files_are_wanted():
-    """One function for folders and for listings of repositories."""
+def _choose(folder: Path, names: list[str]) -> T5Files:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return choose_t5(Folder(folder))
+
+
+def test_which_files_are_wanted(tmp_path):
     flat = ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "spiece.model", "tokenizer.json"]
-    assert t5_files(flat, "x").all == ("config.json", "model.safetensors", "tokenizer.json")
+    assert _choose(tmp_path / "flat", flat).all == ("config.json", "tokenizer.json", "model.safetensors")
     flat.remove("tokenizer.json")
-    assert t5_files([*flat, "tokenizer_config.json"], "x") == T5Files(
-        "config.json", ("model.safetensors",), "spiece.model", ("tokenizer_config.json",)
+    weights = WeightFiles("model.safetensors", ("model.safetensors",))
+    assert _choose(tmp_path / "pieces", [*flat, "tokenizer_config.json"]) == T5Files(
+        "config.json", weights, "spiece.model", ("tokenizer_config.json",)
     )
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     apart = ["config.json", *(f"text_encoder/{name}" for name in ("config.json", "model.safetensors.index.json", *shards))]
     apart += ["tokenizer/added_tokens.json", "tokenizer/spiece.model", "transformer/model.safetensors", "vae/config.json"]
-    found = t5_files(apart, "x")
+    found = _choose(tmp_path / "apart", apart)
     assert found.config == "text_encoder/config.json"
-    assert found.weights == ("text_encoder/model.safetensors.index.json", *(f"text_encoder/{shard}" for shard in shards))
+    assert found.weights.all == ("text_encoder/model.safetensors.index.json", *(f"text_encoder/{shard}" for shard in shards))
     assert (found.tokenizer, found.settings) == ("tokenizer/spiece.model", ("tokenizer/added_tokens.json",))
 
 
@@ -133,20 +148,27 @@ def test_which_files_are_wanted():
         ([], r"lacks config\.json and model\.safetensors and tokenizer\.json \(or spiece\.model\); it is empty"),
         (
             ["config.json", "pytorch_model.bin", "spiece.model"],
-            r"lacks model\.safetensors: it holds pytorch_model\.bin, a pickled",
+            r"lacks model\.safetensors; it holds .*; pytorch_model\.bin is a pickled",
         ),
         (
             ["config.json", "model.fp16.safetensors", "tokenizer.json"],
-            r"lacks model\.safetensors; it holds model\.fp16\.safetensors",
+            r"lacks model\.safetensors; it holds model\.fp16\.safetensors.* must have the name model\.safetensors",
         ),
-        (["config.json", "model.safetensors"], r"lacks tokenizer\.json \(or spiece\.model\); it holds config\.json"),
+        (
+            ["config.json", "model.safetensors"],
+            r"lacks tokenizer\.json \(or spiece\.model\); it holds model\.safetensors",
+        ),
+        (
+            ["config.json", "model-00001-of-00001.safetensors", "tokenizer.json"],
+            r"lacks model\.safetensors\.index\.json; it holds .*, but not what says how they belong together",
+        ),
         (["text_encoder/config.json", "tokenizer/tokenizer.json"], r"lacks text_encoder/model\.safetensors"),
         (["model.safetensors", "tokenizer.json"], r"lacks config\.json;"),
     ],
 )
-def test_what_is_missing(names, match):
+def test_what_is_missing(tmp_path, names, match):
     with pytest.raises(CheckpointError, match=match):
-        t5_files(names, "x")
+        _choose(tmp_path, names)
 
 
 def _write_pieces(path: Path, tokenizer: dict) -> None:
@@ -207,7 +229,15 @@ def test_tokenizers_that_are_something_else(t5, name, content, match):
 
 def test_weights_that_are_something_else(t5):
     (t5 / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    with pytest.raises(CheckpointError, match=r"t5/model\.safetensors cannot be read: it is a Git LFS pointer"):
+    with pytest.raises(CheckpointError, match=r"t5/model\.safetensors cannot be read as safetensors: it is a Git LFS pointer"):
+        load_text(t5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_weights_in_eight_bits(t5, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(t5 / "model.safetensors").items()}
+    save_file(tensors, t5 / "model.safetensors")
+    with pytest.raises(CheckpointError, match="expected single or half precision or bfloat16"):
         load_text(t5)
 
 
@@ -230,6 +260,9 @@ def test_a_tokenizer_of_another_encoder(t5):
         ({"d_kv": [16]}, CheckpointError, "d_kv: found .16., expected a whole number"),
         ({"feed_forward_proj": 3}, CheckpointError, "feed_forward_proj: found 3"),
         ({"layer_norm_epsilon": float("nan")}, CheckpointError, "layer_norm_epsilon: found nan"),
+        ({"layer_norm_epsilon": 1e300}, CheckpointError, "layer_norm_epsilon: found 1e.300, expected one between 0 and 1"),
+        ({"relative_attention_max_distance": 0}, CheckpointError, "relative_attention_max_distance: found 0"),
+        ({"relative_attention_num_buckets": 1}, CheckpointError, "1 buckets; expected 4 or more"),
         ({"quantization_config": {"load_in_8bit": True}}, UnsupportedModelError, "the encoder is quantized"),
     ],
 )
@@ -242,10 +275,34 @@ def test_configurations_of_t5(t5, change, error, match):
         load_text(t5)
 
 
-def test_a_configuration_with_a_byte_order_mark(t5, embeddings):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"return_dict": False},
+        {"torchscript": True, "output_attentions": True, "output_hidden_states": True},
+        {"dtype": "bfloat16", "gradient_checkpointing": True, "dropout_rate": "none"},
+        {"_attn_implementation": "flash_attention_2", "num_labels": "4"},
+    ],
+)
+def test_settings_of_t5_that_have_no_effect(t5, embeddings, recwarn, change):
     path = t5 / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert torch.equal(_embeddings(t5), embeddings)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_files_with_a_byte_order_mark(checkpoint, t5, embeddings, tmp_path, name):
+    path = t5 / name
     path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert read_t5_config(path).d_model == 32
+    assert torch.equal(_embeddings(t5), embeddings)
+
+    def watch(progress):
+        if progress.step.startswith("exporting"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(checkpoint, t5, tmp_path / "bundle", progress=watch)
 
 
 def _asking(model_config: dict, name: str):

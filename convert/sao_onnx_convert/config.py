@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from sao_onnx.schema import SchemaError, read
-from sao_onnx_convert.config_checks import check, check_family
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import UnsupportedModelError
-from sao_onnx_convert.file_kinds import JsonObject, read_json
+from sao_onnx_convert.source.config_checks import check, check_family
+from sao_onnx_convert.source.config_fields import ModelConfig
+from sao_onnx_convert.source.file_kinds import JsonObject, read_json
 
 __all__ = ["ModelConfig", "load_config", "parse_config"]
 

@@ -28,25 +28,24 @@ from sao_onnx.manifest import (
     Sampling,
 )
 from sao_onnx_convert import parts
-from sao_onnx_convert.checkpoint import CONFIG
 from sao_onnx_convert.config import load_config
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import CheckpointNotFoundError, UnsupportedModelError
 from sao_onnx_convert.graphs import Announce, discard, eight_bit, single_precision
 from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
+from sao_onnx_convert.networks.model import load_model
 from sao_onnx_convert.pipeline import TorchPipeline
 from sao_onnx_convert.source.cache import cache_folder
-from sao_onnx_convert.source.files import T5_CONFIGS, choose_checkpoint, choose_text
+from sao_onnx_convert.source.config_fields import ModelConfig
+from sao_onnx_convert.source.file_names import CONFIG, TOKENIZER
+from sao_onnx_convert.source.files import choose_checkpoint
 from sao_onnx_convert.source.locate import locate
+from sao_onnx_convert.source.source import Folder, Source
+from sao_onnx_convert.source.t5_config import check_text_encoder, read_t5_config
+from sao_onnx_convert.source.t5_files import LANDMARKS, choose_t5, t5_folder
+from sao_onnx_convert.source.t5_names import repository
 from sao_onnx_convert.space import bundle_bytes, require_space
-from sao_onnx_convert.t5_config import check_text_encoder, read_t5_config
-from sao_onnx_convert.t5_files import t5_root
-from sao_onnx_convert.t5_names import repository
 from sao_onnx_convert.text_encoder import Text, load_text
-from sao_onnx_convert.weights import load_model
 from sao_onnx_convert.writer import describe_files, require_free, staged, write_manifest
-
-TOKENIZER = "tokenizer.json"
 
 STEPS = 8
 """Sampling steps that the released model is meant for."""
@@ -126,17 +125,17 @@ def convert(
     source = locate(checkpoint, (config_name or CONFIG,))
     files = choose_checkpoint(source, config_name, weights_name)
     config = load_config(source.fetch([files.config]) / files.config, note)
-    text_source = locate(_t5_place(config, t5), T5_CONFIGS)
-    text_files = choose_text(text_source)
+    text_source = _t5_source(config, t5)
+    text_files = choose_t5(text_source)
     text_folder = text_source.fetch(text_files.small)
-    t5_config = read_t5_config(text_folder / text_files.small[0])
+    t5_config = read_t5_config(text_folder / text_files.config)
     if doubt := check_text_encoder(config, t5_config, text_source.origin):
         warnings.warn(doubt, SaoOnnxWarning, stacklevel=2)
-    downloads = {(source, name): size for name, size in source.absent([files.weights]).items()}
-    downloads |= {(text_source, name): size for name, size in text_source.absent(text_files.weights).items()}
+    downloads = {(source, name): size for name, size in source.absent(files.weights.files).items()}
+    downloads |= {(text_source, name): size for name, size in text_source.absent(text_files.weights.files).items()}
     require_space(
         {
-            "the bundle": (target, bundle_bytes(config, text_folder / text_files.small[0], precisions)),
+            "the bundle": (target, bundle_bytes(config, t5_config, precisions)),
             "downloads": (cache_folder() if downloads else target, sum(downloads.values())),
         }
     )
@@ -148,11 +147,11 @@ def convert(
     for (place, name), size in downloads.items():
         steps.next(f"downloading {name} of {place.title}", size)
         place.fetch([name], steps.within)
-    folder = source.fetch([files.weights, *files.licenses])
-    text_folder = text_source.fetch([*text_files.small, *text_files.weights])
+    folder = source.fetch([*files.weights.all, *files.licenses])
+    text_folder = text_source.fetch(text_files.all)
     steps.next("reading the weights")
-    model = load_model(config, t5_config.d_model, folder / files.weights)
-    text = load_text(text_folder / text_source.base)
+    model = load_model(config, t5_config.d_model, folder / files.weights.path)
+    text = load_text(text_folder, text_files)
     stages = split_decoder(model.autoencoder.decoder, strides)
     with staged(target, force) as bundle:
         graphs = _graphs(bundle, precisions, TorchPipeline(config, model, text), stages, steps.next)
@@ -186,17 +185,17 @@ def convert(
     return open_bundle(target)
 
 
-def _t5_place(config: ModelConfig, given: str | Path | None) -> str | Path:
+def _t5_source(config: ModelConfig, given: str | Path | None) -> Source:
     """Where the T5 is: as the user said, else the repository of the one that the configuration names."""
     if given is not None:
-        folder = Path(given).expanduser()
-        return t5_root(folder) if folder.is_dir() else given
+        source = locate(given, LANDMARKS)
+        return t5_folder(source.folder) if isinstance(source, Folder) else source
     name = config.prompt.config.t5_model_name
     if (found := repository(name)) is None:
         raise CheckpointNotFoundError(
             f"the configuration names its text encoder {name!r}, which is no repository; say with --t5 where it is"
         )
-    return found
+    return locate(found, LANDMARKS)
 
 
 def _graphs(

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sao_onnx.manifest import DECODER_ROLES, Role
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.export import Axes, export_module, export_text_encoder, save
 from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_parametrization
 from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.text_encoder import Text, TextEncoder
 from sao_onnx_convert.transformer import context_graph, dit_graph
 

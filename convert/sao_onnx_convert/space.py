@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, T5EncoderModel
+from transformers import T5EncoderModel
 
-from sao_onnx_convert.config_fields import ModelConfig
-from sao_onnx_convert.errors import CheckpointError, DiskSpaceError
+from sao_onnx_convert.errors import DiskSpaceError, UnsupportedModelError
 from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.source.config_fields import ModelConfig
+from sao_onnx_convert.source.t5_config import T5Config
+from sao_onnx_convert.text_encoder import transformers_config
 
 INT8_SHARE = 0.3
 """Bytes of the 8-bit graphs for each byte of the single-precision ones: 0.27 at full size, more in small models."""
@@ -20,25 +22,25 @@ MARGIN = 20_000_000
 """Bytes for the graphs themselves, tokenizer and manifest, and for what others write meanwhile."""
 
 
-def bundle_bytes(config: ModelConfig, t5_config: Path, precisions: Sequence[str]) -> int:
+def bundle_bytes(config: ModelConfig, t5: T5Config, precisions: Sequence[str]) -> int:
     """The most that a conversion keeps on the disk at once, from the configurations alone.
 
     The single-precision graphs are written in any case: the 8-bit ones are made from them.
 
     Args:
         config: Of the audio model.
-        t5_config: `config.json` of the T5 encoder.
+        t5: Of the T5 encoder.
         precisions: Those of the bundle.
 
     Raises:
-        CheckpointError: The encoder's configuration describes none.
+        UnsupportedModelError: The encoder's configuration describes none that can be built.
     """
     with torch.device("meta"):
         try:
-            encoder = T5EncoderModel(AutoConfig.from_pretrained(t5_config))
+            encoder = T5EncoderModel(transformers_config(t5))
         except Exception as error:  # transformers raises whatever a wrong value leads to.
-            raise CheckpointError(f"{t5_config} describes no T5 encoder: {' '.join(str(error).split())}") from error
-        model = AudioModel(config, encoder.config.d_model)
+            raise UnsupportedModelError(f"no T5 encoder has this configuration: {' '.join(str(error).split())}") from error
+        model = AudioModel(config, t5.d_model)
     weights = sum(4 * tensor.numel() for part in (encoder, model) for tensor in part.parameters())
     return int(weights * (1 + INT8_SHARE * ("int8" in precisions))) + MARGIN
 

@@ -18,9 +18,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
-from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS
 from sao_onnx_convert.config import parse_config
 from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.source.file_names import CONFIG, WEIGHTS
 
 WORDS = [
     "a",

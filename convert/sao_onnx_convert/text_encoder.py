@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from transformers import T5Config as TransformersConfig
 from transformers import T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
-from sao_onnx_convert.checkpoint import WEIGHTS
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.file_kinds import disguise, read_json, why_not_safetensors
 from sao_onnx_convert.quiet import quiet
-from sao_onnx_convert.spiece import tokenizer_from_pieces
-from sao_onnx_convert.t5_config import T5Config, read_t5_config
-from sao_onnx_convert.t5_files import PIECES, T5Files, find_t5
-from sao_onnx_convert.weights import require_finite, weight_files
+from sao_onnx_convert.source.file_kinds import disguise, read_json, why_not_safetensors
+from sao_onnx_convert.source.file_names import PIECES
+from sao_onnx_convert.source.spiece import tokenizer_from_pieces
+from sao_onnx_convert.source.t5_config import T5Config, read_t5_config
+from sao_onnx_convert.source.t5_files import T5Files, choose_t5, t5_folder
+from sao_onnx_convert.source.weights import require_finite, require_floats, weight_files
 
 
 @dataclass(frozen=True)
@@ -38,24 +42,48 @@ class Text:
 
 def t5_width(folder: Path) -> int:
     """Channels of the embeddings, from `config.json` alone."""
-    base, files = find_t5(folder)
+    base, files = _found(folder)
     return read_t5_config(base / files.config).d_model
 
 
-def load_text(folder: Path) -> Text:
+def transformers_config(config: T5Config) -> TransformersConfig:
+    """What transformers builds an encoder from.
+
+    Only what decides the numbers is handed on: of the rest of a published `config.json`, some would change what the encoder
+    returns (`return_dict`), where it runs, or its training.
+    """
+    derived = {"dense_act_fn": config.dense_act_fn, "is_gated_act": config.is_gated_act}
+    return TransformersConfig(  # type: ignore[no-untyped-call]
+        vocab_size=config.vocab_size,
+        d_model=config.d_model,
+        d_kv=config.d_kv,
+        d_ff=config.d_ff,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        relative_attention_num_buckets=config.relative_attention_num_buckets,
+        relative_attention_max_distance=config.relative_attention_max_distance,
+        layer_norm_epsilon=config.layer_norm_epsilon,
+        feed_forward_proj=config.feed_forward_proj,
+        pad_token_id=config.pad_token_id,
+        **{name: value for name, value in derived.items() if value is not None},
+    )
+
+
+def load_text(folder: Path, files: T5Files | None = None) -> Text:
     """Load the T5 encoder and tokenizer.
 
     The encoder's weights are rounded to half precision and widened again: the reference keeps them in half precision
     (`T5Conditioner`), so these are the numbers that the model was trained with.
 
     Args:
-        folder: Holds what `t5_files.find_t5` finds; weights of a T5 decoder among them are not read.
+        folder: Holds them; weights of a T5 decoder among them are not read.
+        files: Which of its files they are; None to look for them.
 
     Raises:
         CheckpointError: A file is missing or cannot be read, or tensors are missing, misshapen or not finite.
         UnsupportedModelError: It is not a T5.
     """
-    base, files = find_t5(folder)
+    base, files = _found(folder) if files is None else (folder, files)
     config = read_t5_config(base / files.config)
     settings, added = _settings(base, files, "tokenizer_config.json"), _settings(base, files, "added_tokens.json")
     tokenizer = _tokenizer(base / files.tokenizer, settings, added)
@@ -65,7 +93,12 @@ def load_text(folder: Path) -> Text:
         raise CheckpointError(
             f"{folder}: the tokenizer has tokens up to {last}, the encoder only {config.vocab_size}; take both from one model"
         )
-    return Text(tokenizer, _pad_id(folder, tokenizer, config, settings, added), _encoder(base, files), config.d_model)
+    return Text(tokenizer, _pad_id(folder, tokenizer, config, settings, added), _encoder(base, files, config), config.d_model)
+
+
+def _found(folder: Path) -> tuple[Path, T5Files]:
+    source = t5_folder(folder)
+    return source.folder, choose_t5(source)
 
 
 def _settings(base: Path, files: T5Files, name: str) -> dict[str, Any]:
@@ -78,7 +111,8 @@ def _tokenizer(path: Path, settings: dict[str, Any], added: dict[str, Any]) -> T
     if path.name == PIECES:
         return tokenizer_from_pieces(path, settings, added)
     try:
-        return Tokenizer.from_file(str(path))
+        # As the other files, with or without a byte-order mark.
+        return Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
     except Exception as error:  # The library raises bare Exception.
         raise CheckpointError(f"{path} cannot be read: {disguise(path) or error}") from error
 
@@ -98,13 +132,31 @@ def _pad_id(folder: Path, tokenizer: Tokenizer, config: T5Config, settings: dict
     return pad_id
 
 
-def _encoder(base: Path, files: T5Files) -> T5EncoderModel:
-    folder, path = (base / files.config).parent, base / files.weights[0]
-    shards = weight_files(folder / WEIGHTS)  # Says what is wrong with an index more plainly than transformers does.
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """None of transformers, which shows one for shards, whatever its loggers were told."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with quiet():
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _encoder(base: Path, files: T5Files, config: T5Config) -> T5EncoderModel:
+    folder, path = (base / files.config).parent, base / files.weights.path
+    shards = weight_files(path)  # Says what is wrong with an index more plainly than transformers does.
+    require_floats(path)
+    try:
+        with quiet(), _no_progress_bars():
             encoder, report = T5EncoderModel.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True
+                folder,
+                config=transformers_config(config),
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
             )
     except Exception as error:  # safetensors and transformers share no base class.
         broken = next((shard for shard in shards if disguise(shard)), path if len(shards) > 1 else shards[0])

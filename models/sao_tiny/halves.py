@@ -11,8 +11,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from sao_onnx_convert.config_fields import AutoencoderConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.source.config_fields import AutoencoderConfig
 
 
 def half(config: AutoencoderConfig) -> Autoencoder:

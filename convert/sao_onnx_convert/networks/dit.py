@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sao_onnx_convert.config_fields import DiTConfig
+from sao_onnx_convert.source.config_fields import DiTConfig
 
 TIMESTEP_FEATURES = 256
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 
-from sao_onnx_convert.config_fields import ModelConfig, NumberConditionerConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner, PromptProjection
-from sao_onnx_convert.networks.dit import DiffusionTransformer
+from sao_onnx_convert.networks.dit import DiffusionTransformer, rotary_frequencies
+from sao_onnx_convert.source.config_fields import ModelConfig, NumberConditionerConfig
+from sao_onnx_convert.source.weights import load_weights
 
 
 class _Model(nn.Module):
@@ -65,3 +68,20 @@ class AudioModel(nn.Module):
     def prompt_projection(self, id: str) -> PromptProjection:
         """The projection behind the text encoder called `id`."""
         return cast(PromptProjection, self.conditioner.conditioners[id])
+
+
+def load_model(config: ModelConfig, t5_width: int, path: Path) -> AudioModel:
+    """The networks of a checkpoint with its weights in single precision.
+
+    Args:
+        config: The checkpoint's configuration.
+        t5_width: Channels of the T5 encoder's embeddings.
+        path: Its safetensors file; where it is sharded, the name that the index beside it is named after.
+
+    Raises:
+        CheckpointError: As `load_weights` does.
+    """
+    with torch.device("meta"):  # Sizes are compared with the file's before any memory is taken for them.
+        model = AudioModel(config, t5_width)
+    load_weights(model, path, rotary_frequencies)
+    return model.eval().requires_grad_(False)

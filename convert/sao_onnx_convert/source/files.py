@@ -1,27 +1,35 @@
-"""Which files of a model are wanted, of all that its folder or repository holds."""
+"""Which files of an audio model are wanted, of all that its folder or repository holds."""
 
 from __future__ import annotations
 
 import fnmatch
-import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.layouts import other_model
+from sao_onnx_convert.source.file_kinds import pickled
+from sao_onnx_convert.source.file_names import CONFIG, INDEX, LICENSES, PICKLES, SHARD, WEIGHTS
 from sao_onnx_convert.source.source import Source
 
-LICENSES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*")
-PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 
-T5_CONFIGS = ("config.json", "text_encoder/config.json")
-TOKENIZERS = ("tokenizer.json", "spiece.model")
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
-_T5_EXPECTED = (
-    "expected config.json, model.safetensors (or its parts with model.safetensors.index.json) and tokenizer.json (or "
-    "spiece.model), or these in text_encoder/ and tokenizer/"
-)
-_PART = re.compile(r"model-\d+-of-\d+\.safetensors")
+@dataclass(frozen=True)
+class WeightFiles:
+    """A safetensors file, or the shards in its place.
+
+    Attributes:
+        path: The file; where it is sharded, the name that the index is named after.
+        files: The file, or the shards.
+        index: The index of the shards, None for a single file.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    index: str | None = None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every file of them."""
+        return self.files if self.index is None else (self.index, *self.files)
 
 
 @dataclass(frozen=True)
@@ -29,21 +37,8 @@ class CheckpointFiles:
     """Files of an audio model, by their paths in its source."""
 
     config: str
-    weights: str
+    weights: WeightFiles
     licenses: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TextFiles:
-    """Files of a T5 encoder, by their paths in its source.
-
-    Attributes:
-        small: Configuration and tokenizer.
-        weights: One file, or several beside a `model.safetensors.index.json`.
-    """
-
-    small: tuple[str, ...]
-    weights: tuple[str, ...]
 
 
 def choose_checkpoint(source: Source, config: str | None = None, weights: str | None = None) -> CheckpointFiles:
@@ -60,71 +55,88 @@ def choose_checkpoint(source: Source, config: str | None = None, weights: str | 
     if source.file is not None and source.file.endswith(PICKLES):
         raise CheckpointError(pickled(source.file))
     named = (source.file or "").removeprefix(source.base)
-    if named.endswith(".safetensors"):
+    if named.removesuffix(INDEX).endswith(".safetensors"):
         weights = weights or named
     elif named.endswith(".json"):
         config = config or named
-    if weights is not None and not weights.endswith(".safetensors"):
+    weights = (weights or WEIGHTS).removesuffix(INDEX)
+    if not weights.endswith(".safetensors"):
         raise CheckpointError(pickled(weights) if weights.endswith(PICKLES) else f"{weights} is no .safetensors file")
-    wanted = CheckpointFiles(source.base + (config or CONFIG), source.base + (weights or WEIGHTS), _licenses(source))
-    missing = [name for name in (wanted.config, wanted.weights) if name not in source.names]
-    if not missing:
-        return wanted
-    if wanted.weights in missing:
-        _refuse_pickles(source, wanted.weights)
-    options = []
-    if wanted.config in missing and any(name.endswith(".json") for name in source.names):
-        options.append("--config-name (config_name=...)")
-    if wanted.weights in missing and any(name.endswith(".safetensors") for name in source.names):
-        options.append("--weights-name (weights_name=...)")
+    config_path, weights_path = source.base + (config or CONFIG), source.base + weights
+    found = choose_weights(source, weights_path)
+    if config_path in source.names and found is not None:
+        return CheckpointFiles(config_path, found, _licenses(source))
+    missing, options = [], []
+    if config_path not in source.names:
+        missing.append(config_path)
+        if any(name.endswith(".json") for name in source.names):
+            options.append("--config-name (config_name=...)")
+    if found is None:
+        missing.append(weights_path)
+        if pickle := lone_pickle(source, weights_path):
+            raise source.lacking(missing, pickled(pickle))
+        if any(name.endswith(".safetensors") for name in source.names):
+            options.append("--weights-name (weights_name=...)")
     remedy = f"name another file with {' and '.join(options)}" if options else "is this the right model?"
     raise source.lacking(missing, other_model(source.names) or remedy)
 
 
-def choose_text(source: Source) -> TextFiles:
-    """The files of a T5 encoder, at the top or in `text_encoder/` with the tokenizer in `tokenizer/`.
+def choose_weights(source: Source, path: str) -> WeightFiles | None:
+    """The weights of a given path, or their shards; None where there are neither.
 
     Raises:
-        ConversionError: A file is missing, or only a pickle is there.
+        ConversionError: There is an index, but some shard is missing.
     """
-    base = source.base
-    config = next((base + name for name in T5_CONFIGS if base + name in source.names), None)
-    if config is None:
-        raise source.lacking([base + T5_CONFIGS[0]], _T5_EXPECTED)
-    folder = config.removesuffix(T5_CONFIGS[0])
-    index = f"{folder}{WEIGHTS}.index.json"
-    parts = [name for name in source.names if name.startswith(folder) and _PART.fullmatch(name.removeprefix(folder))]
-    if folder + WEIGHTS in source.names:
-        small, weights = [config], [folder + WEIGHTS]
-    elif index in source.names and parts:
-        small, weights = [config, index], parts
-    else:
-        _refuse_pickles(source, folder + WEIGHTS)
-        raise source.lacking([folder + WEIGHTS], _T5_EXPECTED)
-    # Where the encoder has a folder of its own, so has the tokenizer.
-    for home in (f"{base}tokenizer/", folder, base) if folder != base else (base, f"{base}tokenizer/"):
-        if found := [home + name for name in TOKENIZERS if home + name in source.names]:
-            settings = [home + name for name in TOKENIZER_SETTINGS if home + name in source.names]
-            return TextFiles((*small, *found, *settings), tuple(weights))
-    raise source.lacking([base + TOKENIZERS[0]], _T5_EXPECTED)
+    index = path + INDEX
+    if path in source.names:
+        return WeightFiles(path, (path,))
+    if index not in source.names:
+        return None
+    stem = path.removesuffix(".safetensors")
+    sets: dict[str, dict[int, str]] = {}
+    for name in source.names:
+        if name.startswith(stem) and (match := SHARD.fullmatch(name.removeprefix(stem))):
+            sets.setdefault(match[2], {})[int(match[1])] = name
+    missing: list[str] = []
+    for total, shards in sorted(sets.items()):
+        width = len(next(iter(shards.values())).removeprefix(stem).split("-")[1])
+        lost = [number for number in range(1, min(int(total), 10_000) + 1) if number not in shards]
+        if not lost:
+            return WeightFiles(path, tuple(shards[number] for number in sorted(shards)), index)
+        missing = [f"{stem}-{number:0{width}}-of-{total}.safetensors" for number in lost[:4]]
+    # Shards of other names: the index says which of them count.
+    if others := [name for name in _beside(source, path) if name.endswith(".safetensors") and not missing]:
+        return WeightFiles(path, tuple(others), index)
+    raise source.lacking(missing or [path], f"{index} says that the weights are in several files; all of them are needed")
 
 
-def _refuse_pickles(source: Source, missing: str) -> None:
-    """Say why pickles are refused where they lie in the place of the weights, and no safetensors beside them."""
-    folder = missing.rpartition("/")[0]
-    beside = [name for name in source.names if name.rpartition("/")[0] == folder]
+def lone_pickle(source: Source, path: str) -> str | None:
+    """A pickle where weights are expected, and no safetensors beside it; None where it is otherwise."""
+    beside = _beside(source, path)
     pickles = [name for name in beside if name.endswith(PICKLES)]
-    if pickles and not any(name.endswith(".safetensors") for name in beside):
-        raise CheckpointError(pickled(pickles[0]))
+    return pickles[0] if pickles and not any(name.endswith(".safetensors") for name in beside) else None
 
 
-def pickled(name: str) -> str:
-    """Why a pickled checkpoint is refused, and what to do."""
-    return (
-        f"{name} is a pickled checkpoint, which can run any program when it is opened; expected a .safetensors file. "
-        "Download the safetensors file of the same model, or load the checkpoint where you trust it and write its state_dict "
-        "with safetensors.torch.save_file"
-    )
+def other_model(names: Collection[str]) -> str | None:
+    """What a folder or repository without `model_config.json` or `model.safetensors` is, by its files; None if it has no name.
+
+    Args:
+        names: Its files, with their folders, `/` between them.
+    """
+    if "model_index.json" in names:
+        return "it is in the Diffusers layout; expected the original files, model_config.json and model.safetensors"
+    if "adapter_config.json" in names or any(name.startswith("adapter_model.") for name in names):
+        return "it is an adapter (a LoRA), not a whole model; convert the model that it was made for"
+    if not any(name.endswith((".safetensors", *PICKLES)) for name in names):
+        other = next((name for name in sorted(names) if name.endswith((".gguf", ".onnx", ".tflite"))), None)
+        if other is not None:
+            return f"it holds {other}, another format; expected the original weights as safetensors"
+    return None
+
+
+def _beside(source: Source, path: str) -> list[str]:
+    folder = path.rpartition("/")[0]
+    return [name for name in source.names if name.rpartition("/")[0] == folder]
 
 
 def _licenses(source: Source) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sao_onnx_convert.errors import CheckpointError, CheckpointNotFoundError
 from sao_onnx_convert.source.address import parse_address
-from sao_onnx_convert.source.files import PICKLES, pickled
+from sao_onnx_convert.source.file_kinds import pickled
+from sao_onnx_convert.source.file_names import PICKLES
 from sao_onnx_convert.source.hub import Repository, endpoint
 from sao_onnx_convert.source.source import Folder, Source
 

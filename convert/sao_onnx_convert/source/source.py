@@ -76,19 +76,25 @@ class Source(ABC):
 
 
 class Folder(Source):
-    """A folder as it is, with its subfolders."""
+    """A folder as it is, with its subfolders.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The folder.
+        base: The one among its subfolders that is meant, "" for the whole, otherwise ending in `/`.
+    """
+
+    def __init__(self, folder: Path, base: str = "") -> None:
         paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file()]
         name = folder.resolve().name
-        super().__init__(name, name, str(folder), None, sorted(path.relative_to(folder).as_posix() for path in paths))
-        self._folder = folder
+        names = sorted(path.relative_to(folder).as_posix() for path in paths)
+        super().__init__(name, name, str(folder), None, names, base=base)
+        self.folder = folder
 
     def absent(self, names: Sequence[str]) -> dict[str, int]:
         return {}
 
     def fetch(self, names: Sequence[str], report: Report | None = None) -> Path:
-        return self._folder
+        return self.folder
 
 
 def held(names: Sequence[str], most: int = 12) -> str:

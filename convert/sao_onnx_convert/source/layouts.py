@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sao_onnx_convert.file_kinds import PICKLES
-
 Shape = tuple[int, ...]
 
 WHOLE = "expected a whole checkpoint of stable-audio-tools, with tensors under model., conditioner. and pretransform."
@@ -148,20 +146,3 @@ def _part(names: list[str]) -> str | None:
     ):
         return f"it is the transformer alone; {whole}"
     return f"it holds conditioners alone; {whole}" if conditioners else None
-
-
-def other_model(names: Collection[str]) -> str | None:
-    """What a folder or repository without `model_config.json` or `model.safetensors` is, by its files; None if it has no name.
-
-    Args:
-        names: Its files, with their folders, `/` between them.
-    """
-    if "model_index.json" in names:
-        return "it is in the Diffusers layout; expected the original files, model_config.json and model.safetensors"
-    if "adapter_config.json" in names or any(name.startswith("adapter_model.") for name in names):
-        return "it is an adapter (a LoRA), not a whole model; convert the model that it was made for"
-    if not any(name.endswith((".safetensors", *PICKLES)) for name in names):
-        other = next((name for name in sorted(names) if name.endswith((".gguf", ".onnx", ".tflite"))), None)
-        if other is not None:
-            return f"it holds {other}, another format; expected the original weights as safetensors"
-    return None

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from torch import nn
 
 from sao_onnx.schema import SchemaError
-from sao_onnx_convert.config_fields import DiTConfig, ModelConfig, T5ConditionerConfig
-from sao_onnx_convert.t5_names import is_path, is_t5
+from sao_onnx_convert.source.config_fields import DiTConfig, ModelConfig, T5ConditionerConfig
+from sao_onnx_convert.source.t5_names import is_path, is_t5
 
 OBJECTIVE = "model.diffusion.diffusion_objective"
 PRETRANSFORM = "model.pretransform.config"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sao_onnx.schema import SchemaError, read
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import CheckpointError, UnsupportedModelError
-from sao_onnx_convert.file_kinds import read_json
-from sao_onnx_convert.t5_names import SIZES, T5Sizes, short_name
+from sao_onnx_convert.source.config_fields import ModelConfig
+from sao_onnx_convert.source.file_kinds import read_json
+from sao_onnx_convert.source.t5_names import SIZES, T5Sizes, short_name
 
 LARGEST = {
     "vocab_size": 1 << 20,
@@ -40,6 +40,8 @@ class T5Config:
     relative_attention_max_distance: int = 128
     layer_norm_epsilon: float = 1e-6
     feed_forward_proj: str = "relu"
+    dense_act_fn: str | None = None
+    is_gated_act: bool | None = None
     pad_token_id: int | None = 0
     quantization_config: Any = None
     _name_or_path: Any = None
@@ -52,7 +54,7 @@ class T5Config:
     @property
     def sizes(self) -> T5Sizes:
         """Its sizes, to be compared with those of published encoders."""
-        gated = self.feed_forward_proj.startswith("gated")
+        gated = self.feed_forward_proj.startswith("gated") if self.is_gated_act is None else self.is_gated_act
         return T5Sizes(self.d_model, self.d_ff, self.d_kv, self.num_layers, self.num_heads, gated)
 
 
@@ -76,6 +78,14 @@ def read_t5_config(path: Path) -> T5Config:
         value = getattr(config, name)
         if not 1 <= value <= largest:
             raise CheckpointError(f"{path}: {name}: found {value}, sizes must be positive and at most {largest}")
+    if not 0 < config.layer_norm_epsilon < 1:
+        raise CheckpointError(f"{path}: layer_norm_epsilon: found {config.layer_norm_epsilon}, expected one between 0 and 1")
+    exact = config.relative_attention_num_buckets // 4  # Distances on either side with a bucket of their own.
+    if exact < 1 or config.relative_attention_max_distance <= exact:
+        raise CheckpointError(
+            f"{path}: relative_attention_max_distance: found {config.relative_attention_max_distance}, and "
+            f"{config.relative_attention_num_buckets} buckets; expected 4 or more, and a distance above a quarter of them"
+        )
     if config.quantization_config is not None:
         raise UnsupportedModelError(
             f"{path}: the encoder is quantized (quantization_config); take one in single or half precision"

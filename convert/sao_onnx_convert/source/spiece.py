@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.file_kinds import disguise
+from sao_onnx_convert.source.file_kinds import disguise
 
 UNIGRAM, CONTROL, USER_DEFINED = 1, 3, 4
 """Numbers of SentencePiece's format: its Unigram algorithm, and two types of pieces."""

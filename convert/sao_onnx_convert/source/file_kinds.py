@@ -16,9 +16,6 @@ LARGEST_HEADER = 100 << 20
 DOWNLOAD = "download it again"
 
 
-PICKLES = (".ckpt", ".bin", ".pt", ".pth")
-
-
 class JsonObject(dict[str, Any]):
     """A decoded JSON object.
 
@@ -133,13 +130,7 @@ def _damage(path: Path) -> str | None:
 def pickled(name: str) -> str:
     """Why a pickled checkpoint is refused, and what to do."""
     return (
-        f"{name} is a pickled checkpoint, which can run any program when it is opened; expected model.safetensors. "
+        f"{name} is a pickled checkpoint, which can run any program when it is opened; expected a .safetensors file. "
         "Download the safetensors file of the same model, or load the checkpoint where you trust it and write its state_dict "
         "with safetensors.torch.save_file"
     )
-
-
-def file_names(folder: Path) -> list[str]:
-    """Files in a folder and in the folders within it, relative to it, with `/` between."""
-    paths = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
-    return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_file())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +12,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sao_onnx_convert.checkpoint import CONFIG
-from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.file_kinds import read_json, why_not_safetensors
-from sao_onnx_convert.layouts import PROJECTION, Origin, Shape, arrange, norm_shape, transformer_size, unusable
-from sao_onnx_convert.networks.dit import rotary_frequencies
-from sao_onnx_convert.networks.model import AudioModel
-
-INDEX = ".index.json"
-"""What the name of a sharded model's index ends with: the file that says which tensors are in which of its files."""
+from sao_onnx_convert.source.file_kinds import read_json, why_not_safetensors
+from sao_onnx_convert.source.file_names import CONFIG, INDEX
+from sao_onnx_convert.source.layouts import PROJECTION, Origin, Shape, arrange, norm_shape, transformer_size, unusable
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def load_model(config: ModelConfig, t5_width: int, path: Path) -> AudioModel:
-    """The networks of a checkpoint with its weights in single precision.
+def load_weights(module: nn.Module, path: Path, rotary: Callable[[int], Tensor]) -> None:
+    """Fill a module from a safetensors file or its shards, every tensor accounted for, all widened to single precision.
 
     Args:
-        config: The checkpoint's configuration.
-        t5_width: Channels of the T5 encoder's embeddings.
-        path: Its safetensors file; where it is sharded, the name that the index beside it is named after.
-
-    Raises:
-        CheckpointError: As `load_weights` does.
-    """
-    with torch.device("meta"):  # Sizes are compared with the file's before any memory is taken for them.
-        model = AudioModel(config, t5_width)
-    load_weights(model, path)
-    return model.eval().requires_grad_(False)
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fill a module from a safetensors file or its shards, every tensor accounted for, all widened to single precision.
+        module: Any, also one without memory, on the device `meta`.
+        path: The safetensors file; where it is sharded, the name that the index beside it is named after.
+        rotary: Frequencies of a rotary embedding of so many channels, for checkpoints that leave them out.
 
     Raises:
         CheckpointError: A file is damaged or is something else; the layout is one that cannot be used; a tensor is missing,
@@ -54,10 +36,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     with _Tensors(weight_files(path)) as stored:
         origins = arrange(expected, stored.shapes)
         _compare(expected, stored.shapes, origins, path)
-        if coded := sorted(name for name, kind in stored.dtypes.items() if kind not in FLOATS):
-            kinds = ", ".join(sorted({stored.dtypes[name] for name in coded}))
-            raise CheckpointError(f"{path} holds {_listed(coded)} as {kinds}, expected single or half precision or bfloat16")
-        tensors = {name: _tensor(origin, stored, expected[name]) for name, origin in origins.items()}
+        _require_floats(stored.dtypes, path)
+        tensors = {name: _tensor(origin, stored, expected[name], rotary) for name, origin in origins.items()}
     require_finite(tensors, path)
     module.load_state_dict(tensors, strict=True, assign=True)
 
@@ -82,6 +62,22 @@ def weight_files(path: Path) -> list[Path]:
     if missing := [name for name in names if not path.with_name(name).is_file()]:
         raise CheckpointError(f"{path.parent} lacks {_listed(missing)}, which {index.name} names; download it again")
     return [path.with_name(name) for name in names]
+
+
+def require_floats(path: Path) -> None:
+    """Refuse a safetensors file, or its shards, with anything but plain floating-point numbers.
+
+    Raises:
+        CheckpointError: Lists such tensors; or a file cannot be read.
+    """
+    with _Tensors(weight_files(path)) as stored:
+        _require_floats(stored.dtypes, path)
+
+
+def _require_floats(dtypes: dict[str, str], path: Path) -> None:
+    if coded := sorted(name for name, kind in dtypes.items() if kind not in FLOATS):
+        kinds = ", ".join(sorted({dtypes[name] for name in coded}))
+        raise CheckpointError(f"{path} holds {_listed(coded)} as {kinds}, expected single or half precision or bfloat16")
 
 
 class _Tensors:
@@ -133,11 +129,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} cannot be read as safetensors: {reason}") from error
 
 
-def _tensor(origin: Origin, stored: _Tensors, shape: Shape) -> Tensor:
+def _tensor(origin: Origin, stored: _Tensors, shape: Shape, rotary: Callable[[int], Tensor]) -> Tensor:
     if origin.how == "zeros":
         return torch.zeros(shape)
     if origin.how == "rotary":
-        return rotary_frequencies(2 * shape[0])
+        return rotary(2 * shape[0])
     tensor = stored.read(origin.source)
     if origin.how == "stored":
         return tensor
