@@ -17,6 +17,7 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_pa
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.text_encoder import Text, TextEncoder
 from sao_onnx_convert.transformer import context_graph, dit_graph
+from sao_onnx_convert.twin import halved, halved_autoencoder
 
 BATCH: Axes = {0: "batch"}
 FRAMES: Axes = {0: "batch", 2: "frames"}
@@ -61,6 +62,19 @@ class AudioEncoder(nn.Module):
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         return self.autoencoder.encode(audio)
+
+
+class HalfByHalfEncoder(nn.Module):
+    """What `AudioEncoder` computes, from the autoencoder of one half of the channels."""
+
+    def __init__(self, half: Autoencoder) -> None:
+        super().__init__()
+        self.half = half
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        mean, stdev = self.half.encode(audio.reshape(2 * audio.shape[0], audio.shape[1] // 2, audio.shape[2]))
+        shape = (audio.shape[0], 2 * mean.shape[1], mean.shape[2])
+        return mean.reshape(shape), stdev.reshape(shape)
 
 
 def text_encoder(text: Text, model: AudioModel, config: ModelConfig) -> Part:
@@ -143,7 +157,7 @@ def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
 
     names = ["latents", *(f"features_{i}" for i in range(1, len(stages))), "audio"]
     return [
-        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), without_parametrization)
+        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), lambda layers: without_parametrization(halved(layers)))
         for i, (role, stage) in enumerate(zip(DECODER_ROLES, stages, strict=False))
     ]
 
@@ -155,9 +169,11 @@ def encoder(model: AudioModel, config: ModelConfig) -> Part:
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
         return {"audio": 0.3 * torch.randn(batch, config.audio_channels, ratio * length, generator=random)}
 
-    return _part(
-        "encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, without_parametrization
-    )
+    def prepare(module: nn.Module) -> nn.Module:
+        half = halved_autoencoder(model.autoencoder)
+        return without_parametrization(module if half is None else HalfByHalfEncoder(half))
+
+    return _part("encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, prepare)
 
 
 def _part(
