@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.conditioning import Conditioning
@@ -22,6 +21,7 @@ from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser
 from sao_onnx.machine import peak_memory
 from sao_onnx.manifest import Precision
 from sao_onnx.noise import Noise
+from sao_onnx.onnx_runtime import ort
 from sao_onnx.sessions import ENTRIES, SessionFactory
 from sao_onnx.tuning import default_tuning
 

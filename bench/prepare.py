@@ -80,7 +80,7 @@ def _write_inputs(pipeline: TorchPipeline, path: Path) -> None:
 
 
 def _numbers(pipeline: TorchPipeline) -> dict[str, float]:
-    return {"seconds_total": pipeline.config.sample_size / pipeline.config.sample_rate}
+    return {"seconds_total": pipeline.config.window_frames / pipeline.config.sample_rate}
 
 
 def _channels(pipeline: TorchPipeline) -> int:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from bench.common import THREADS, parser, prepared
 from sao_onnx.bundle import Bundle, open_bundle
 from sao_onnx.manifest import Role
+from sao_onnx.onnx_runtime import ort
 from sao_onnx.sessions import DISABLED_OPTIMIZERS
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.int8.matmul import rows

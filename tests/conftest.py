@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ import sao_onnx
 ROOT = Path(__file__).parent.parent
 MINIATURE = ROOT / "models" / "miniature"
 GOLDEN = ROOT.parent / "shared" / "reference" / "golden"
+
+
+def pytest_configure(config):
+    # A run that is terminated ends like one that is interrupted, and so ends the programs that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ from models.sao_tiny.evaluate import Judge
 from tests.arm import exercise
 from tests.arm.sandbox import SUITES, UnavailableError, build
 from tests.conftest import ROOT
+from tests.processes import succeed
 
 FOLDER = ROOT / "scratch" / "arm"
 
@@ -59,7 +60,7 @@ def machines(tmp_path_factory):
     """The program to call instead of `python`, by suite. The older one has the oldest dependencies that we allow."""
     wheels = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    succeed(command)
     wheel = str(next(wheels.glob("*.whl")))
     constraints = {"bookworm": _oldest(), "trixie": []}
     try:
@@ -90,8 +91,7 @@ def there(request, machines, miniature, tmp_path_factory) -> tuple[str, Path]:
     results = tmp_path_factory.mktemp("there")
     environment = os.environ | {"QEMU_CPU": core}
     command = [machines[suite], ROOT / "tests" / "arm" / "exercise.py", miniature, results]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    succeed(command, env=environment)
     return core, results
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,23 +14,15 @@ import sao_onnx
 from sao_onnx.batch import Line, read_lines
 from sao_onnx.cli.names import file_name, for_several, slug
 from sao_onnx.cli.words import to_options
-
-COMMAND = Path(sys.executable).with_name("sao-onnx")
+from tests.processes import COMMAND, interrupt, run, started, wait_until
 
 
 @pytest.fixture
 def call(miniature, tmp_path):
-    def run(command, *arguments, text=None):
-        return subprocess.run(
-            [COMMAND, command, *map(str, arguments), "--model", str(miniature)],
-            cwd=tmp_path,
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def call(command, *arguments, text=None):
+        return run([COMMAND, command, *arguments, "--model", miniature], cwd=tmp_path, input=text)
 
-    return run
+    return call
 
 
 def test_slugs():
@@ -181,13 +170,10 @@ def test_a_batch_from_stdin_in_jobs(call, tmp_path):
 
 def test_a_batch_that_was_interrupted_goes_on(miniature, call, tmp_path):
     (tmp_path / "list.txt").write_text("".join(f"rain {i}\n" for i in range(6)))
-    command = [COMMAND, "batch", "list.txt", "--model", str(miniature), "--seed", "3"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    while not list(tmp_path.glob("*.wav")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    assert process.returncode == 130
+    command = [COMMAND, "batch", "list.txt", "--model", miniature, "--seed", "3"]
+    with started(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: list(tmp_path.glob("*.wav")), process)
+        assert interrupt(process)[0] == 130
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.wav")}
     assert 0 < len(before) < 6
     assert {path.suffix for path in tmp_path.iterdir()} == {".wav", ".txt"}

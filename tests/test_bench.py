@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from tests.conftest import MINIATURE, ROOT
+from tests.processes import succeed
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +18,7 @@ def folder(tmp_path_factory):
 
 
 def _bench(module, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", f"bench.{module}", *map(str, arguments)], check=False, cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return succeed([sys.executable, "-m", f"bench.{module}", *arguments], cwd=ROOT)
 
 
 def test_compare(folder):

@@ -31,7 +31,13 @@ VARIANTS = {
         "final_tanh": True,
         "half": True,
     },
-    "positions embedded": {"strides": [4, 4], "positions": 80},
+    "positions embedded, numbers in the global condition alone, a length between two latents": {
+        "strides": [4, 4],
+        "positions": 80,
+        "numbers": {"seconds_total": (0, 256), "bpm": (60, 200), "swing": (0, 1)},
+        "cross_attention": ["prompt", "seconds_total"],
+        "rest": 15,
+    },
     "one block, grouped key and value heads, proj_out by request": {
         "strides": [16],
         "embed_dim": 128,
@@ -62,6 +68,8 @@ def variant(
     project_out: bool = False,
     max_length: int = 64,
     positions: int | None = None,
+    cross_attention: list[str] | None = None,
+    rest: int = 0,
 ) -> tuple[dict, dict]:
     """A model_config.json and a T5 configuration."""
     numbers = numbers or {"seconds_total": (0, 256)}
@@ -83,26 +91,27 @@ def variant(
     if positions is not None:
         dit |= {"use_abs_pos_emb": True, "abs_pos_emb_max_length": positions}
     autoencoder = {
-        "encoder": {"type": "oobleck", "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
+        "encoder": {"type": "oobleck", "requires_grad": False, "config": oobleck | {"in_channels": channels, "latent_dim": 12}},
         "decoder": {
             "type": "oobleck",
+            "requires_grad": True,
             "config": oobleck | {"out_channels": channels, "latent_dim": 6, "final_tanh": final_tanh},
         },
-        "bottleneck": {"type": "vae"},
+        "bottleneck": {"type": "vae", "requires_grad": False},
         "latent_dim": 6,
         "downsampling_ratio": ratio,
         "io_channels": channels,
     }
     config = {
         "model_type": "diffusion_cond",
-        "sample_size": 70 * ratio,
+        "sample_size": 70 * ratio + rest,
         "sample_rate": sample_rate,
         "audio_channels": channels,
         "model": {
             "pretransform": {"type": "autoencoder", "config": autoencoder, "model_half": half},
             "conditioning": {"configs": configs, "cond_dim": cond_dim},
             "diffusion": {
-                "cross_attention_cond_ids": ["prompt", *numbers],
+                "cross_attention_cond_ids": cross_attention or ["prompt", *numbers],
                 "global_cond_ids": list(numbers),
                 "diffusion_objective": "rf_denoiser",
                 "type": "dit",
@@ -110,6 +119,7 @@ def variant(
             },
             "io_channels": 6,
         },
+        "training": {"use_ema": True, "demo": {"demo_every": 2000}},
     }
     return copy.deepcopy(config), T5 | {"d_model": t5_width}
 
@@ -172,7 +182,7 @@ def test_the_manifest_says_what_the_configuration_says(converted):
     ]
     assert [(n.id, n.minimum, n.maximum) for n in manifest.conditioning.numbers] == expected
     assert manifest.audio.channels == config["audio_channels"]
-    assert manifest.audio.window == config["sample_size"]
+    assert manifest.audio.window == 70 * manifest.latents.ratio <= config["sample_size"]
     assert manifest.conditioning.width == conditioning["cond_dim"]
     assert all(graph.max_error < graph.tolerance for graph in manifest.graphs if graph.precision == "fp32")
 

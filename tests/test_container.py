@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
 
 from tests.conftest import ROOT
+from tests.processes import succeed
 
 LINES = [
     line for line in (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
@@ -50,7 +50,7 @@ def test_the_wheel_can_be_built_of_what_is_copied(tmp_path):
             place.mkdir(exist_ok=True, parents=True)
             copy(ROOT / source, place, **({"dirs_exist_ok": True} if copy is shutil.copytree else {}))
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "wheels"), str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
+    succeed(command)
     [wheel] = (tmp_path / "wheels").glob("*.whl")
     assert "sao_onnx/cli/__init__.py" in zipfile.ZipFile(wheel).namelist()
 

@@ -136,7 +136,7 @@ def test_pickles_are_refused(copy, suffix):
 
 
 def test_missing_files(copy, tmp_path):
-    _refused(tmp_path / "nothing here", CheckpointNotFoundError, "neither a folder nor a repository id")
+    _refused(tmp_path / "nothing here", CheckpointNotFoundError, "neither a folder nor a repository")
     _refused(copy / "model.safetensors", CheckpointError, "is a file; expected the folder")
     (copy / "model_config.json").unlink()
     _refused(copy, CheckpointError, r"lacks model_config\.json")
@@ -230,55 +230,6 @@ def test_interruption_leaves_nothing(copy):
     with pytest.raises(KeyboardInterrupt):
         convert(copy, copy / "t5", target, progress=interrupt)
     assert os.listdir(copy.parent) == ["checkpoint"]
-
-
-def test_gated_repository(monkeypatch, tmp_path):
-    import huggingface_hub
-    import requests
-    from huggingface_hub.errors import GatedRepoError
-
-    def gated(*args, **kwargs):
-        response = requests.Response()
-        response.status_code = 403
-        response.request = requests.Request("GET", "https://example.invalid").prepare()
-        raise GatedRepoError("gated", response=response)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
-    with pytest.raises(
-        CheckpointNotFoundError, match=r"accept its licence at https://huggingface\.co/owner/model.*hf auth login"
-    ):
-        convert("owner/model", "t5-base", tmp_path / "bundle")
-
-
-def test_repository_out_of_reach(monkeypatch, tmp_path):
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def offline(*args, **kwargs):
-        raise LocalEntryNotFoundError("offline")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(CheckpointNotFoundError, match="the hub cannot be reached"):
-        convert("owner/model", "t5-base", tmp_path / "bundle")
-
-
-def test_repository_is_downloaded(monkeypatch, checkpoint, tmp_path):
-    """The id, revision and name of a repository reach the source, and only the needed files are asked for."""
-    import huggingface_hub
-
-    from sao_onnx_convert.checkpoint import locate
-
-    asked = {}
-    snapshot = Path(shutil.copytree(checkpoint, tmp_path / "0123abcd"))
-
-    def download(repository, allow_patterns):
-        asked[repository] = allow_patterns
-        return str(snapshot)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    source = locate("owner/model", ("model_config.json", "model.safetensors"))
-    assert (source.name, source.origin, source.revision) == ("model", "owner/model", "0123abcd")
-    assert not any(pattern.startswith("*") or pattern.endswith((".bin", ".ckpt")) for pattern in asked["owner/model"])
 
 
 @pytest.mark.parametrize("strides", [[2, 4, 4, 8, 8], [2, 4, 8], [3, 5, 2], [16], [2, 2], [2, 2, 2, 2, 2, 2]])

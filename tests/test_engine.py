@@ -13,6 +13,7 @@ from sao_onnx.autoencoder import Decoder, Encoder
 from sao_onnx.conditioning import Conditioner
 from sao_onnx.denoiser import Denoiser
 from sao_onnx.sessions import GraphSession, SessionFactory
+from tests.processes import GUARD
 
 
 def test_a_clip(engine):
@@ -120,19 +121,24 @@ def test_threads_get_the_same_samples(miniature, keep):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(GUARD)
     for seed, samples in expected.items():
         np.testing.assert_array_equal(found[seed], samples)
+
+
+@pytest.fixture(scope="module")
+def decoder_graphs(engine):
+    factory = SessionFactory(2)
+    entries = [engine.manifest.graph(role, "fp32") for role in engine.manifest.decoder_roles]
+    return [GraphSession(factory, engine.bundle.path(entry.path), entry) for entry in entries]
 
 
 @pytest.mark.parametrize("tile", [1, 2, 3, 7, 32, 1000])
 @pytest.mark.parametrize("piece", [1, 5, 32, 1000])
 @pytest.mark.parametrize("length", [1, 2, 33, 64])
-def test_tiles_equal_the_whole(engine, tile, piece, length):
+def test_tiles_equal_the_whole(engine, decoder_graphs, tile, piece, length):
     """For every size of tile and piece, the ends included, and with several tiles at once."""
-    manifest, factory = engine.manifest, SessionFactory(2)
-    entries = [manifest.graph(role, "fp32") for role in manifest.decoder_roles]
-    graphs = [GraphSession(factory, engine.bundle.path(entry.path), entry) for entry in entries]
+    manifest, graphs = engine.manifest, decoder_graphs
     whole = latents = np.random.default_rng(length).standard_normal((1, 8, length), dtype=np.float32)
     for graph in graphs:
         (whole,) = graph.run(**{graph.inputs[0]: whole})

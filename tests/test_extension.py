@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 
 import sao_onnx
 from sao_onnx.extension import Window, windows
+from tests.processes import COMMAND, run
 
 RATE = 44100
 
@@ -99,10 +96,9 @@ def test_nothing_to_go_on_from(engine):
 
 def test_the_command(miniature, recording, tmp_path):
     soundfile.write(tmp_path / "tone.wav", recording[0].T, RATE, subtype="FLOAT")
-    command = [Path(sys.executable).with_name("sao-onnx"), "gen", "--model", str(miniature), "--bits", "32"]
 
     def gen(*arguments):
-        return subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run([COMMAND, "gen", "--model", miniature, "--bits", "32", *arguments], cwd=tmp_path)
 
     done = gen("rain", "--init", "tone.wav", "--extend", "3", "--steps", "2", "-o", "a.wav")
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
-    {"errors", "schema"},
-    {"manifest"},
+    {"environment", "errors", "schema"},
+    {"manifest", "onnx_runtime"},
     {"noise", "schedule", "sampler", "audio", "files", "machine", "stage", "regions", "loop", "extension"},
     {"bundle", "sessions", "finish", "batch"},
     {"tokenizer", "autoencoder", "memory", "tuning", "models"},
@@ -27,6 +27,13 @@ FLOORS = [
     {"cli"},
 ]
 """Modules of the engine from the ground up: each imports only from the floors below its own."""
+
+SOURCE_FLOORS = [
+    {"address", "cache", "source", "failures"},
+    {"files", "hub"},
+    {"locate"},
+]
+"""Modules of the converter's `source`, likewise."""
 
 PURE = {"extension", "loop", "regions", "noise", "schedule", "sampler", "audio", "finish"}
 
@@ -54,8 +61,23 @@ def test_imports_point_down(path):
             assert _floor(parts[1]) < _floor(path.stem), f"{path.stem} imports {parts[1]}"
 
 
+def test_sources_of_models_point_down_and_know_nothing_of_networks():
+    floors = {module: i for i, modules in enumerate(SOURCE_FLOORS) for module in modules}
+    folder = ROOT / "convert" / "sao_onnx_convert" / "source"
+    assert floors.keys() == {path.stem for path in folder.glob("[!_]*.py")}
+    for path in folder.glob("[!_]*.py"):
+        imports = _imports(path)
+        assert not {"torch", "transformers", "onnx"} & {name.split(".")[0] for name in imports}, path
+        ours = [name.split(".") for name in imports if name.startswith("sao_onnx_convert.")]
+        # On the ground: errors, silence, and the names of a checkpoint's files and layouts.
+        assert {parts[1] for parts in ours} <= {"source", "errors", "quiet", "checkpoint", "layouts"}, path
+        for parts in ours:
+            if parts[1] == "source" and len(parts) > 2:
+                assert floors[parts[2]] < floors[path.stem], f"{path.stem} imports {parts[2]}"
+
+
 def test_the_engine_needs_nothing_of_the_converter():
-    heavy = {"torch", "transformers", "onnx", "optimum", "onnxsim", "safetensors", "sao_onnx_convert"}
+    heavy = {"torch", "transformers", "huggingface_hub", "onnx", "optimum", "onnxsim", "safetensors", "sao_onnx_convert"}
     for path in ENGINE.rglob("*.py"):
         # The command hands over to the converter; it is the only place.
         if path != ENGINE / "cli" / "convert.py":
@@ -63,13 +85,21 @@ def test_the_engine_needs_nothing_of_the_converter():
 
 
 def test_the_middle_is_pure():
-    edges = {"onnxruntime", "soundfile", "pathlib", "os", "sao_onnx.files", "sao_onnx.sessions"}
+    ours = {f"sao_onnx.{name}" for name in ("environment", "files", "onnx_runtime", "sessions")}
+    edges = {"soundfile", "pathlib", "os", *ours}
     for module in PURE:
         assert not edges & _imports(ENGINE / f"{module}.py"), module
 
 
-def test_only_one_place_knows_onnx_runtime():
-    users = {path.relative_to(ENGINE).as_posix() for path in ENGINE.rglob("*.py") if "onnxruntime" in _imports(path)}
+def test_only_one_place_imports_onnx_runtime():
+    """Because its telemetry begins with the import."""
+    places = [path for folder in ("engine", "convert", "bench", "models", "tests") for path in (ROOT / folder).rglob("*.py")]
+    users = {path.relative_to(ROOT).as_posix() for path in places if "onnxruntime" in _imports(path)}
+    assert users == {"engine/sao_onnx/onnx_runtime.py"}
+
+
+def test_only_one_place_of_the_engine_uses_onnx_runtime():
+    users = {path.relative_to(ENGINE).as_posix() for path in ENGINE.rglob("*.py") if "sao_onnx.onnx_runtime" in _imports(path)}
     assert users == {"sessions.py"}
 
 

@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import sao_onnx
 from sao_onnx.autoencoder import Decoder
+from sao_onnx.onnx_runtime import ort
 from sao_onnx.sessions import GraphSession, SessionFactory
 from sao_onnx_convert import convert
 from sao_onnx_convert.builder import GraphBuilder

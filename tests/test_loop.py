@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +10,7 @@ import soundfile
 
 import sao_onnx
 from sao_onnx.loop import joined, loop_seconds, with_tempo
+from tests.processes import COMMAND, succeed
 
 
 def test_length():
@@ -91,8 +89,6 @@ def test_bad_loops(engine, options, message):
 
 
 def test_the_command(miniature, tmp_path):
-    command = [Path(sys.executable).with_name("sao-onnx"), "gen", "rain", "--model", str(miniature), "-o", "a.flac"]
-    done = subprocess.run([*command, "--bpm", "120", "--bars", "1"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    succeed([COMMAND, "gen", "rain", "--model", miniature, "-o", "a.flac", "--bpm", 120, "--bars", 1], cwd=tmp_path)
     assert soundfile.info(tmp_path / "a.flac").frames == 88200
     assert os.listdir(tmp_path) == ["a.flac"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import sao_onnx
 from sao_onnx import machine
 from sao_onnx.bundle import open_bundle
 from sao_onnx.memory import estimate_peak, require_memory
+from tests.processes import succeed
 
 PI = """processor\t: 0
 BogoMIPS\t: 108.00
@@ -87,8 +87,7 @@ def test_a_limit_of_addresses_counts():
         "import resource, sao_onnx.machine as m; resource.setrlimit(resource.RLIMIT_AS, (900_000_000, 900_000_000));"
         "print(m.describe_machine().available)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert 500_000_000 < int(done.stdout) < 900_000_000
+    assert 500_000_000 < int(succeed([sys.executable, "-c", script])) < 900_000_000
 
 
 def test_a_machine_that_tells_nothing(monkeypatch):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import sao_onnx
 from sao_onnx.models import BUILT_IN, built_in_folder, find, known, user_folder
+from tests.processes import COMMAND, run
 
 
 @pytest.fixture
@@ -24,9 +23,8 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 def _command(*arguments, **environment):
-    command = [str(Path(sys.executable).with_name("sao-onnx")), *map(str, arguments)]
     variables = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"} | environment
-    return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    return run([COMMAND, *arguments], env=variables)
 
 
 def test_without_a_name():

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +13,11 @@ import soundfile
 import sao_onnx
 from sao_onnx.files import FORMATS, encode_audio, read_tags
 from sao_onnx.request import known_options
+from tests.processes import COMMAND, run
 
 
 def _command(miniature, *arguments, cwd):
-    command = [str(Path(sys.executable).with_name("sao-onnx")), "gen", *map(str, arguments), "--model", str(miniature)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return run([COMMAND, "gen", *arguments, "--model", miniature], cwd=cwd)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
@@ -15,6 +11,7 @@ from sao_onnx.cli.words import to_options
 from sao_onnx.regions import kept, weights
 from sao_onnx.sampler import SAMPLERS, keeping
 from sao_onnx.schedule import schedule
+from tests.processes import COMMAND, run
 
 
 def test_what_is_kept():
@@ -155,8 +152,7 @@ def test_the_command(miniature, recording, tmp_path):
     soundfile.write(tmp_path / "tone.wav", samples.T, rate, subtype="FLOAT")
 
     def gen(*arguments):
-        command = [Path(sys.executable).with_name("sao-onnx"), "gen", *map(str, arguments), "--model", str(miniature)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run([COMMAND, "gen", *arguments, "--model", miniature], cwd=tmp_path)
 
     shared = ("--init", "tone.wav", "--seconds", 3, "--bits", 32)
     assert gen("rain", "-o", "a.wav", *shared, "--keep", "0:1", "--keep", "2:3").returncode == 0

@@ -325,7 +325,7 @@ def begun():
     config = load_config(HERE / "model_config.json")
     torch.manual_seed(0)
     model = Denoiser(config).requires_grad_(False)
-    count, width = 4000, config.model.conditioning.cond_dim
+    count, width = 2000, config.model.conditioning.cond_dim
     # Every other prompt asks for a note, the others for a tempo.
     notes, tempos = (torch.arange(count) % 61 + LOWEST_NOTE), (torch.arange(count) % 111 + LOWEST_TEMPO)
     notes[::2], tempos[1::2] = 0, 0

@@ -124,6 +124,29 @@ def test_an_estimate_can_be_heard(engine, clip):
         engine.decode(estimates[0], 0)
 
 
+def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch):
+    """It is written where Ctrl-C is heard: the thread behind it ends in the middle of anything."""
+    import threading
+
+    from typer.testing import CliRunner
+
+    from sao_onnx import files
+    from sao_onnx.cli import app
+
+    writers = {}
+    write = files.write_whole
+
+    def note(path, data, **options):
+        writers.setdefault(path.name, set()).add(threading.current_thread())
+        write(path, data, **options)
+
+    monkeypatch.setattr(files, "write_whole", note)
+    shared = ["gen", "rain", "-m", str(miniature), "--seconds", "0.2", "--steps", "5"]
+    done = CliRunner().invoke(app, [*shared, "-o", str(tmp_path / "a.wav"), "--preview", str(tmp_path / "sofar.wav")])
+    assert done.exit_code == 0, done.output
+    assert writers["sofar.wav"] == {threading.main_thread()}
+
+
 def test_a_preview(miniature, tmp_path):
     import soundfile
 

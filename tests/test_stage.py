@@ -7,6 +7,7 @@ import weakref
 import pytest
 
 from sao_onnx.stage import Stage
+from tests.processes import GUARD
 
 
 class Value:
@@ -82,7 +83,7 @@ def test_close_waits_for_users():
 
 def test_threads_share_one_load():
     stage = Stage(Value, keep=True)
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=GUARD)
 
     def work():
         barrier.wait()
@@ -93,5 +94,5 @@ def test_threads_share_one_load():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(GUARD)
     assert Value.made == 1

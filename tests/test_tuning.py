@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from sao_onnx import tune as tune_module
 from sao_onnx.bundle import open_bundle
 from sao_onnx.tune import tune
 from sao_onnx.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
+from tests.processes import COMMAND, run
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +103,7 @@ def test_a_folder_that_cannot_be_written_to(opened, state):
 
 
 def test_tune_measures_the_real_stages(opened):
-    trials = list(tune(opened))
+    trials = list(tune(opened, budget=math.inf))
     assert {trial.part for trial in trials} == {"dit", "decoder"}
     assert trials[0].what == "default"
     assert trials[0].better
@@ -124,7 +123,7 @@ def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     monkeypatch.setattr(tune_module, "_time_dit", lambda bundle, tuning: 1.0 if tuning.threads == 4 else 0.5 + tuning.threads)
     monkeypatch.setattr(tune_module, "_time_decoder", decoder)
     best = None
-    for trial in tune(opened):
+    for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best
     assert best == replace(default_tuning(opened, "int8", 4), decoder="fp32", workers=2)
 
@@ -136,12 +135,11 @@ def test_tune_ends_with_its_budget(opened):
 
 def test_what_does_not_fit_is_not_tried(opened, monkeypatch):
     monkeypatch.setattr(tune_module, "estimate_peak", lambda bundle, precision: 10**15)
-    assert "fp32" not in [trial.what for trial in tune(opened)]
+    assert "fp32" not in [trial.what for trial in tune(opened, budget=math.inf)]
 
 
 def _command(*arguments, **environment):
-    command = [str(Path(sys.executable).with_name("sao-onnx")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+    return run([COMMAND, *arguments], env=os.environ | environment)
 
 
 def test_the_command(miniature, state):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnxruntime as ort
-
 from bench.contenders.clip import Loader, Network, main
+from sao_onnx.onnx_runtime import ort
 
 
 def _loader(name: str) -> Loader:

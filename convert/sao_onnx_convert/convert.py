@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx.manifest import (
     FORMAT,
     PRECISIONS,
@@ -26,15 +28,22 @@ from sao_onnx.manifest import (
     Sampling,
 )
 from sao_onnx_convert import parts
-from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights, locate
-from sao_onnx_convert.config import ModelConfig, load_config
-from sao_onnx_convert.errors import UnsupportedModelError
+from sao_onnx_convert.checkpoint import CONFIG
+from sao_onnx_convert.config import load_config
+from sao_onnx_convert.config_fields import ModelConfig
+from sao_onnx_convert.errors import CheckpointNotFoundError, UnsupportedModelError
 from sao_onnx_convert.graphs import Announce, discard, eight_bit, single_precision
 from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
-from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.text_encoder import FILES as TEXT_FILES
-from sao_onnx_convert.text_encoder import Text, load_text, t5_width
+from sao_onnx_convert.source.cache import cache_folder
+from sao_onnx_convert.source.files import T5_CONFIGS, choose_checkpoint, choose_text
+from sao_onnx_convert.source.locate import locate
+from sao_onnx_convert.space import bundle_bytes, require_space
+from sao_onnx_convert.t5_config import check_text_encoder, read_t5_config
+from sao_onnx_convert.t5_files import t5_root
+from sao_onnx_convert.t5_names import repository
+from sao_onnx_convert.text_encoder import Text, load_text
+from sao_onnx_convert.weights import load_model
 from sao_onnx_convert.writer import describe_files, require_free, staged, write_manifest
 
 TOKENIZER = "tokenizer.json"
@@ -51,84 +60,143 @@ TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxsim", 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a conversion is: before step `index` (from 0) of `total`."""
+    """Where a conversion is: before step `index` (from 0) of `total`, or in the middle of it when it is a download.
+
+    Attributes:
+        step: What is done.
+        index: Number of the step.
+        total: Number of steps.
+        done: Bytes that have arrived.
+        size: Bytes of the file; 0 where the step is not a download.
+    """
 
     step: str
     index: int
     total: int
+    done: int = 0
+    size: int = 0
 
 
 def convert(
     checkpoint: str | Path,
-    t5: str | Path,
+    t5: str | Path | None,
     output: str | Path,
     *,
     precisions: Sequence[str] = ("fp32",),
+    config_name: str | None = None,
+    weights_name: str | None = None,
     force: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
     """Convert a checkpoint to a bundle.
 
+    What can be refused is refused early: both configurations are read, and the room on the disk is looked at, before any
+    weights are downloaded.
+
     Args:
-        checkpoint: Folder with `model_config.json` and `model.safetensors`, or a repository id on the Hugging Face hub.
-        t5: Folder or repository id of a T5 encoder with `config.json`, `model.safetensors` and `tokenizer.json`.
+        checkpoint: Folder with `model_config.json` and `model.safetensors`, or a repository on the Hugging Face hub:
+            `owner/name`, `owner/name@revision` or its address. A folder of that name comes first.
+        t5: Folder or repository of a T5 encoder with `config.json`, `model.safetensors` (or its shards) and `tokenizer.json`
+            (or `spiece.model`), beside each other or in `text_encoder` and `tokenizer`; None for the one that the
+            configuration names.
         output: The bundle to write. It appears when it is complete, and not at all when the conversion fails.
         precisions: Precisions to write, of `sao_onnx.manifest.PRECISIONS`.
+        config_name: Name of the configuration in `checkpoint`, where it is another than `model_config.json`.
+        weights_name: Name of the weights in `checkpoint`, where it is another than `model.safetensors`.
         force: Replace an existing bundle.
-        progress: Called before every step.
+        progress: Called before every step, and about twice a second during a download.
+        note: Called with lines that a person should see, such as the fields of the configuration that nobody reads.
 
     Returns:
         The written bundle.
 
     Raises:
         ConversionError: In one of its forms: the model is not supported, a file is missing or damaged, a graph does not
-            compute what its torch module computes, or the target exists or cannot be written.
+            compute what its torch module computes, a download fails, the disk is too full, or the target exists or cannot be
+            written.
+
+    Warns:
+        SaoOnnxWarning: The T5 may be another one than the model was trained with.
     """
     if unknown := [p for p in precisions if p not in PRECISIONS] or not precisions:
         raise UnsupportedModelError(f"precision: found {unknown or 'none'}, supported: {', '.join(PRECISIONS)}")
     target = Path(output).expanduser()
     require_free(target, force)
-    source = locate(checkpoint, (CONFIG, WEIGHTS))
-    config = load_config(source.folder / CONFIG)
-    text_source = locate(t5, TEXT_FILES)
+    source = locate(checkpoint, (config_name or CONFIG,))
+    files = choose_checkpoint(source, config_name, weights_name)
+    config = load_config(source.fetch([files.config]) / files.config, note)
+    text_source = locate(_t5_place(config, t5), T5_CONFIGS)
+    text_files = choose_text(text_source)
+    text_folder = text_source.fetch(text_files.small)
+    t5_config = read_t5_config(text_folder / text_files.small[0])
+    if doubt := check_text_encoder(config, t5_config, text_source.origin):
+        warnings.warn(doubt, SaoOnnxWarning, stacklevel=2)
+    downloads = {(source, name): size for name, size in source.absent([files.weights]).items()}
+    downloads |= {(text_source, name): size for name, size in text_source.absent(text_files.weights).items()}
+    require_space(
+        {
+            "the bundle": (target, bundle_bytes(config, text_folder / text_files.small[0], precisions)),
+            "downloads": (cache_folder() if downloads else target, sum(downloads.values())),
+        }
+    )
     strides = config.model.pretransform.config.decoder.config.strides
     # A decoder of n cuts is n + 1 graphs beside five others. All are exported and checked, all but one quantized and measured.
     graphs_in_all = 6 + len(decoder_cuts(strides))
-    steps = _Steps(progress, 2 + 2 * graphs_in_all + ("int8" in precisions) * (2 * graphs_in_all - 1))
+    conversions = 2 + 2 * graphs_in_all + ("int8" in precisions) * (2 * graphs_in_all - 1)
+    steps = _Steps(progress, len(downloads) + conversions)
+    for (place, name), size in downloads.items():
+        steps.next(f"downloading {name} of {place.title}", size)
+        place.fetch([name], steps.within)
+    folder = source.fetch([files.weights, *files.licenses])
+    text_folder = text_source.fetch([*text_files.small, *text_files.weights])
     steps.next("reading the weights")
-    model = AudioModel(config, t5_width(text_source.folder)).eval().requires_grad_(False)
-    load_weights(model, source.folder / WEIGHTS)
-    text = load_text(text_source.folder)
+    model = load_model(config, t5_config.d_model, folder / files.weights)
+    text = load_text(text_folder / text_source.base)
     stages = split_decoder(model.autoencoder.decoder, strides)
-    with staged(target, force) as folder:
-        graphs = _graphs(folder, precisions, TorchPipeline(config, model, text), stages, steps.next)
+    with staged(target, force) as bundle:
+        graphs = _graphs(bundle, precisions, TorchPipeline(config, model, text), stages, steps.next)
         steps.next("writing the manifest")
-        files: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
-        text.tokenizer.save(str(folder / TOKENIZER))
-        for license in source.licenses():
-            shutil.copyfile(license, folder / license.name)
-            files[license.name] = "license"
+        roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
+        text.tokenizer.save(str(bundle / TOKENIZER))
+        for license in files.licenses:
+            name = Path(license).name
+            shutil.copyfile(folder / license, bundle / name)
+            roles[name] = "license"
         for graph in graphs:
-            files |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
+            roles |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
         write_manifest(
-            folder,
+            bundle,
             Manifest(
                 format=FORMAT,
                 model=Model(source.name, source.origin, source.revision),
-                audio=Audio(config.sample_rate, config.audio_channels, config.sample_size),
+                audio=Audio(config.sample_rate, config.channels, config.window_frames),
                 latents=_latents(config),
                 conditioning=_conditioning(config, text),
-                # Meant for ping-pong sampling without guidance; the configuration does not say so.
-                sampling=Sampling(config.model.diffusion.diffusion_objective, "pingpong", STEPS, cfg_scale=1.0),
+                # The one supported objective. Meant for ping-pong without guidance; the configuration does not say so.
+                sampling=Sampling("rf_denoiser", "pingpong", STEPS, cfg_scale=1.0),
                 decoder=_decoder(stages),
                 tokenizer=TOKENIZER,
-                files=describe_files(folder, files),
+                files=describe_files(bundle, roles),
                 graphs=graphs,
                 tools=_tools(),
             ),
         )
-        open_bundle(folder)
+        open_bundle(bundle)
     return open_bundle(target)
+
+
+def _t5_place(config: ModelConfig, given: str | Path | None) -> str | Path:
+    """Where the T5 is: as the user said, else the repository of the one that the configuration names."""
+    if given is not None:
+        folder = Path(given).expanduser()
+        return t5_root(folder) if folder.is_dir() else given
+    name = config.prompt.config.t5_model_name
+    if (found := repository(name)) is None:
+        raise CheckpointNotFoundError(
+            f"the configuration names its text encoder {name!r}, which is no repository; say with --t5 where it is"
+        )
+    return found
 
 
 def _graphs(
@@ -185,7 +253,13 @@ class _Steps:
         self._report = report
         self._total = total
         self._index = 0
+        self._step = ""
 
-    def next(self, step: str) -> None:
-        self._report(Progress(step, self._index, self._total))
+    def next(self, step: str, size: int = 0) -> None:
+        self._step = step
+        self._report(Progress(step, self._index, self._total, 0, size))
         self._index += 1
+
+    def within(self, name: str, done: int, size: int) -> None:
+        """In the middle of the download that is the current step."""
+        self._report(Progress(self._step, self._index - 1, self._total, done, size))

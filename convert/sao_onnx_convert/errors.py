@@ -21,6 +21,14 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """There is no checkpoint at the given place, or no right to download it."""
 
 
+class DownloadError(CheckpointError, OSError):
+    """A file could not be brought here: the hub or the connection failed, or what arrived is damaged."""
+
+
+class DiskSpaceError(ConversionError, OSError):
+    """There is not enough free disk space for the download or for the bundle."""
+
+
 class ParityError(ConversionError, ArithmeticError):
     """A converted graph does not compute what its torch module computes."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 import torch
+from onnx.external_data_helper import set_external_data
 from optimum.exporters.onnx import export as optimum_export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.utils import NormalizedTextConfig
@@ -21,6 +22,9 @@ from sao_onnx_convert.text_encoder import TextEncoder
 OPSET = 20
 # optimum traces with the TorchScript exporter, which ends at this one.
 TEXT_OPSET = 18
+
+EXTERNAL = 1000
+"""Bytes from which a tensor lies beside its graph. Smaller ones stay inside, where the tools look for shapes and axes."""
 
 Axes = Mapping[int, str]
 """Dynamic axes of a tensor by position."""
@@ -97,7 +101,11 @@ def export_text_encoder(module: TextEncoder, path: Path) -> None:
 
 def save(graph: onnx.ModelProto, path: Path) -> None:
     """Write and check a graph with its weights in one external file beside it."""
-    onnx.save(graph, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)
+    # Not `save_as_external_data`, which asks the system for a unique name by way of the network card, and then does not use it.
+    for tensor in graph.graph.initializer:
+        if tensor.HasField("raw_data") and len(tensor.raw_data) >= EXTERNAL:
+            set_external_data(tensor, f"{path.name}.data")
+    onnx.save(graph, path)
     onnx.checker.check_model(path)
 
 

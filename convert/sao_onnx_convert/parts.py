@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sao_onnx.manifest import DECODER_ROLES, Role
-from sao_onnx_convert.config import ModelConfig
+from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.export import Axes, export_module, export_text_encoder, save
 from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_parametrization
 from sao_onnx_convert.networks.model import AudioModel
@@ -167,7 +167,7 @@ def encoder(model: AudioModel, config: ModelConfig) -> Part:
     ratio = config.model.pretransform.config.downsampling_ratio
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
-        return {"audio": 0.3 * torch.randn(batch, config.audio_channels, ratio * length, generator=random)}
+        return {"audio": 0.3 * torch.randn(batch, config.channels, ratio * length, generator=random)}
 
     def prepare(module: nn.Module) -> nn.Module:
         half = halved_autoencoder(model.autoencoder)

@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS, load_weights
-from sao_onnx_convert.config import ModelConfig, load_config
+from sao_onnx_convert.checkpoint import CONFIG, WEIGHTS
+from sao_onnx_convert.config import load_config
+from sao_onnx_convert.config_fields import ModelConfig
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.text_encoder import Text, load_text, t5_width
+from sao_onnx_convert.weights import load_model
 
 
 class TorchPipeline:
@@ -41,9 +43,7 @@ class TorchPipeline:
             ConversionError: The model is not supported, or a file is missing or damaged.
         """
         config = load_config(checkpoint / CONFIG)
-        model = AudioModel(config, t5_width(t5)).eval().requires_grad_(False)
-        load_weights(model, checkpoint / WEIGHTS)
-        return cls(config, model, load_text(t5))
+        return cls(config, load_model(config, t5_width(t5), checkpoint / WEIGHTS), load_text(t5))
 
     @torch.no_grad()
     def condition(self, prompt: str, numbers: Mapping[str, float]) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-LOGGERS = ("torch.onnx", "optimum", "transformers", "onnxscript", "onnx_ir")
+LOGGERS = ("huggingface_hub", "torch.onnx", "optimum", "transformers", "onnxscript", "onnx_ir")
 
 
 @contextlib.contextmanager

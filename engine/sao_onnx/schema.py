@@ -2,7 +2,8 @@
 
 The manifest of a bundle and the configuration of a checkpoint are both read with it. A dataclass states the fields, their
 types and the supported values (`Literal`); a field that it does not name is an error, so that no option is ever ignored
-silently.
+silently. A dataclass whose class attribute `SKIPS_UNKNOWN` is true stands for an object of which only named fields are read;
+what else it holds is skipped and reported to the caller.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class SchemaError(ValueError):
         self.problem = problem
 
 
-def read(cls: type[T], data: object, field: str = "") -> T:
+def read(cls: type[T], data: object, field: str = "", skipped: list[str] | None = None) -> T:
     """Build `cls` from a decoded JSON object.
 
     Supported field types: bool, int, float (whole numbers accepted, NaN and infinities not), str, None, `Any`, `Literal`,
@@ -43,6 +44,7 @@ def read(cls: type[T], data: object, field: str = "") -> T:
         cls: A dataclass.
         data: The decoded JSON value.
         field: Dotted path of `data`, used in errors.
+        skipped: Gets the dotted paths of unknown fields of dataclasses that skip them; without it all are refused.
 
     Raises:
         SchemaError: A field is missing, unknown, of another type or not among the supported values.
@@ -52,12 +54,16 @@ def read(cls: type[T], data: object, field: str = "") -> T:
     hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # Types are hashable, whatever their metaclass.
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in data:
-        if name not in known:
+        if name in known:
+            continue
+        if skipped is not None and getattr(cls, "SKIPS_UNKNOWN", False):
+            skipped.append(_join(field, str(name)))
+        else:
             raise SchemaError(_join(field, str(name)), f"unknown field (found {_shown(data[name])}); known: {', '.join(known)}")
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in data:
-            values[name] = _value(hints[name], data[name], _join(field, name))
+            values[name] = _value(hints[name], data[name], _join(field, name), skipped)
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise SchemaError(_join(field, name), f"missing; expected {_named(hints[name])}")
     return cls(**values)
@@ -68,24 +74,24 @@ def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _value(hint: Any, data: object, field: str) -> Any:
+def _value(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         # `True == 1` in Python, but a flag is not a number in a file.
         if any(data == choice and type(data) is type(choice) for choice in args):
             return data
     elif origin in (Union, types.UnionType):
-        return _union(args, data, field)
+        return _union(args, data, field, skipped)
     elif origin is tuple:
         if isinstance(data, (list, tuple)):
-            return tuple(_value(args[0], item, f"{field}[{i}]") for i, item in enumerate(data))
+            return tuple(_value(args[0], item, f"{field}[{i}]", skipped) for i, item in enumerate(data))
     elif origin is dict:
         if isinstance(data, Mapping):
-            return {str(key): _value(args[1], item, _join(field, str(key))) for key, item in data.items()}
+            return {str(key): _value(args[1], item, _join(field, str(key)), skipped) for key, item in data.items()}
     elif dataclasses.is_dataclass(hint):
-        return read(hint, data, field)  # type: ignore[arg-type]
+        return read(hint, data, field, skipped)  # type: ignore[arg-type]
     elif hint is float:
-        if isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data):
+        if isinstance(data, (int, float)) and not isinstance(data, bool) and _finite(data):
             return float(data)
     elif hint is type(None):
         if data is None:
@@ -95,23 +101,30 @@ def _value(hint: Any, data: object, field: str) -> Any:
     raise SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
 
 
-def _union(choices: tuple[Any, ...], data: object, field: str) -> Any:
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # A whole number beyond the range of floating point.
+        return False
+
+
+def _union(choices: tuple[Any, ...], data: object, field: str, skipped: list[str] | None) -> Any:
     variants = [choice for choice in choices if dataclasses.is_dataclass(choice)]
     if len(variants) > 1 and isinstance(data, Mapping):
         tags = {tag: variant for variant in variants for tag in typing.get_args(_hints(variant)["type"])}  # type: ignore[arg-type]
-        if data.get("type") not in tags:
+        if not isinstance(data.get("type"), str) or data["type"] not in tags:
             raise SchemaError(
                 _join(field, "type"), f"found {_shown(data.get('type'))}, supported: {', '.join(map(repr, tags))}"
             )
-        return read(tags[data["type"]], data, field)  # type: ignore[arg-type]
+        return read(tags[data["type"]], data, field, skipped)  # type: ignore[arg-type]
     if data is None and type(None) in choices:
         return None
     present = tuple(choice for choice in choices if choice is not type(None))
     if len(present) == 1:
-        return _value(present[0], data, field)
+        return _value(present[0], data, field, skipped)
     for choice in present:
         try:
-            return _value(choice, data, field)
+            return _value(choice, data, field, skipped)
         except SchemaError:
             continue
     raise SchemaError(field, f"found {_shown(data)}, expected {' or '.join(map(_named, choices))}")
@@ -132,9 +145,14 @@ def _named(hint: Any) -> str:
 
 
 def _shown(data: object) -> str:
-    text = repr(data)
+    try:
+        text = repr(data)
+    except (RecursionError, ValueError):  # Nested too deep, or a whole number of thousands of digits.
+        return f"a value of type {type(data).__name__} that is too long to show"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _join(field: str, name: str) -> str:
+    if len(name) > 80 or not name.isprintable():
+        name = _shown(name)
     return f"{field}.{name}" if field else name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,24 +12,13 @@ import numpy as np
 
 from sao_onnx.errors import (
     BundleError,
-    MissingRuntimeError,
     NotEnoughMemoryError,
     NumericalError,
     ProviderError,
     SaoOnnxWarning,
 )
 from sao_onnx.manifest import Graph
-
-try:
-    import onnxruntime as ort
-except ImportError as problem:
-    if sys.maxsize < 2**32:
-        remedy = (
-            "there are no builds of it for 32-bit systems such as this one; on a Raspberry Pi, use the 64-bit Raspberry Pi OS"
-        )
-    else:
-        remedy = "install it with: pip install onnxruntime"
-    raise MissingRuntimeError(f"ONNX Runtime cannot be loaded ({problem}); {remedy}") from problem
+from sao_onnx.onnx_runtime import ort, telemetry
 
 CPU = "CPUExecutionProvider"
 
@@ -51,11 +39,12 @@ _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
 def runtime() -> dict[str, Any]:
-    """What this ONNX Runtime says of itself: its version, how it was built, its execution providers."""
+    """What this ONNX Runtime says of itself: its version, how it was built, its execution providers; and its telemetry."""
     return {
         "onnxruntime": ort.__version__,
         "build": ort.get_build_info(),
         "providers": ort.get_available_providers(),
+        "telemetry": telemetry(),
     }
 
 
@@ -87,8 +76,6 @@ class SessionFactory:
         self.threads = threads or default_threads()
         self.providers = _available(providers or (CPU,))
         self._entries = ENTRIES | dict(options or {})
-        # ONNX Runtime's official builds send usage events on Windows unless told not to; elsewhere this does nothing.
-        ort.disable_telemetry_events()
 
     def session(self, path: Path, *, tiled: bool = False) -> ort.InferenceSession:
         """Open a graph.

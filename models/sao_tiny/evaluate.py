@@ -3,7 +3,8 @@
     python -m models.sao_tiny.evaluate BUNDLE --precision int8 --precision fp32 -o models/sao_tiny/results.json
 
 Every prompt is an unseen combination (a kind at its pitch or tempo, or a kind with all adjectives); seeds are the numbers of
-the sounds. The truth is the request itself.
+the sounds. The truth is the request itself; for a listener's measures, which say how well a clip sounds that does what it is
+asked, it is the synthesizer's own sound for the same request.
 """
 
 from __future__ import annotations
@@ -17,26 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import sao_onnx
-from models.sao_tiny import listen
+from models.sao_tiny import listen, listener, measure_autoencoder
 from models.sao_tiny.data import unseen_sound
-from models.sao_tiny.features import features
+from models.sao_tiny.judge import FIRST, Judge
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, describe, render
 from models.sao_tiny.signals import SAMPLE_RATE
 from models.sao_tiny.sounds import LOOPS, TONES, hertz
-from sao_onnx.bundle import open_bundle
-from sao_onnx.loading import load_decoder, load_encoder
-from sao_onnx.noise import Noise
-from sao_onnx.sessions import SessionFactory
-from sao_onnx.tuning import default_tuning
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 
-FIRST = 9_000_000
 PAIRS = 60
-RECONSTRUCTIONS = 124
+REFERENCES = 5
+"""Of the synthesizer's sounds for the same request, to which a clip is compared."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +52,6 @@ def examples(count: int) -> list[Example]:
         rng, sound = unseen_sound(FIRST + index, family[index // 3 % len(family)])
         found.append(Example(FIRST + index, sound, describe(rng, sound)))
     return found
-
-
-class Judge:
-    """Names the kind of a clip."""
-
-    def __init__(self) -> None:
-        path = Path(__file__).parent / "classifier.onnx"
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    def kind(self, audio: Audio) -> str:
-        """The most likely of `KINDS`."""
-        (logits,) = self._session.run(["logits"], {"spectrogram": features(audio)[None]})
-        return KINDS[int(np.argmax(logits))]
 
 
 def judge(sound: Sound, audio: Audio, judge: Judge) -> dict[str, bool]:
@@ -101,7 +83,7 @@ def evaluate(bundle: Path, precision: str, count: int, say: Callable[[str], None
     engine = sao_onnx.load(bundle, precision=precision)
     classifier = Judge()
     tally: dict[str, list[bool]] = {}
-    failures = []
+    failures, heard = [], []
     chosen = examples(count)
     started = time.monotonic()
     for done, example in enumerate(chosen, start=1):
@@ -109,6 +91,7 @@ def evaluate(bundle: Path, precision: str, count: int, say: Callable[[str], None
         checks = judge(example.sound, audio, classifier)
         for name, passed in checks.items():
             tally.setdefault(name, []).append(bool(passed))
+        heard.append(listener.listen_to(example.sound, audio, references(example.sound)))
         if not all(checks.values()):
             wrong = [name for name, passed in checks.items() if not passed]
             failures.append({"prompt": example.prompt, "seed": example.number, "failed": wrong})
@@ -122,7 +105,8 @@ def evaluate(bundle: Path, precision: str, count: int, say: Callable[[str], None
     return {
         "checks": {name: {"share": round(float(np.mean(found)), 4), "of": len(found)} for name, found in sorted(tally.items())},
         "two seeds": {"differ": float(np.mean(differ)), "both in class": float(np.mean(stay)), "of": PAIRS},
-        "reconstruction": reconstruction(bundle, precision),
+        "listener": listener.summary(heard),
+        "reconstruction": measure_autoencoder.measure(measure_autoencoder.of_bundle(bundle, precision)),
         "failures": failures,
     }
 
@@ -131,29 +115,9 @@ def _generate(engine: sao_onnx.Engine, example: Example, seed: int) -> Audio:
     return engine.generate(example.prompt, seconds=example.sound.seconds, seed=seed, trim=False).samples
 
 
-def reconstruction(bundle: Path, precision: str) -> dict[str, float]:
-    """How well unseen sounds survive the autoencoder: in decibels, and the share that is still taken for what it is."""
-    opened = open_bundle(bundle)
-    held, factory = opened.precision(precision), SessionFactory(None, None, {})
-    encoder = load_encoder(opened, held, factory)
-    decoder = load_decoder(opened, default_tuning(opened, held, factory.threads), factory)
-    classifier = Judge()
-    sdr, distance, tones, stay = [], [], [], []
-    for index in range(RECONSTRUCTIONS):
-        rng, sound = unseen_sound(FIRST + index, KINDS[index % len(KINDS)])
-        audio = render(rng, sound)
-        decoded = np.concatenate(list(decoder(encoder(audio[None], Noise(index)), WINDOW)), axis=-1)[0]
-        sdr.append(listen.si_sdr(decoded, audio))
-        distance.append(listen.stft_distance(decoded, audio))
-        stay.append(classifier.kind(decoded) == sound.kind)
-        if sound.kind in TONES:
-            tones.append(sdr[-1])
-    return {
-        "si_sdr": round(float(np.median(sdr)), 2),
-        "si_sdr of tones": round(float(np.median(tones)), 2),
-        "stft distance": round(float(np.mean(distance)), 2),
-        "class": round(float(np.mean(stay)), 4),
-    }
+def references(sound: Sound) -> list[Audio]:
+    """The synthesizer's sounds for a request: what it leaves open differs."""
+    return [render(np.random.default_rng(seed), sound) for seed in range(REFERENCES)]
 
 
 def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -166,10 +130,16 @@ def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(cells) + " |"
     for name, unit in (("differ", "two seeds differ"), ("both in class", "two seeds, both in class")):
         yield f"| {unit} | " + " | ".join(f"{100 * r['two seeds'][name]:.1f} % of {PAIRS}" for r in results.values()) + " |"
-    cells = [f"{100 * r['reconstruction']['class']:.1f} % of {RECONSTRUCTIONS}" for r in results.values()]
-    yield "| autoencoder, class | " + " | ".join(cells) + " |"
-    for name in ("si_sdr", "si_sdr of tones", "stft distance"):
-        yield f"| autoencoder, {name} | " + " | ".join(f"{r['reconstruction'][name]:.1f} dB" for r in results.values()) + " |"
+    for name, measure in listener.MEASURES.items():
+        heard = [result["listener"].get(name) for result in results.values()]
+        if any(heard):
+            medians = " | ".join(f"{found['median']:.1f} {measure.unit}" if found else "" for found in heard)
+            shares = " | ".join(f"{100 * found['share']:.1f} % of {found['of']}" if found else "" for found in heard)
+            yield f"| {name}, median | {medians} |"
+            yield f"| {name}, at most {measure.bound:g} {measure.unit} | {shares} |"
+    of_autoencoder = [dict(measure_autoencoder.named(result["reconstruction"])) for result in results.values()]
+    for name in of_autoencoder[0]:
+        yield f"| autoencoder, {name} | " + " | ".join(figures.get(name, "") for figures in of_autoencoder) + " |"
 
 
 def main() -> None:

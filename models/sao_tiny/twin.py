@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from sao_onnx_convert.config import AutoencoderConfig
+from sao_onnx_convert.config_fields import AutoencoderConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 
 

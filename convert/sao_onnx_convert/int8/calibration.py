@@ -94,7 +94,7 @@ def collect_signals(pipeline: TorchPipeline, stages: list[Stage], roles: tuple[R
 def _numbers(pipeline: TorchPipeline) -> dict[str, float]:
     numbers = {number.id: number.config.min_val for number in pipeline.config.numbers}
     if DURATION in numbers:
-        numbers[DURATION] = pipeline.config.sample_size / pipeline.config.sample_rate
+        numbers[DURATION] = pipeline.config.window_frames / pipeline.config.sample_rate
     return numbers
 
 

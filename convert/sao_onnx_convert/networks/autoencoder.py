@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sao_onnx_convert.config import OobleckDecoderConfig, OobleckEncoderConfig
+from sao_onnx_convert.config_fields import OobleckDecoderConfig, OobleckEncoderConfig
 
 DILATIONS = (1, 3, 9)
 KERNEL = 7

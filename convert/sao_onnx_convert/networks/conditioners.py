@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.config import NumberConditionerConfig
+from sao_onnx_convert.config_fields import NumberConditionerConfig
 
 FEATURES = 256
 

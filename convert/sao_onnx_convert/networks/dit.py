@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sao_onnx_convert.config import DiTConfig
+from sao_onnx_convert.config_fields import DiTConfig
 
 TIMESTEP_FEATURES = 256
 
@@ -30,6 +30,11 @@ class FourierFeatures(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
+def rotary_frequencies(dim: int) -> Tensor:
+    """Radians a position by which a rotary embedding turns each pair of `dim` channels, [dim / 2]."""
+    return 10000.0 ** -(torch.arange(0, dim, 2).float() / dim)
+
+
 class RotaryEmbedding(nn.Module):
     """Angles of the rotary position embedding, [n, 2 × frequencies]. Su et al., "RoFormer" (2021), base 10000."""
 
@@ -37,7 +42,7 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("inv_freq", 10000.0 ** -(torch.arange(0, dim, 2).float() / dim))
+        self.register_buffer("inv_freq", rotary_frequencies(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         positions = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from sao_onnx_convert.config import ModelConfig, NumberConditionerConfig
+from sao_onnx_convert.config_fields import ModelConfig, NumberConditionerConfig
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner, PromptProjection
 from sao_onnx_convert.networks.dit import DiffusionTransformer

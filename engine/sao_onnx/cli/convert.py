@@ -21,12 +21,28 @@ if TYPE_CHECKING:
 
 def convert(
     checkpoint: Annotated[
-        str, typer.Argument(help="Folder with model_config.json and model.safetensors, or a repository id.", show_default=False)
+        str,
+        typer.Argument(
+            help="Folder with model_config.json and model.safetensors, or a repository: owner/name, owner/name@revision or its "
+            "address.",
+            show_default=False,
+        ),
     ],
-    t5: Annotated[str, typer.Option("--t5", help="Folder or repository id of the T5 encoder.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.", show_default=False)],
+    t5: Annotated[
+        str | None,
+        typer.Option(
+            "--t5", help="Folder or repository of the T5 encoder.", show_default="the one that the configuration names"
+        ),
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option("--precision", help="int8 or fp32; may be given several times.", show_default="fp32")
+    ] = None,
+    config_name: Annotated[
+        str | None, typer.Option("--config-name", help="The configuration's name.", show_default="model_config.json")
+    ] = None,
+    weights_name: Annotated[
+        str | None, typer.Option("--weights-name", help="The weights' name.", show_default="model.safetensors")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -42,8 +58,24 @@ def convert(
         raise typer.Exit(FAILED) from None
     from sao_onnx.bundle import Bundle
 
+    def tell(text: str) -> None:
+        if not quiet:
+            note(f"note: {text}")
+
     def work(report: Callable[[Progress | Bundle], None]) -> None:
-        report(run(checkpoint, t5, output, precisions=precision or ["fp32"], force=force, progress=report))
+        report(
+            run(
+                checkpoint,
+                t5,
+                output,
+                precisions=precision or ["fp32"],
+                config_name=config_name,
+                weights_name=weights_name,
+                force=force,
+                progress=report,
+                note=tell,
+            )
+        )
 
     try:
         with progress_bar(not quiet) as bar:
@@ -51,8 +83,11 @@ def convert(
                 if isinstance(event, Bundle):
                     bundle = event
                     break
-                bar.update("converting", event.index, event.total)
-                if verbose:
+                if event.size:
+                    bar.update(f"{event.step}, MB", event.done // 10**6, event.size // 10**6)
+                else:
+                    bar.update("converting", event.index, event.total)
+                if verbose and not event.done:
                     note(event.step)
     except KeyboardInterrupt:
         _remove(staging_folder(output.expanduser()))

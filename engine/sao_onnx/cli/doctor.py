@@ -58,6 +58,7 @@ def doctor(
     print(f"memory        {megabytes(machine.available)} available of {megabytes(machine.memory)}")
     print(f"ONNX Runtime  {report['onnxruntime']}, {', '.join(report['providers'])}")
     print(f"              {report['build']}")
+    print(f"telemetry     {report['telemetry']}")
     for precision, need in needs.items():
         if machine.reachable is None:
             verdict = "the available memory is unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -139,11 +140,15 @@ def _targets(output: str, prompt: str, seed: int, count: int) -> list[tuple[int,
 def _require_extras(picture: Path | None, aloud: bool, count: int, force: bool) -> None:
     """Refuse a picture or a sound that could not be made, before the work."""
     if picture is not None:
+        import platformdirs
+
         from sao_onnx.files import require_free
         from sao_onnx.picture import require_plotting
 
         if count > 1:
             raise typer.BadParameter("--plot draws one clip; leave --count out")
+        # matplotlib keeps a list of fonts, which takes seconds to make: among the files of this program, not beside them.
+        os.environ.setdefault("MPLCONFIGDIR", str(platformdirs.user_cache_path("sao-onnx") / "matplotlib"))
         require_plotting(picture)
         require_free(picture, force)
     if aloud:
@@ -187,20 +192,22 @@ def _generate(engine: Engine, prompt: str, options: Options, which: str, preview
     from sao_onnx.events import Conditioned, Decoded, Finished, Sampled
     from sao_onnx.files import encode_audio, write_whole
 
-    def work(report: Callable[[Event], None]) -> None:
+    def work(report: Callable[[Event | bytes], None]) -> None:
         for event in engine.stream(prompt, **options):
             report(event)
             # Of the first steps there is little to hear, and after the last one there is the clip.
             if preview is not None and isinstance(event, Sampled) and 1 <= event.index < event.steps - 1:
                 audio = engine.decode(event.denoised, PREVIEW_SECONDS)
-                data = encode_audio(normalize(audio), engine.manifest.audio.sample_rate, preview.suffix)
-                write_whole(preview, data, overwrite=True)
+                report(encode_audio(normalize(audio), engine.manifest.audio.sample_rate, preview.suffix))
 
     with progress_bar(bar) as progress:
         part = which
         progress.update(f"{which}reading the prompt", 0, 1)
         for event in in_background(work):
             match event:
+                case bytes() if preview is not None:
+                    # Not in the background, which ends in the middle of anything when the command is interrupted.
+                    write_whole(preview, event, overwrite=True)
                 case Conditioned():
                     part = f"{which}window {event.window + 1} of {event.windows}, " if event.windows > 1 else which
                     progress.update(f"{part}sampling", 0, event.steps)

@@ -27,7 +27,11 @@ INTERRUPTED = 130
 
 
 def prepare_process() -> None:
-    """Set up the process for a command: warnings as one line each, a request to terminate treated like Ctrl-C."""
+    """Set up the process for a command: warnings as one line each, a request to end treated like Ctrl-C.
+
+    Signals that whoever started the process has set to be ignored stay so, as is the custom: SIGHUP under `nohup`, SIGINT in
+    the background of a script (Python leaves that one alone by itself).
+    """
     from sao_onnx.errors import SaoOnnxWarning
 
     def show(
@@ -43,7 +47,10 @@ def prepare_process() -> None:
 
     warnings.showwarning = show
     warnings.simplefilter("always", SaoOnnxWarning)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def note(text: str) -> None:
@@ -76,9 +83,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def end_interrupted() -> NoReturn:
     """End at once. A graph may still be running in a thread that cannot be stopped, so nothing is waited for."""
-    note("interrupted")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # The terminal may be gone.
+        note("interrupted")
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(INTERRUPTED)
 
 
@@ -142,9 +150,9 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
         class Bar:
             def update(self, stage: str, done: int, total: int | None) -> None:
                 if stage not in tasks:
-                    for task in tasks.values():
-                        display.update(task, visible=False)
                     tasks[stage] = display.add_task(stage, total=total)
+                for name, task in tasks.items():
+                    display.update(task, visible=name == stage)
                 display.update(tasks[stage], completed=done, total=total)
 
         yield Bar()

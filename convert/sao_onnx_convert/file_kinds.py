@@ -1,0 +1,145 @@
+"""What a file really is, where it is not what its name says: a pointer, a web page, a pickle, half a download."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from sao_onnx_convert.errors import ConversionError
+
+LARGEST_JSON = 64 << 20
+LARGEST_HEADER = 100 << 20
+"""The format's own limit for the header of a safetensors file."""
+
+DOWNLOAD = "download it again"
+
+
+PICKLES = (".ckpt", ".bin", ".pt", ".pth")
+
+
+class JsonObject(dict[str, Any]):
+    """A decoded JSON object.
+
+    Attributes:
+        repeated: Keys that stand in it more than once with different values; the last value counts.
+    """
+
+    repeated: tuple[str, ...] = ()
+
+
+def read_json(path: Path, error: type[ConversionError]) -> Any:
+    """Decode a JSON file, UTF-8 with or without a byte-order mark; objects as `JsonObject`.
+
+    Raises:
+        error: The file cannot be read, or is not JSON; what it is instead is said where it can be told.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise error(f"{path} cannot be read as JSON: it has {path.stat().st_size} bytes, expected a file of text")
+        return json.loads(path.read_bytes(), object_pairs_hook=_object)
+    except (OSError, ValueError, RecursionError) as problem:
+        reason = "it is nested too deep" if isinstance(problem, RecursionError) else str(problem)
+        raise error(f"{path} cannot be read as JSON: {disguise(path) or reason}") from problem
+
+
+def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    result, repeated = JsonObject(), []
+    for key, value in pairs:
+        # As text, because NaN differs from itself.
+        if key in result and repr(result[key]) != repr(value):
+            repeated.append(key)
+        result[key] = value
+    result.repeated = tuple(repeated)
+    return result
+
+
+def why_not_safetensors(path: Path, reason: str) -> str:
+    """What is wrong with a file that could not be opened as safetensors, and what to do, as the end of a sentence.
+
+    Args:
+        path: The file.
+        reason: What the library said, used where nothing better is found.
+    """
+    if found := disguise(path):
+        return found
+    try:
+        return _damage(path) or f"{reason}; {DOWNLOAD}"
+    except OSError as error:
+        return str(error)
+
+
+def disguise(path: Path) -> str | None:
+    """What a file is instead of what it should be, and what to do, as a clause; None where nothing is known."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return None
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not size:
+        return f"it is empty; {DOWNLOAD}"
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            "it is a Git LFS pointer, which stands for the file; run `git lfs pull` in the clone, or download the file itself"
+        )
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")):
+        return (
+            "it is a web page (HTML), as servers send one when a login or another address is needed; download the file itself"
+        )
+    if text.startswith(b"<?xml"):
+        return "it is an XML page, as servers send one with an error; download the file itself"
+    if not start.strip(b"\0"):
+        return f"it begins with {len(start)} zero bytes, as an interrupted download leaves it; {DOWNLOAD}"
+    if start.startswith((b"PK\x03\x04", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x02\x8a")):
+        return (
+            "it is a pickled checkpoint or an archive under another name; a pickle can run any program when it is opened, "
+            "so load it where you trust it and write its state_dict with safetensors.torch.save_file"
+        )
+    if start.startswith(b"GGUF"):
+        return "it is a GGUF file; expected the original weights as safetensors"
+    if start.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")):
+        return "it is a compressed file; unpack it"
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    """Where the header and the size of a safetensors file contradict each other."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
+        if length is None:
+            return f"it has only {size} bytes; {DOWNLOAD}"
+        if start.lstrip().startswith(b"{"):
+            return "it is text (JSON), not weights; download the file itself"
+        if length > LARGEST_HEADER:
+            return f"it does not begin with the header of a safetensors file; {DOWNLOAD}"
+        if 8 + length > size:
+            return f"it is cut short: found {size} bytes, its header alone has {8 + length}; {DOWNLOAD}"
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            expected = 8 + length + max(ends, default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            return f"its header is damaged; {DOWNLOAD}"
+    if expected > size:
+        return f"it is cut short: found {size} bytes, expected {expected}; {DOWNLOAD}"
+    return None
+
+
+def pickled(name: str) -> str:
+    """Why a pickled checkpoint is refused, and what to do."""
+    return (
+        f"{name} is a pickled checkpoint, which can run any program when it is opened; expected model.safetensors. "
+        "Download the safetensors file of the same model, or load the checkpoint where you trust it and write its state_dict "
+        "with safetensors.torch.save_file"
+    )
+
+
+def file_names(folder: Path) -> list[str]:
+    """Files in a folder and in the folders within it, relative to it, with `/` between."""
+    paths = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_file())

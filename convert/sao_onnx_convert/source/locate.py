@@ -1,0 +1,44 @@
+"""From what the user wrote to a model's files: a folder where there is one of that name, otherwise a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sao_onnx_convert.errors import CheckpointError, CheckpointNotFoundError
+from sao_onnx_convert.source.address import parse_address
+from sao_onnx_convert.source.files import PICKLES, pickled
+from sao_onnx_convert.source.hub import Repository, endpoint
+from sao_onnx_convert.source.source import Folder, Source
+
+
+def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
+    """Find a model, and list its files. Nothing is downloaded yet.
+
+    Args:
+        place: Folder, `owner/name`, `owner/name@revision`, or the address of a repository or of a file in it.
+        landmarks: Files by any of which a repository is known in the download cache when the hub cannot be asked.
+
+    Raises:
+        CheckpointNotFoundError: There is no such folder or repository, or no right to read it.
+        CheckpointError: The place is a file.
+        DownloadError: The hub cannot be asked, and nothing is in the cache.
+    """
+    try:
+        path = Path(place).expanduser()
+        folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:
+        raise CheckpointNotFoundError(f"{place} cannot be looked at: {error}") from error
+    if folder:
+        return Folder(path)
+    if path.suffix in PICKLES:
+        raise CheckpointError(pickled(path.name))
+    if exists:
+        raise CheckpointError(
+            f"{path} is a file; expected the folder that holds it (--config-name and --weights-name name files in it)"
+        )
+    try:
+        address = parse_address(str(place), endpoint())
+    except ValueError as error:
+        raise CheckpointNotFoundError(f"{place} {error}") from error
+    return Repository.open(address, landmarks)

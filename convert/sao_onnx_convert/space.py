@@ -1,0 +1,81 @@
+"""Room on the disk, looked at before the work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, T5EncoderModel
+
+from sao_onnx_convert.config_fields import ModelConfig
+from sao_onnx_convert.errors import CheckpointError, DiskSpaceError
+from sao_onnx_convert.networks.model import AudioModel
+
+INT8_SHARE = 0.3
+"""Bytes of the 8-bit graphs for each byte of the single-precision ones: 0.27 at full size, more in small models."""
+
+MARGIN = 20_000_000
+"""Bytes for the graphs themselves, tokenizer and manifest, and for what others write meanwhile."""
+
+
+def bundle_bytes(config: ModelConfig, t5_config: Path, precisions: Sequence[str]) -> int:
+    """The most that a conversion keeps on the disk at once, from the configurations alone.
+
+    The single-precision graphs are written in any case: the 8-bit ones are made from them.
+
+    Args:
+        config: Of the audio model.
+        t5_config: `config.json` of the T5 encoder.
+        precisions: Those of the bundle.
+
+    Raises:
+        CheckpointError: The encoder's configuration describes none.
+    """
+    with torch.device("meta"):
+        try:
+            encoder = T5EncoderModel(AutoConfig.from_pretrained(t5_config))
+        except Exception as error:  # transformers raises whatever a wrong value leads to.
+            raise CheckpointError(f"{t5_config} describes no T5 encoder: {' '.join(str(error).split())}") from error
+        model = AudioModel(config, encoder.config.d_model)
+    weights = sum(4 * tensor.numel() for part in (encoder, model) for tensor in part.parameters())
+    return int(weights * (1 + INT8_SHARE * ("int8" in precisions))) + MARGIN
+
+
+def require_space(needs: Mapping[str, tuple[Path, int]]) -> None:
+    """Refuse work for which the disk has no room.
+
+    Args:
+        needs: What for (as a message says it), where, and how many bytes. Places on one disk share its room.
+
+    Raises:
+        DiskSpaceError: A disk has less than what is needed there.
+    """
+    disks: dict[int, list[tuple[str, Path, int]]] = {}
+    for what, (place, size) in needs.items():
+        if size > 0:
+            folder = _existing(place)
+            disks.setdefault(folder.stat().st_dev, []).append((what, folder, size))
+    for entries in disks.values():
+        usage = shutil.disk_usage(entries[0][1])
+        needed = sum(size for _, _, size in entries)
+        # Some network and virtual disks do not say their size.
+        if usage.total and usage.free < needed:
+            parts = " and ".join(f"{_gigabytes(size)} for {what} in {folder}" for what, folder, size in entries)
+            raise DiskSpaceError(
+                f"the disk has {_gigabytes(usage.free)} free, and {_gigabytes(needed)} are needed: {parts}; make room, or take "
+                "another disk (for the bundle by its name, for downloads with HF_HOME)"
+            )
+
+
+def _existing(place: Path) -> Path:
+    """The place, or the nearest folder above it that is there."""
+    folder = place.resolve()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

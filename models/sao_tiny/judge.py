@@ -1,0 +1,30 @@
+"""The judge that names the kind of a clip, and the numbers of the sounds that it is asked about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.sao_tiny.features import features
+from models.sao_tiny.requests import KINDS
+from sao_onnx.onnx_runtime import ort
+
+Audio = np.ndarray[Any, np.dtype[np.float32]]
+
+FIRST = 9_000_000
+"""Number of the first unseen sound of all measurements."""
+
+
+class Judge:
+    """Names the kind of a clip."""
+
+    def __init__(self) -> None:
+        path = Path(__file__).parent / "classifier.onnx"
+        self._session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def kind(self, audio: Audio) -> str:
+        """The most likely of `KINDS`."""
+        (logits,) = self._session.run(["logits"], {"spectrogram": features(audio)[None]})
+        return KINDS[int(np.argmax(logits))]
