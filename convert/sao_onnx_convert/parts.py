@@ -17,7 +17,7 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_pa
 from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.text_encoder import Text, TextEncoder
 from sao_onnx_convert.transformer import context_graph, dit_graph
-from sao_onnx_convert.twin import halved, halved_autoencoder
+from sao_onnx_convert.twin import HalfByHalfEncoder, halved, halved_autoencoder
 
 BATCH: Axes = {0: "batch"}
 FRAMES: Axes = {0: "batch", 2: "frames"}
@@ -62,19 +62,6 @@ class AudioEncoder(nn.Module):
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         return self.autoencoder.encode(audio)
-
-
-class HalfByHalfEncoder(nn.Module):
-    """What `AudioEncoder` computes, from the autoencoder of one half of the channels."""
-
-    def __init__(self, half: Autoencoder) -> None:
-        super().__init__()
-        self.half = half
-
-    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        mean, stdev = self.half.encode(audio.reshape(2 * audio.shape[0], audio.shape[1] // 2, audio.shape[2]))
-        shape = (audio.shape[0], 2 * mean.shape[1], mean.shape[2])
-        return mean.reshape(shape), stdev.reshape(shape)
 
 
 def text_encoder(text: Text, model: AudioModel, config: ModelConfig) -> Part:
@@ -144,6 +131,9 @@ def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
     """Latents to features, features to features of a higher rate, features to audio."""
     channels = config.model.pretransform.config.latent_dim
 
+    def prepare(layers: nn.Module) -> nn.Module:
+        return without_parametrization(halved(layers))
+
     def sampler(index: int) -> Callable[[int, int, torch.Generator], dict[str, Tensor]]:
         def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
             x = torch.randn(batch, channels, length, generator=random)
@@ -157,7 +147,7 @@ def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
 
     names = ["latents", *(f"features_{i}" for i in range(1, len(stages))), "audio"]
     return [
-        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), lambda layers: without_parametrization(halved(layers)))
+        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), prepare)
         for i, (role, stage) in enumerate(zip(DECODER_ROLES, stages, strict=False))
     ]
 

@@ -7,29 +7,50 @@ half that runs over a batch of twice the size.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sao_onnx_convert.networks.autoencoder import Autoencoder, Conv, ConvTranspose, SnakeBeta
 
+Layers = TypeVar("Layers", bound=nn.Module)
+
 
 class HalfByHalf(nn.Module):
     """One half of a network over both halves of its channels: [b, 2 × inputs, n] to [b, 2 × outputs, m]."""
 
-    def __init__(self, half: nn.Module) -> None:
+    def __init__(self, layers: nn.Module) -> None:
         super().__init__()
-        self.half = half
+        self.layers = layers
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.half(x.reshape(2 * x.shape[0], x.shape[1] // 2, x.shape[2]))
+        y: Tensor = self.layers(x.reshape(2 * x.shape[0], x.shape[1] // 2, x.shape[2]))
         return y.reshape(x.shape[0], 2 * y.shape[1], y.shape[2])
+
+
+class HalfByHalfEncoder(nn.Module):
+    """The autoencoder of one half of the channels over both: audio to mean and standard deviation of the latents."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        mean, stdev = self.autoencoder.encode(audio.reshape(2 * audio.shape[0], audio.shape[1] // 2, audio.shape[2]))
+        shape = (audio.shape[0], 2 * mean.shape[1], mean.shape[2])
+        return mean.reshape(shape), stdev.reshape(shape)
 
 
 def halved(layers: nn.Module) -> nn.Module:
     """Layers that do the same to both halves of their channels as `HalfByHalf`; others as they are."""
-    half = _half(layers)
-    return layers if half is None else HalfByHalf(half)
+    return HalfByHalf(_half(layers)) if _has_equal_halves(layers) else layers
+
+
+def halved_stages(stages: Sequence[nn.Sequential]) -> list[nn.Sequential] | None:
+    """One half of every stage, if all of them do the same to both halves of their channels."""
+    return [_half(layers) for layers in stages] if all(map(_has_equal_halves, stages)) else None
 
 
 def halved_autoencoder(model: Autoencoder) -> Autoencoder | None:
@@ -37,46 +58,62 @@ def halved_autoencoder(model: Autoencoder) -> Autoencoder | None:
 
     Its latents are means of both halves, then scales of both halves; those of a half are its means, then its scales.
     """
-    half = _half(_by_half(model))
-    return half if isinstance(half, Autoencoder) else None
+    last = model.encoder.layers[-1]
+    # Whole networks are not copied in vain.
+    if len(last.bias) % 4 or not all(_is_twice(module) for module in model.modules() if module is not last):
+        return None
+    turned = _half_after_half(model)
+    return _half(turned) if _has_equal_halves(turned) else None
 
 
-def _by_half(model: Autoencoder) -> Autoencoder:
+def _half_after_half(model: Autoencoder) -> Autoencoder:
     """A copy whose latents are means and scales of one half, then those of the other."""
     model = copy.deepcopy(model)
-    last = model.encoder.layers[-1]
     with torch.no_grad():
-        for parameter in last.parameters():
+        for parameter in model.encoder.layers[-1].parameters():
             parts = parameter.reshape(2, 2, len(parameter) // 4, *parameter.shape[1:])
             parameter.copy_(parts.transpose(0, 1).reshape(parameter.shape))
     return model
 
 
-def _half(layers: nn.Module) -> nn.Module | None:
-    """A copy with the first half of every weight, or none if the halves differ or have to do with each other."""
+def _has_equal_halves(layers: nn.Module) -> bool:
+    """Whether layers do the same to both halves of their channels, and nothing from one to the other."""
+    return all(_is_twice(module) for module in layers.modules())
+
+
+def _is_twice(module: nn.Module) -> bool:
+    """The same of one layer; of what has no weights of its own it is true."""
+    if isinstance(module, SnakeBeta):
+        return _repeats(module.alpha) and _repeats(module.beta)
+    if not isinstance(module, Conv | ConvTranspose):
+        return True
+    # The parameters themselves: norms of the same numbers in other places may differ in their last bit.
+    weight = module.weight_v.detach()
+    if weight.shape[0] % 2 or weight.shape[1] % 2:
+        return False
+    rows, columns = weight.shape[0] // 2, weight.shape[1] // 2
+    if weight[:rows, columns:].any() or weight[rows:, :columns].any():
+        return False
+    alike = torch.equal(weight[:rows, :columns], weight[rows:, columns:]) and _repeats(module.weight_g)
+    return alike and (module.bias is None or _repeats(module.bias))
+
+
+def _repeats(values: Tensor) -> bool:
+    return len(values) % 2 == 0 and torch.equal(values[: len(values) // 2], values[len(values) // 2 :])
+
+
+def _half(layers: Layers) -> Layers:
+    """A copy with the first half of every weight."""
     result = copy.deepcopy(layers)
     for module in result.modules():
         if isinstance(module, Conv | ConvTranspose):
-            weight = module.weight.detach()
-            rows, columns = weight.shape[0] // 2, weight.shape[1] // 2
-            first, second = weight[:rows, :columns], weight[rows:, columns:]
-            between = weight[:rows, columns:].any() or weight[rows:, :columns].any()
-            if weight.shape[0] % 2 or weight.shape[1] % 2 or between or not torch.equal(first, second):
-                return None
-            module.weight_v = nn.Parameter(first.clone())
-            module.weight_g = nn.Parameter(first.flatten(1).norm(dim=1)[:, None, None])
-            if module.bias is not None:
-                if not _same_halves(module.bias):
-                    return None
-                module.bias = nn.Parameter(module.bias.detach()[: len(module.bias) // 2].clone())
+            module.weight_v = _first(module.weight_v[:, : module.weight_v.shape[1] // 2])
+            module.weight_g = _first(module.weight_g)
+            module.bias = None if module.bias is None else _first(module.bias)
         elif isinstance(module, SnakeBeta):
-            if not (_same_halves(module.alpha) and _same_halves(module.beta)):
-                return None
-            count = len(module.alpha) // 2
-            module.alpha = nn.Parameter(module.alpha.detach()[:count].clone())
-            module.beta = nn.Parameter(module.beta.detach()[:count].clone())
+            module.alpha, module.beta = _first(module.alpha), _first(module.beta)
     return result
 
 
-def _same_halves(values: Tensor) -> bool:
-    return len(values) % 2 == 0 and torch.equal(values[: len(values) // 2], values[len(values) // 2 :])
+def _first(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach()[: len(values) // 2].clone(), requires_grad=False)

@@ -91,6 +91,7 @@ class Pool:
         self.ids = _shared(np.int32, order.count, max(1, order.prompts), MAX_TOKENS)
         self._tokenizer = tokenizer
         self._done = _shared(np.int64, 1)
+        self._processes: list[multiprocessing.process.BaseProcess] = []
 
     def start(self, workers: int = 0) -> None:
         """Begin to render, before anything has touched a GPU: processes are forked.
@@ -102,7 +103,9 @@ class Pool:
         self._done = _shared(np.int64, workers)
         context = multiprocessing.get_context("fork")
         for worker in range(workers):
-            context.Process(target=self._render_share, args=(worker, workers), daemon=True).start()
+            process = context.Process(target=self._render_share, args=(worker, workers), daemon=True)
+            process.start()
+            self._processes.append(process)
 
     def _render_share(self, worker: int, workers: int) -> None:
         for index in range(worker, self.order.count, workers):
@@ -133,13 +136,19 @@ class Pool:
             self.ids[index] = encode(self._tokenizer, prompts)
 
     def ready(self, at_least: int = 0) -> int:
-        """How many sounds are ready, from the first on; waits until there are `at_least` so many."""
+        """How many sounds are ready, from the first on; waits until there are `at_least` so many.
+
+        Raises:
+            RuntimeError: A process that renders has failed.
+        """
         workers = len(self._done)
         while True:
             # The worker that has done d of the places w, w + n, ... goes on at w + d * n.
-            found = min(self.order.count, min(int(done) * workers + worker for worker, done in enumerate(self._done)))
+            found = min(self.order.count, *(int(done) * workers + worker for worker, done in enumerate(self._done)))
             if found >= min(at_least, self.order.count):
                 return found
+            if any(process.exitcode for process in self._processes):
+                raise RuntimeError(f"a process that renders sounds has failed after {found} of {self.order.count}; see above")
             time.sleep(0.05)
 
 
@@ -164,8 +173,10 @@ class Rows:
 
     def __init__(self, source: np.ndarray[Any, np.dtype[Any]], device: torch.device) -> None:
         self._source = source
-        self.data: Tensor = torch.from_numpy(source) if device.type == "cpu" else torch.empty(
-            source.shape, dtype=torch.from_numpy(source[:0]).dtype, device=device
+        self.data: Tensor = (
+            torch.from_numpy(source)
+            if device.type == "cpu"
+            else torch.empty(source.shape, dtype=torch.from_numpy(source[:0]).dtype, device=device)
         )
         self.count = 0
 

@@ -1,4 +1,4 @@
-"""Trains the diffusion transformer and the embedding of the length on latents of sounds; then the decoder on what it makes."""
+"""Trains the diffusion transformer and the embedding of the length on latents of sounds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.sao_tiny.autoencoder import CROP, LATE_FLOOR, LATE_SPECTRUM, LATE_WAVE, optimizers
 from models.sao_tiny.data import Order
 from models.sao_tiny.latents import Latents
 from models.sao_tiny.loop import Schedule, fit
+from models.sao_tiny.noisy_latents import blended, expressed, from_own_guess, noise_levels, power
 from models.sao_tiny.optimizers import Muon, adamw
-from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import WINDOW, Sound
 from models.sao_tiny.signals import REPEAT, SAMPLE_RATE
 from models.sao_tiny.text import Reader
 from sao_onnx_convert.config import ModelConfig
-from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer
 
@@ -48,16 +46,8 @@ PURE_NOISE, PURE_NOISE_LATE = 0.5, 0.3
 SILENCE, SILENCE_LATE = 10.0, 40.0
 """What an error counts after the end of a clip, first and from `POLISH` on; elsewhere 1."""
 
-QUIETEST = 0.01
-"""Power of latents below which no sound is taken to be."""
-
 LENGTH_WAVES = 6.0
 """Standard deviation of the frequencies by which the length is told, in periods over its range."""
-
-STEADY = Schedule(steps=4000, seconds=45, warmup=50)
-STEADY_BATCH = 24
-MARGIN = 8
-"""Latents on each side of an excerpt that the decoder sees and that are not compared."""
 
 
 class Denoiser(nn.Module):
@@ -79,7 +69,8 @@ class Denoiser(nn.Module):
         """The estimate of the clean latents at levels t [b], as `x` [b, 2, channels, n]."""
         with torch.autocast(x.device.type, torch.bfloat16):
             velocity = self(x.flatten(1, 2), t, *conditioning)
-        return x - t[:, None, None, None] * velocity.float().view_as(x)
+        clean: Tensor = x - t[:, None, None, None] * velocity.float().view_as(x)
+        return clean
 
 
 class Examples:
@@ -169,7 +160,8 @@ class _Denoising:
         if phase == 1:
             # Of every other sound that is not pure noise, what sampling would meet there.
             own = slice(round(PURE_NOISE_LATE * BATCH), BATCH, 2)
-            ours, theirs = _own(self._model, mean[own], deviation[own], noise[own], t[own], [c[own] for c in conditioning])
+            given = mean[own], deviation[own], noise[own], t[own], [values[own] for values in conditioning]
+            ours, theirs = from_own_guess(self._model.denoised, *given)
             noisy, noise = noisy.clone(), noise.clone()
             noisy[own], noise[own] = ours, theirs
         clean = expressed(mean, deviation, noise)
@@ -221,132 +213,8 @@ def begin(model: Denoiser, ratio: int) -> None:
     waves = torch.cat([periodic.cos(), periodic.sin(), slow.cos()], dim=1)
     # `forward` divides by the root of the width.
     embedding.copy_(0.5 * embedding.shape[1] ** 0.5 * waves)
-    for block in transformer.layers:
+    for block in cast(Any, transformer.layers):
         for linear in (block.self_attn.to_out, block.cross_attn.to_out, block.ff.ff[2]):
             linear.weight.mul_((2 * len(transformer.layers)) ** -0.5)
     for convolution in (dit.preprocess_conv, dit.postprocess_conv):
         convolution.weight.zero_()
-
-
-@torch.no_grad()
-def _own(
-    model: Denoiser, mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor, conditioning: list[Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Noisy latents as ping-pong sampling meets them, from the model's estimate one step before; and the noise in them."""
-    before = torch.where(t > 0.9, 1.0, torch.sigmoid(torch.logit(t.clamp(max=0.99)) + 1.1))
-    guess = model.denoised(blended(mean, deviation, noise, before), before, *conditioning)
-    fresh = torch.randn_like(noise)
-    level = t[:, None, None, None]
-    along = (1 - level) * deviation.norm(dim=1, keepdim=True) * _common(deviation, noise)[1]
-    direction, fresh_along = _common(deviation, fresh)
-    # What both noises are together along the deviations, in units of its size; across them it is the fresh noise.
-    total = (along + level * fresh_along) / _size(deviation, level)
-    return (1 - level) * guess + level * fresh, fresh + (total - fresh_along) * direction
-
-
-def blended(mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Noisy latents at levels t [b] whose clean ones are `expressed(mean, deviation, noise)`.
-
-    Rectified flow draws clean latents and noise apart from each other, and learns their average: noise as such is silence
-    then, and eight steps never leave it. Here the noise that a sound is made of is the noise that the sampler begins with.
-    Latents are taken as normally distributed, with this mean and deviation, so that noisy latents and the clean ones at the
-    end of their path are the same multiple of deviations from their means: the consistency function of Song et al.,
-    "Consistency models" (2023), in closed form. Both channels of a sound have their noise in common, which is the noise along
-    the direction of their deviations; across it there is none in the sound.
-
-    Args:
-        mean: Of the clean latents, [b, 2, channels, n].
-        deviation: The same.
-        noise: Of variance 1, the same.
-        t: Levels, above 0.
-    """
-    direction, along = _common(deviation, noise)
-    t = t[:, None, None, None]
-    return (1 - t) * mean + t * noise + (_size(deviation, t) - t) * along * direction
-
-
-def expressed(mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
-    """The clean latents of a sound whose noise is `noise`, all [b, 2, channels, n]."""
-    return mean + _common(deviation, noise)[1] * deviation
-
-
-def _common(deviation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The direction of the deviations of both channels, and the noise along it, [b, 1, channels, n]."""
-    direction = deviation / deviation.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    return direction, (direction * noise).sum(1, keepdim=True)
-
-
-def _size(deviation: Tensor, t: Tensor) -> Tensor:
-    """Standard deviation of noisy latents along the direction of the deviations."""
-    return ((1 - t).square() * deviation.square().sum(1, keepdim=True) + t.square()).sqrt()
-
-
-def power(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Of latents with this mean and deviation [b, 2, channels, n]: [b].
-
-    Errors are counted in units of it. A held tone fills the window and a hi-hat a fiftieth; as they are, nothing but tones
-    would be learned.
-    """
-    return (mean.square() + deviation.square()).mean((1, 2, 3)).clamp(min=QUIETEST)
-
-
-def noise_levels(count: int, share: float) -> Tensor:
-    """Levels to train at [count]: first a share of pure noise, then, in any order, evenly spread in log-SNR beyond what eight steps visit."""
-    pure = round(share * count)
-    places = (torch.arange(count - pure) + torch.rand(count - pure)) / (count - pure)
-    return torch.cat([torch.ones(pure), torch.sigmoid(6.0 - 8.5 * places)[torch.randperm(count - pure)]])
-
-
-def steady(
-    model: Autoencoder, denoiser: Denoiser, examples: Examples, folder: Path, say: Callable[[str], None]
-) -> None:
-    """Train the decoder of one channel, in place, to decode what the transformer makes of noisy latents of a sound.
-
-    So its errors do not come out as noise. The encoder stays as it is, and so do latents; a third of a batch is their own.
-    """
-    decoder = model.decoder.requires_grad_(True).train()
-    fit("decoder", folder, decoder, optimizers(decoder), STEADY, _Decoding(decoder, denoiser, examples), say)
-    decoder.eval().requires_grad_(False)
-
-
-class _Decoding:
-    """What the transformer makes of noisy latents, and the audio that it should be."""
-
-    def __init__(self, decoder: nn.Module, denoiser: Denoiser, examples: Examples) -> None:
-        self._decoder, self._denoiser, self._examples = decoder, denoiser, examples
-        examples.grow()
-        self._ratio = WINDOW // examples.latents.first.shape[3]
-        self._gains = torch.from_numpy(examples.latents.gains).to(examples.device)
-        self._reconstruction = Reconstruction().to(examples.device)
-        self._t = torch.tensor([0.02, 0.27, 0.27, 0.27, 0.5, 0.27], device=examples.device).repeat(STEADY_BATCH)[:STEADY_BATCH]
-        self._exact = torch.arange(STEADY_BATCH, device=examples.device)[:, None, None, None] % 3 == 0
-
-    def phase(self, progress: float) -> int:
-        return 0
-
-    def draw(self, step: int, progress: float) -> dict[str, Tensor]:
-        rng = np.random.default_rng((3, step))
-        batch = self._examples.draw(rng, STEADY_BATCH)
-        last = WINDOW // self._ratio - CROP // self._ratio - 2 * MARGIN
-        drawn = {"starts": rng.integers(0, last + 1, size=STEADY_BATCH), "sides": rng.integers(0, 2, size=STEADY_BATCH)}
-        return batch | {name: torch.from_numpy(values).to(self._examples.device) for name, values in drawn.items()}
-
-    def losses(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        latents, rows, starts, ratio = self._examples.latents, batch["rows"], batch["starts"], self._ratio
-        with torch.no_grad():
-            clean, t = latents.first[rows].float(), self._t[:, None, None, None]
-            noisy = (1 - t) * clean + t * torch.randn_like(clean)
-            guess = self._denoiser.denoised(noisy, self._t, *self._examples.conditioning(batch))
-            guess = torch.where(self._exact, clean + 0.02 * torch.randn_like(clean), guess)
-            places = starts[:, None] + torch.arange(CROP // ratio + 2 * MARGIN, device=clean.device)
-            # One channel of each sound: two of them seldom differ in more than their level.
-            sides = torch.arange(STEADY_BATCH, device=clean.device), batch["sides"]
-            guess = guess[sides]
-            pieces = guess.gather(2, places[:, None].expand(-1, guess.shape[1], -1))
-            frames = (starts[:, None] + MARGIN) * ratio + torch.arange(CROP, device=clean.device)
-            mono = latents.audio[rows[:, None], frames].float() / 32767
-            audio = (mono * self._gains[rows][sides][:, None])[:, None]
-        decoded = self._decoder(pieces)[..., MARGIN * ratio : -MARGIN * ratio]
-        found: dict[str, Tensor] = self._reconstruction(decoded, audio, 10**LATE_FLOOR)
-        # Noise cannot come back as the wave that it was.
-        return found | {"loss": 0.5 * LATE_WAVE * found["wave"] + LATE_SPECTRUM * (found["stft"] + found["mel"])}

@@ -75,7 +75,7 @@ class Latents:
                 gains.append(np.full(self._pool.varied[row], gain / 32767, np.float32))
         audio = torch.from_numpy(np.concatenate(pieces)).to(self._device).float()
         audio *= torch.from_numpy(np.concatenate(gains)).to(self._device)[:, None]
-        found = torch.cat([self._means(batch) for batch in audio[:, None].split(16)])
+        found = torch.cat([self._means(batch) for batch in torch.split(audio[:, None], 16)])
         start = 0
         for row, side, takes in places:
             # What is alike on both sides is kept on both.

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from models.sao_tiny import states
 from models.sao_tiny.optimizers import scaled_rates
 
-SAVE_EVERY = 120.0  # seconds
+SAVE_EVERY = 45.0  # seconds
 LOG_EVERY = 100  # steps
 
 WARMUP_STEPS = 3
@@ -76,10 +77,11 @@ def fit(
 ) -> None:
     """Train until the schedule ends, or go on where a run of this name in this folder stopped.
 
-    On a GPU, a step is captured once and replayed: starting its thousands of kernels one by one would take longer than they do.
+    On a GPU, a step is captured once and replayed: to start its kernels one by one takes longer than they do.
 
     Args:
-        name: Names the files in `folder`: `NAME.pt` to go on from, and the curve `NAME.jsonl`.
+        name: Names the files in `folder`: `NAME.pt` to go on from, the curve `NAME.jsonl`, and `NAME-partial`, the weights
+            alone, in the small files of `states`.
         folder: Where they are.
         model: What is trained, in place.
         optimizers: Which together have all its parameters; their learning rates are the highest ones.
@@ -130,8 +132,10 @@ def fit(
             sums, counted, logged_at = {}, 0, time.monotonic()
         if time.monotonic() - saved_at > SAVE_EVERY:
             _save_run(path, step, spent + time.monotonic() - started, model, optimizers)
+            states.write(folder, f"{name}-partial", model.state_dict())
             saved_at = time.monotonic()
     _save_run(path, step, spent + time.monotonic() - started, model, optimizers)
+    states.write(folder, f"{name}-partial", model.state_dict())
     for parameter in model.parameters():
         parameter.grad = None
 
@@ -148,7 +152,7 @@ class _Captured:
     def __call__(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         count = self._counts[phase] = self._counts.get(phase, 0) + 1
         if count <= WARMUP_STEPS or self._given_up:
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 found = self._work(phase, batch)
@@ -173,11 +177,9 @@ class _Captured:
         return found
 
 
-def _save_run(
-    path: Path, step: int, seconds: float, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]
-) -> None:
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    save(path, {"step": step, "seconds": seconds, "model": model.state_dict(), "optimizers": states})
+def _save_run(path: Path, step: int, seconds: float, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    saved = [optimizer.state_dict() for optimizer in optimizers]
+    save(path, {"step": step, "seconds": seconds, "model": model.state_dict(), "optimizers": saved})
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 def adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
     """AdamW as all stages use it."""
     found = list(parameters)
+    on_gpu = found[0].is_cuda
     return torch.optim.AdamW(
-        found, lr=torch.tensor(lr), betas=(0.9, 0.98), weight_decay=weight_decay, capturable=found[0].is_cuda, foreach=found[0].is_cuda
+        found, lr=torch.tensor(lr), betas=(0.9, 0.98), weight_decay=weight_decay, capturable=on_gpu, foreach=on_gpu
     )
 
 

@@ -1,9 +1,9 @@
 """Trains the tokenizer and the T5 encoder.
 
-The encoder learns to read before anything learns to sound: from the embedding of its last token, a linear layer must tell what
-a prompt asks for, as numbers (`targets.py`). The diffusion transformer then finds the meaning of a prompt laid out, not letters.
-Numbers and not likelihoods of classes: those are never high enough, and in the end it is learned from combinations that never
-occur which kind can't be meant, so that one in eleven unseen prompts was misread, and none of those seen.
+The encoder is trained before all else: from the embedding of its last token, a linear layer must tell what a prompt asks for, as
+numbers (`targets.py`). So the diffusion transformer is given the meaning of a prompt, not its letters. Numbers and not likelihoods
+of classes: those are never high enough, and in the end the encoder learned from the combinations that are held out which kinds
+never occur, so that it misread one in eleven unseen prompts, and none of those seen.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from models.sao_tiny.targets import NUMBERS, numbers
 from models.sao_tiny.data import encode, training_sound
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.optimizers import adamw
 from models.sao_tiny.requests import describe
+from models.sao_tiny.targets import NUMBERS, numbers
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 PROMPTS = 30_000
@@ -82,7 +82,8 @@ def untrained(config: Path) -> Reader:
 
 def train(model: Reader, tokenizer: Tokenizer, folder: Path, say: Callable[[str], None]) -> None:
     """Train the encoder and its linear layer in place, or finish a training that was cut off."""
-    fit("text", folder, model, [adamw(model.parameters(), lr=RATE, weight_decay=0.01)], SCHEDULE, _Reading(model, tokenizer), say)
+    optimizers = [adamw(model.parameters(), lr=RATE, weight_decay=0.01)]
+    fit("text", folder, model, optimizers, SCHEDULE, _Reading(model, tokenizer), say)
     # Rounded to half precision, as the model's T5 is kept.
     model.encoder.half().float()  # type: ignore[no-untyped-call]
 
