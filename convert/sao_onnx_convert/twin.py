@@ -59,8 +59,9 @@ def halved_autoencoder(model: Autoencoder) -> Autoencoder | None:
     Its latents are means of both halves, then scales of both halves; those of a half are its means, then its scales.
     """
     last = model.encoder.layers[-1]
+    outputs = sum(len(parameter) for name, parameter in last.named_parameters() if name == "weight_v")
     # Whole networks are not copied in vain.
-    if len(last.bias) % 4 or not all(_is_twice(module) for module in model.modules() if module is not last):
+    if outputs % 4 or not all(_is_twice(module) for module in model.modules() if module is not last):
         return None
     turned = _half_after_half(model)
     return _half(turned) if _has_equal_halves(turned) else None

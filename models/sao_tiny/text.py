@@ -1,9 +1,9 @@
 """Trains the tokenizer and the T5 encoder.
 
-The encoder is trained before all else: from the embedding of its last token, a linear layer must tell what a prompt asks for, as
-numbers (`targets.py`). So the diffusion transformer is given the meaning of a prompt, not its letters. Numbers and not likelihoods
-of classes: those are never high enough, and in the end the encoder learned from the combinations that are held out which kinds
-never occur, so that it misread one in eleven unseen prompts, and none of those seen.
+The encoder is trained before all else: from the embedding of its last token, a linear layer must tell what a prompt asks for,
+as numbers (`targets.py`). So the diffusion transformer is given the meaning of a prompt, not its letters. Numbers and not
+likelihoods of classes: those are never high enough, and in the end the encoder learned from the combinations that are held out
+which kinds never occur, so that it misread one in eleven unseen prompts, and none of those seen.
 """
 
 from __future__ import annotations
