@@ -30,6 +30,15 @@ WHOLE = WINDOW / SAMPLE_RATE
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Two threads that share so little work wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def _render(seed=0, **facts):
     return render(np.random.default_rng(seed), Sound(**({"seconds": WHOLE} | facts)))
 
@@ -677,6 +686,7 @@ def test_all_stages_from_nothing(tiny, monkeypatch):
 
     tiny.mkdir()
     # In this process: one that begins anew would know nothing of these few steps.
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     tokenizer = text.train_tokenizer(tiny / train.TOKENIZER)
     train._train_text(tokenizer, tiny)
     train.train(tiny, until="autoencoder", anew=True)
