@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.sao_tiny import autoencoder, data, decoder, diffusion, latents, listen, loop, states, text, train
+from models.sao_tiny import autoencoder, data, decoder, diffusion, latents, listen, loop, measure_state, states, text, train
 from models.sao_tiny.data import MAX_TOKENS, Order, Pool, Rows, training_sound
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.noisy_latents import blended, expressed, from_own_guess, noise_levels, power
@@ -245,6 +245,22 @@ def test_compiled_activations_are_what_they_stand_for(monkeypatch, small):
     before = model.decoder(model.encode(audio)[0])
     autoencoder.compile_activations(model)
     torch.testing.assert_close(model.decoder(model.encode(audio)[0]), before)
+
+
+class _Same:
+    """An autoencoder whose latents are the audio."""
+
+    def encode(self, audio):
+        assert audio.shape[1] == 1
+        return audio, torch.zeros_like(audio)
+
+    def decoder(self, x):
+        return x
+
+
+def test_both_channels_are_measured():
+    audio = _render(kind="clap", side="left")
+    np.testing.assert_array_equal(measure_state.of_network(_Same())(audio), audio)
 
 
 # How far decoded audio is from what was encoded
@@ -602,6 +618,20 @@ def test_training_ends_when_its_time_is_over(tmp_path, monkeypatch):
     assert 0 < torch.load(tmp_path / "toy.pt", weights_only=True)["step"] < 30
 
 
+def test_the_judge_is_trained_by_the_same_loop(tmp_path, monkeypatch):
+    from models.sao_tiny import classifier
+    from models.sao_tiny.features import BANDS, FRAMES
+
+    seen = np.random.default_rng(0).random((len(KINDS), BANDS, FRAMES), dtype=np.float32)
+    monkeypatch.setattr(classifier, "SOUNDS", len(KINDS))
+    monkeypatch.setattr(classifier, "BATCH", 4)
+    monkeypatch.setattr(classifier, "SCHEDULE", Schedule(steps=3, warmup=1))
+    monkeypatch.setattr(classifier, "spectrograms", lambda path, count, held_out: seen[:count])
+    model = classifier.train(tmp_path, lambda _: None)
+    assert model(torch.from_numpy(seen)).shape == (len(KINDS), len(KINDS))
+    assert "right" in json.loads((tmp_path / "classifier.jsonl").read_text())
+
+
 # Weights in small files
 
 
@@ -662,14 +692,14 @@ def test_finished_stages_are_small():
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path, small):
-    """Training of a few steps and a few sounds, on networks that are a hundredth of the size."""
+    """Training of a few steps and a few sounds, on much smaller networks."""
     t5 = json.loads(train.T5_CONFIG.read_text()) | {"num_layers": 1}
     for name, value in (("CONFIG", small), ("T5_CONFIG", t5)):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(value))
         monkeypatch.setattr(train, name, path)
-    for module in (autoencoder, diffusion):
-        monkeypatch.setattr(module, "ORDER", dataclasses.replace(module.ORDER, count=len(KINDS)))
+    monkeypatch.setattr(autoencoder, "ORDER", dataclasses.replace(autoencoder.ORDER, count=len(KINDS)))
+    monkeypatch.setattr(diffusion, "ORDER", dataclasses.replace(diffusion.ORDER, count=10, takes=2))
     few = Schedule(steps=2, warmup=1)
     for module, batch in ((autoencoder, 2), (diffusion, 8), (decoder, 6)):
         monkeypatch.setattr(module, "SCHEDULE", few)
@@ -729,6 +759,7 @@ def test_the_finished_text_encoder_reads(tokenizer):
     reader.load_state_dict(states.read(train.FINISHED, "text"))
     unseen = [data.unseen_sound(index) for index in range(100)]
     ids = torch.from_numpy(data.encode(tokenizer, [describe(rng, sound) for rng, sound in unseen])).long()
+    truth = numbers([sound for _, sound in unseen])
     with torch.no_grad():
-        error = (reader(ids) - numbers([sound for _, sound in unseen])).square().mean()
+        error = (reader(ids) - truth).square().mean()
     assert error < 0.05
