@@ -104,7 +104,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
         decoder.train(coder, denoiser, examples, folder, say)
         _finish(folder, "decoder", coder.decoder)
     both = stereo(pretransform, coder.cpu())
-    write_checkpoint(folder / "sao-tiny", config, both, denoiser.cpu(), reader.encoder.cpu(), tokenizer)
+    write_checkpoint(folder / "sao-tiny", CONFIG, both, denoiser.cpu(), reader.encoder.cpu(), tokenizer)
     say(f"written: {folder / 'sao-tiny'}")
 
 

@@ -164,7 +164,10 @@ class DecoderBuilder:
 
     def _lookup(self, index: str, table: Array) -> str:
         """Table [channels, entries] at an index [parts, channels, frames]."""
-        tables = self._graph.constant(np.repeat(table[None], self._parts, axis=0))
+        tables = self._graph.constant(table[None])
+        if self._parts > 1:
+            # Stored once; ONNX Runtime repeats it when the graph is loaded.
+            tables = self._graph.node("Concat", *[tables] * self._parts, axis=0)
         return self._graph.node("GatherElements", tables, index, axis=2)
 
     def _conv(self, x: Code, conv: nn.Conv1d) -> Code:
