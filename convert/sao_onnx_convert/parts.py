@@ -17,6 +17,7 @@ from sao_onnx_convert.networks.model import AudioModel
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.text_encoder import Text, TextEncoder
 from sao_onnx_convert.transformer import context_graph, dit_graph
+from sao_onnx_convert.twin import HalfByHalfEncoder, halved, halved_autoencoder
 
 BATCH: Axes = {0: "batch"}
 FRAMES: Axes = {0: "batch", 2: "frames"}
@@ -130,6 +131,9 @@ def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
     """Latents to features, features to features of a higher rate, features to audio."""
     channels = config.model.pretransform.config.latent_dim
 
+    def prepare(layers: nn.Module) -> nn.Module:
+        return without_parametrization(halved(layers))
+
     def sampler(index: int) -> Callable[[int, int, torch.Generator], dict[str, Tensor]]:
         def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
             x = torch.randn(batch, channels, length, generator=random)
@@ -143,7 +147,7 @@ def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
 
     names = ["latents", *(f"features_{i}" for i in range(1, len(stages))), "audio"]
     return [
-        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), without_parametrization)
+        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), prepare)
         for i, (role, stage) in enumerate(zip(DECODER_ROLES, stages, strict=False))
     ]
 
@@ -155,9 +159,11 @@ def encoder(model: AudioModel, config: ModelConfig) -> Part:
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
         return {"audio": 0.3 * torch.randn(batch, config.channels, ratio * length, generator=random)}
 
-    return _part(
-        "encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, without_parametrization
-    )
+    def prepare(module: nn.Module) -> nn.Module:
+        half = halved_autoencoder(model.autoencoder)
+        return without_parametrization(module if half is None else HalfByHalfEncoder(half))
+
+    return _part("encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, prepare)
 
 
 def _part(

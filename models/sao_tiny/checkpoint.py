@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import T5EncoderModel
 
 from models.sao_tiny.diffusion import Denoiser
-from sao_onnx_convert.config import ModelConfig
+from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.model import AudioModel
 
@@ -19,20 +19,30 @@ HERE = Path(__file__).parent
 
 def write_checkpoint(
     folder: Path,
-    config: ModelConfig,
+    config_file: Path,
     autoencoder: Autoencoder,
     denoiser: Denoiser,
     encoder: T5EncoderModel,
     tokenizer: Tokenizer,
 ) -> None:
-    """Write `model_config.json`, `model.safetensors`, the licence, and in the folder `t5` the encoder with its tokenizer."""
+    """Write `model_config.json`, `model.safetensors`, the licence, and in the folder `t5` the encoder with its tokenizer.
+
+    Args:
+        folder: Where to.
+        config_file: The configuration that the networks were made from.
+        autoencoder: Of both channels.
+        denoiser: The transformer and the embedding of the length.
+        encoder: Of the prompt.
+        tokenizer: The encoder's.
+    """
+    config = load_config(config_file)
     model = AudioModel(config, config.model.conditioning.cond_dim)
     model.dit.load_state_dict(denoiser.dit.state_dict())
     model.number(config.numbers[0].id).load_state_dict(denoiser.seconds.state_dict())
     model.autoencoder.load_state_dict(autoencoder.state_dict())
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
-    shutil.copy(HERE / "model_config.json", folder)
+    shutil.copy(config_file, folder / "model_config.json")
     shutil.copy(HERE / "LICENSE", folder)
     encoder.save_pretrained(folder / "t5")
     tokenizer.save(str(folder / "t5" / "tokenizer.json"))

@@ -28,7 +28,8 @@ from models.sao_tiny.train import say
 SOUNDS = 15_500
 TESTS = 620
 BATCH = 64
-SCHEDULE = Schedule(steps=2000, rate=2e-3, warmup=50)
+SCHEDULE = Schedule(steps=2000, warmup=50)
+RATE = 2e-3
 FIRST = 5_000_000
 MODEL = Path(__file__).parent / "classifier.onnx"
 
@@ -61,17 +62,29 @@ def train(folder: Path, say: Callable[[str], None]) -> Classifier:
     seen = torch.from_numpy(spectrograms(folder / "classifier-train.npy", SOUNDS, held_out=False))
     truth = torch.arange(SOUNDS) % len(KINDS)
     model = Classifier()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=SCHEDULE.rate, weight_decay=0.02)
-
-    def losses(step: int) -> dict[str, Tensor]:
-        chosen = torch.from_numpy(np.random.default_rng(step).integers(SOUNDS, size=BATCH))
-        logits = model(varied(seen[chosen]))
-        right = (logits.argmax(1) == truth[chosen]).float().mean()
-        return {"right": right, "loss": F.cross_entropy(logits, truth[chosen], label_smoothing=0.05)}
-
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.02)
     model.train()
-    fit("classifier", folder, model, [optimizer], SCHEDULE, losses, say)
+    fit("classifier", folder, model, [optimizer], SCHEDULE, _Naming(model, seen, truth), say)
     return model.eval().requires_grad_(False)
+
+
+class _Naming:
+    """Spectrograms, and the kinds that they are of."""
+
+    def __init__(self, model: Classifier, seen: Tensor, truth: Tensor) -> None:
+        self._model, self._seen, self._truth = model, seen, truth
+
+    def phase(self, progress: float) -> int:
+        return 0
+
+    def draw(self, step: int, progress: float) -> dict[str, Tensor]:
+        chosen = torch.from_numpy(np.random.default_rng(step).integers(len(self._seen), size=BATCH))
+        return {"x": varied(self._seen[chosen]), "truth": self._truth[chosen]}
+
+    def losses(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits, truth = self._model(batch["x"]), batch["truth"]
+        right = (logits.argmax(1) == truth).float().mean()
+        return {"right": right, "loss": F.cross_entropy(logits, truth, label_smoothing=0.05)}
 
 
 def varied(x: Tensor) -> Tensor:

@@ -1,38 +1,34 @@
-"""Trains the diffusion transformer and the embedding of the length on what the trained autoencoder makes of sounds."""
+"""Trains the diffusion transformer and the embedding of the length on latents of sounds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import T5EncoderModel
 
-from models.sao_tiny.beginning import Examples, begin, shared_between_neighbours
-from models.sao_tiny.data import training_sound
+from models.sao_tiny.data import Order
+from models.sao_tiny.latents import Latents
 from models.sao_tiny.loop import Schedule, fit
-from models.sao_tiny.moments import moments
-from models.sao_tiny.requests import WINDOW, Sound, describe
-from models.sao_tiny.signals import SAMPLE_RATE
-from models.sao_tiny.text import MAX_TOKENS, Reader, encode
+from models.sao_tiny.noisy_latents import blended, expressed, from_own_guess, noise_levels, power
+from models.sao_tiny.optimizers import Muon, adamw
+from models.sao_tiny.requests import WINDOW, Sound
+from models.sao_tiny.signals import REPEAT, SAMPLE_RATE
+from models.sao_tiny.text import Reader
 from sao_onnx_convert.config import ModelConfig
-from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.conditioners import NumberConditioner
 from sao_onnx_convert.networks.dit import DiffusionTransformer
 
-SOUNDS = 12_000
-BATCH = 16
-SCHEDULE = Schedule(steps=9500, rate=1.0, decay=0.7)
-RATE, MATRIX_RATE = 5e-4, 8e-4
-READING_RATE = 1e-4
-"""Of what reads the prompt, which is nearly right as training begins."""
+ORDER = Order(first=1_000_000, count=16_000, takes=3, prompts=6)
+"""Other sounds than the autoencoder has learned from, whose latents may be a little worse."""
 
-EXAMPLES = 12_000
-"""Prompts that the beginning of the weights is made from."""
+BATCH = 64
+SCHEDULE = Schedule(steps=30_000, seconds=300, decay=0.7)
+RATE, MATRIX_RATE = 6e-4, 1e-3
 
 SHARES = (0.38, 0.31, 0.31)
 """Of tones, loops and all others in a batch."""
@@ -40,20 +36,18 @@ SHARES = (0.38, 0.31, 0.31)
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
 
-POLISH = 7000
-"""The step from which the last levels of sampling count more, whose errors are heard as they are."""
+POLISH = 0.6
+"""Progress from which the last steps of sampling count more, whose errors are heard as they are, and half of the noisy latents
+are what sampling would meet: the model's own guess with noise."""
 
 PURE_NOISE, PURE_NOISE_LATE = 0.5, 0.3
 """Share of sounds of which only noise is shown, first and from `POLISH` on: where every clip begins."""
 
-SILENCE, SILENCE_LATE, LATE = 10.0, 40.0, 6000
-"""What an error counts after the end of a clip, first and from a step on; elsewhere 1."""
+SILENCE, SILENCE_LATE = 10.0, 40.0
+"""What an error counts after the end of a clip, first and from `POLISH` on; elsewhere 1."""
 
-QUIETEST = 0.01
-"""Power of latents below which no sound is taken to be."""
-
-FIRST = 1_000_000
-"""Number of the first sound, so that the autoencoder and this have different ones."""
+LENGTH_WAVES = 6.0
+"""Standard deviation of the frequencies by which the length is told, in periods over its range."""
 
 
 class Denoiser(nn.Module):
@@ -71,129 +65,156 @@ class Denoiser(nn.Module):
         y: Tensor = self.dit(x, t, tokens, length[:, 0])
         return y
 
+    def denoised(self, x: Tensor, t: Tensor, *conditioning: Tensor) -> Tensor:
+        """The estimate of the clean latents at levels t [b], as `x` [b, 2, channels, n]."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            velocity = self(x.flatten(1, 2), t, *conditioning)
+        clean: Tensor = x - t[:, None, None, None] * velocity.float().view_as(x)
+        return clean
 
-def train(
-    config: ModelConfig,
-    one: Autoencoder,
-    tokenizer: Tokenizer,
-    reader: Reader,
-    folder: Path,
-    device: torch.device,
-    say: Callable[[str], None],
-) -> Denoiser:
-    """Train it, or finish a training that was cut off. `one` is the autoencoder of one channel."""
-    means, deviations = moments(one, folder, FIRST, SOUNDS, device, say)
+
+class Examples:
+    """Sounds with their latents and the embeddings of their prompts, and batches of them."""
+
+    def __init__(self, latents: Latents, order: Order, reader: Reader, device: torch.device) -> None:
+        self.latents, self.device = latents, device
+        self._encoder = cast(Any, reader.encoder).to(device)
+        sounds = [order.sound(index)[1] for index in range(order.count)]
+        families = np.array([family(sound) for sound in sounds])
+        self._shares = (np.array(SHARES) / np.bincount(families, minlength=3).clip(1))[families]
+        self.families = torch.from_numpy(families).to(device)
+        self.seconds = torch.tensor([sound.seconds for sound in sounds], device=device)
+        width = self._encoder.config.d_model
+        self.prompts = torch.zeros((*latents.ids.shape, width), dtype=torch.float16, device=device)
+        """Embeddings, [count, prompts, tokens, width], zeros behind the text."""
+
+    @torch.no_grad()
+    def grow(self, at_least: int = 0) -> None:
+        """Take over what has become ready."""
+        before = self.latents.count
+        self.latents.grow(at_least)
+        for start in range(before, self.latents.count, 64):
+            rows = slice(start, min(start + 64, self.latents.count))
+            ids = self.latents.ids[rows].long()
+            mask = (ids != 0).long()
+            found = self._encoder(input_ids=ids.flatten(0, 1), attention_mask=mask.flatten(0, 1)).last_hidden_state
+            self.prompts[rows] = (found.view(*ids.shape, -1) * mask[..., None]).half()
+
+    def draw(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+        """Rows of the latents [count], which of their prompts, and whether it is shown."""
+        shares = self._shares[: self.latents.count]
+        found = {
+            "rows": rng.choice(self.latents.count, size=count, p=shares / shares.sum()),
+            "prompts": rng.integers(self.prompts.shape[1], size=count),
+            "shown": (rng.random(count) >= WITHOUT_PROMPT).astype(np.float32),
+        }
+        return {name: torch.from_numpy(values).to(self.device) for name, values in found.items()}
+
+    def conditioning(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of the prompts [b, tokens, width], lengths in seconds [b], what is shown [b]."""
+        return self.prompts[batch["rows"], batch["prompts"]].float(), self.seconds[batch["rows"]], batch["shown"]
+
+
+def family(sound: Sound) -> int:
+    """0 for tones, 1 for loops, 2 for all others."""
+    return 0 if sound.note else 1 if sound.tempo else 2
+
+
+def untrained(config: ModelConfig) -> Denoiser:
+    """The network with the weights that training begins with."""
     torch.manual_seed(0)
     model = Denoiser(config)
-    if not (folder / "diffusion.pt").is_file():
-        _begin(model, config, tokenizer, reader)
+    begin(model, config.model.pretransform.config.downsampling_ratio)
+    return model
+
+
+def train(model: Denoiser, examples: Examples, folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
+    """Train it in place, or finish a training that was cut off."""
+    examples.grow(at_least=2000)
     model.to(device)
-    shared_between_neighbours(model.dit, config.model.pretransform.config.downsampling_ratio)
-    encoder = cast(Any, reader.encoder).to(device)
-    reading, matrices, others = [], [], []
-    for name, parameter in model.named_parameters():
-        if "to_cond_embed" in name or ("cross_attn" in name and "to_out" not in name):
-            reading.append(parameter)
-        elif parameter.ndim == 2 and "transformer.layers" in name:
-            matrices.append(parameter)
-        else:
-            others.append(parameter)
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0),
-        torch.optim.AdamW(reading, lr=READING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    fit("diffusion", folder, model, _optimizers(model), SCHEDULE, _Denoising(model, examples), say)
+    model.eval().requires_grad_(False)
+
+
+class _Denoising:
+    """Noisy latents of sounds, and the clean ones."""
+
+    def __init__(self, model: Denoiser, examples: Examples) -> None:
+        self._model, self._examples = model, examples
+
+    def phase(self, progress: float) -> int:
+        return int(progress >= POLISH)
+
+    def draw(self, step: int, progress: float) -> dict[str, Tensor]:
+        if step % 20 == 0:
+            self._examples.grow()
+        levels = noise_levels(BATCH, PURE_NOISE_LATE if self.phase(progress) else PURE_NOISE)
+        return self._examples.draw(np.random.default_rng((2, step)), BATCH) | {"t": levels.to(self._examples.device)}
+
+    def losses(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        latents, t = self._examples.latents, batch["t"]
+        conditioning = self._examples.conditioning(batch)
+        mean, deviation = latents.mean[batch["rows"]].float(), latents.deviation[batch["rows"]].float()
+        noise = torch.randn_like(mean)
+        noisy = blended(mean, deviation, noise, t)
+        if phase == 1:
+            # Of every other sound that is not pure noise, what sampling would meet there.
+            own = slice(round(PURE_NOISE_LATE * BATCH), BATCH, 2)
+            given = mean[own], deviation[own], noise[own], t[own], [values[own] for values in conditioning]
+            ours, theirs = from_own_guess(self._model.denoised, *given)
+            noisy, noise = noisy.clone(), noise.clone()
+            noisy[own], noise[own] = ours, theirs
+        clean = expressed(mean, deviation, noise)
+        found = self._model.denoised(noisy, t, *conditioning)
+        places = torch.arange(clean.shape[3], device=clean.device) * (WINDOW / clean.shape[3] / SAMPLE_RATE)
+        ended = places > conditioning[1][:, None]
+        counts = torch.where(ended, SILENCE_LATE if phase else SILENCE, 1.0)[:, None, None]
+        error = (counts * (found - clean).square()).mean((1, 2, 3)) / power(mean, deviation)
+        parts = {f"at_{low}": _mean(error, (t >= low) & (t < high)) for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0))}
+        for number, name in enumerate(("tones", "loops", "others")):
+            parts[f"pure_{name}"] = _mean(error, (t == 1) & (self._examples.families[batch["rows"]] == number))
+        weight = 1 / (t * t.clamp(min=0.25)) if phase else 1 / t
+        return parts | {"loss": (weight * error).mean()}
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum() / where.sum()
+
+
+def _optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "transformer.layers" in name]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01),
+        adamw(others, lr=RATE),
     ]
-    sounds = [training_sound(FIRST + index)[1] for index in range(SOUNDS)]
-    families = np.array([0 if sound.note else 1 if sound.tempo else 2 for sound in sounds])
-    shares = (np.array(SHARES) / np.bincount(families))[families]
-
-    def losses(step: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((2, step))
-        chosen = rng.choice(len(sounds), size=BATCH, p=shares)
-        mean, deviation = (torch.from_numpy(x[chosen].astype(np.float32)).to(device) for x in (means, deviations))
-        prompt, seconds = conditioning(rng, [sounds[index] for index in chosen], tokenizer, encoder, device)
-        shown = (torch.rand(BATCH, device=device) >= WITHOUT_PROMPT).float()
-        polish = step >= POLISH
-        t = noise_levels(BATCH, PURE_NOISE_LATE if polish else PURE_NOISE).to(device)
-        noisy, clean = (x.flatten(1, 2) for x in pair(mean, deviation, torch.randn_like(mean), t))
-        with torch.autocast(device.type, torch.bfloat16):
-            velocity = model(noisy, t, prompt, seconds, shown)
-        found = noisy - t[:, None, None] * velocity.float()
-        ended = torch.arange(clean.shape[2], device=device) * (WINDOW / clean.shape[2] / SAMPLE_RATE) > seconds[:, None]
-        counts = torch.where(ended, SILENCE if step < LATE else SILENCE_LATE, 1.0)[:, None]
-        error = (counts * (found - clean).square()).mean((1, 2)) / power(mean, deviation)
-        parts = {
-            f"at_{low}": error[(t >= low) & (t < high)].mean() for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0), (1.0, 2.0))
-        }
-        weight = 1 / (t * t.clamp(min=0.25)) if polish else 1 / t
-        return {name: value.nan_to_num() for name, value in parts.items()} | {"loss": (weight * error).mean()}
-
-    fit("diffusion", folder, model, optimizers, SCHEDULE, losses, say)
-    return model.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def _begin(model: Denoiser, config: ModelConfig, tokenizer: Tokenizer, reader: Reader) -> None:
-    """Weights from what the text encoder says of examples of prompts."""
-    examples = [training_sound(FIRST + index) for index in range(EXAMPLES)]
-    texts, ends = reader.embeddings(encode(tokenizer, [describe(rng, sound) for rng, sound in examples]))
-    numbers = reader.told(texts[torch.arange(EXAMPLES), ends])
-    notes, tempos = (torch.tensor([getattr(sound, name) for _, sound in examples]) for name in ("note", "tempo"))
-    ratio = config.model.pretransform.config.downsampling_ratio
-    begin(model.dit, model.seconds, Examples(texts, ends, numbers, notes, tempos), ratio)
+def begin(model: Denoiser, ratio: int) -> None:
+    """Weights to begin with: places as waves, what blocks add small, what goes around them nothing.
 
-
-def pair(mean: Tensor, deviation: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Noisy latents at levels t [b], and the clean ones that they lead to.
-
-    Rectified flow draws clean latents and noise apart from each other, and learns their average: noise as such is silence
-    then, and eight steps never leave it. Here the noise that a sound is made of is the noise that the sampler begins with.
-    Latents are normally distributed, with this mean and deviation, so that noisy latents and the clean ones at the end of
-    their path are the same multiple of deviations from their means: the consistency function of Song et al., "Consistency
-    models" (2023), in closed form. Both channels of a sound have their noise in common, which is the noise along the direction
-    of their deviations; across it there is none in the sound.
+    A held tone is the same again after `REPEAT` frames, so that its latents are sums of the waves that fit into them. The
+    other waves are those of half periods in the window, up to the pace of a loop's strokes. The length is told by waves as
+    fine, so that the end of a clip is found to a latent.
 
     Args:
-        mean: Of the clean latents, [b, 2, channels, n].
-        deviation: The same.
-        noise: Of variance 1, the same.
-        t: Levels, above 0.
-
-    Returns:
-        Both [b, 2, channels, n].
+        model: Changed in place.
+        ratio: Frames a latent.
     """
-    t = t[:, None, None, None]
-    both = deviation.norm(dim=1, keepdim=True)
-    direction = deviation / both.clamp(min=1e-6)
-    along = (direction * noise).sum(1, keepdim=True)
-    size = ((1 - t).square() * both.square() + t.square()).sqrt()
-    noisy = (1 - t) * mean + t * noise + (size - t) * along * direction
-    return noisy, mean + along * deviation
-
-
-def power(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Of latents with this mean and deviation [b, 2, channels, n]: [b].
-
-    Errors are counted in units of it. A held tone fills the window and a hi-hat a fiftieth; as they are, nothing but tones
-    would be learned.
-    """
-    return (mean.square() + deviation.square()).mean((1, 2, 3)).clamp(min=QUIETEST)
-
-
-def noise_levels(count: int, share: float) -> Tensor:
-    """Levels to train at [count]: a share of pure noise, then evenly spread in log-SNR beyond what eight steps visit."""
-    pure = round(share * count)
-    places = (torch.arange(count - pure) + torch.rand(count - pure)) / (count - pure)
-    return torch.cat([torch.ones(pure), torch.sigmoid(6.0 - 8.5 * places)])
-
-
-@torch.no_grad()
-def conditioning(
-    rng: np.random.Generator, sounds: list[Sound], tokenizer: Tokenizer, encoder: T5EncoderModel, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Embeddings of a way to ask for each sound, [b, MAX_TOKENS, width], zeros behind the text; and lengths in seconds [b]."""
-    ids = encode(tokenizer, [describe(rng, sound) for sound in sounds]).to(device)
-    mask = (ids != 0).long()
-    embeddings = encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
-    padded = nn.functional.pad(embeddings, (0, 0, 0, MAX_TOKENS - ids.shape[1]))
-    return padded, torch.tensor([sound.seconds for sound in sounds], device=device)
+    dit, transformer = model.dit, model.dit.transformer
+    cast(Any, model.seconds.embedder.embedding[0]).weights.mul_(LENGTH_WAVES)
+    embedding = cast(Any, transformer.pos_emb).emb.weight
+    places = torch.arange(len(embedding))[:, None] - 1.0  # The prepended token comes first.
+    count = REPEAT // ratio
+    periodic = 2 * math.pi / count * places * torch.arange(1, count // 2 + 1)
+    slow = math.pi / (WINDOW // ratio) * (places + 0.5) * torch.arange(1, embedding.shape[1] - count + 1)
+    waves = torch.cat([periodic.cos(), periodic.sin(), slow.cos()], dim=1)
+    # `forward` divides by the root of the width.
+    embedding.copy_(0.5 * embedding.shape[1] ** 0.5 * waves)
+    for block in cast(Any, transformer.layers):
+        for linear in (block.self_attn.to_out, block.cross_attn.to_out, block.ff.ff[2]):
+            linear.weight.mul_((2 * len(transformer.layers)) ** -0.5)
+    for convolution in (dit.preprocess_conv, dit.postprocess_conv):
+        convolution.weight.zero_()

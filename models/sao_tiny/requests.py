@@ -233,8 +233,8 @@ def render(rng: np.random.Generator, sound: Sound, take: int = 0) -> np.ndarray[
         last = frames(0.03)
         mono[-last:] *= np.linspace(1, 0, last)
     stereo = np.zeros((2, WINDOW), np.float32)
-    stereo[:, : len(mono)] = _GAINS[sound.side][:, None] * mono
+    stereo[:, : len(mono)] = GAINS[sound.side][:, None] * mono
     return stereo
 
 
-_GAINS: dict[str, Array] = {"": np.array([1.0, 1.0]), "left": np.array([1.0, 0.12]), "right": np.array([0.12, 1.0])}
+GAINS: dict[str, Array] = {"": np.array([1.0, 1.0]), "left": np.array([1.0, 0.12]), "right": np.array([0.12, 1.0])}

@@ -14,13 +14,13 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 SAMPLE_RATE = 44_100
 _TABLE = 8192
 
-LATENT = 1024
-"""Frames of a latent of the model. What sounds begin on its grid have latents that are the same but for their place."""
+GRID = 1024
+"""Frames between the places where strokes may begin: two latents of the model, so that all strokes of a drum have the same
+latents but for their place."""
 
-REPEAT = 64 * LATENT
-"""Frames after which every held wave repeats. Its latents then do so too, every 64, whatever its pitch: what is to be learned
-of a pitch is a pattern of that length, and not where its phase has come to in the whole window.
-"""
+REPEAT = 64 * GRID
+"""Frames after which every held wave repeats, whatever its pitch, and so do its latents: what is to be learned of a pitch is
+a pattern of that length, and not where its phase has come to in the whole window."""
 
 
 class Chance(np.random.Generator):

@@ -3,7 +3,7 @@
 A voice makes one mono sound that starts at frame 0, in phase, so that the same request gives nearly the same sound: what varies
 with the generator is its timbre, its envelope and its noise, not the pitch or the beat of what has one. Waves that drift apart
 average to nothing, and the model's first guess, from noise alone, is an average. Held waves are `tuned`, strokes fall on the
-grid of latents, and drums ring at multiples of its rate. All is made up here; nothing is recorded.
+grid, and drums ring at multiples of its rate. All is made up here; nothing is recorded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.sao_tiny.signals import (
-    LATENT,
+    GRID,
     SAMPLE_RATE,
     Array,
     Chance,
@@ -53,8 +53,8 @@ class Voicing:
     tempo: float = 120.0
 
 
-PLACES = SAMPLE_RATE / LATENT
-"""Latents a second."""
+PLACES = SAMPLE_RATE / GRID
+"""Places of the grid a second."""
 
 Voice = Callable[[Chance, Voicing], Array]
 
@@ -193,7 +193,7 @@ def _loop(style: str) -> Voice:
             for index in range(int(v.seconds / step) + 1):
                 hit = pattern[index % 16]
                 if hit != ".":
-                    put(track, stroke, index * step, level * (0.5 if hit == "o" else 1.0), LATENT)
+                    put(track, stroke, index * step, level * (0.5 if hit == "o" else 1.0), GRID)
         return fade_ends(track, 0.0005, 0.03)
 
     return voice
@@ -297,7 +297,7 @@ def _repeated(stroke: Voice, period: float) -> Voice:
     def voice(rng: Chance, v: Voicing) -> Array:
         track = np.zeros(frames(v.seconds))
         for index in range(int(v.seconds / period) + 1):
-            put(track, to_peak(stroke(rng, v)), index * period, rng.uniform(0.85, 1.0), LATENT)
+            put(track, to_peak(stroke(rng, v)), index * period, rng.uniform(0.85, 1.0), GRID)
         return fade_ends(track, 0.0005, 0.02)
 
     return voice

@@ -1,33 +1,33 @@
 """Trains the tokenizer and the T5 encoder.
 
-The encoder learns to read before anything learns to sound: from the embedding of its last token, a linear layer must tell what
-a prompt asks for, as numbers (`code.py`). The diffusion transformer then finds the meaning of a prompt laid out, not letters.
-Numbers and not likelihoods of classes: those are never high enough, and in the end it is learned from combinations that never
-occur which kind can't be meant, so that one in eleven unseen prompts was misread, and none of those seen.
+The encoder is trained before all else: from the embedding of its last token, a linear layer must tell what a prompt asks for,
+as numbers (`targets.py`). So the diffusion transformer is given the meaning of a prompt, not its letters. Numbers and not
+likelihoods of classes: those are never high enough, and in the end the encoder learned from the combinations that are held out
+which kinds never occur, so that it misread one in eleven unseen prompts, and none of those seen.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from models.sao_tiny.code import NUMBERS, numbers
-from models.sao_tiny.data import training_sound
+from models.sao_tiny.data import encode, training_sound
 from models.sao_tiny.loop import Schedule, fit
+from models.sao_tiny.optimizers import adamw
 from models.sao_tiny.requests import describe
+from models.sao_tiny.targets import NUMBERS, numbers
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
-MAX_TOKENS = 32
 PROMPTS = 30_000
 BATCH = 128
-SCHEDULE = Schedule(steps=2400, rate=1e-3)
+SCHEDULE = Schedule(steps=2400)
+RATE = 1e-3
 
 
 def train_tokenizer(path: Path) -> Tokenizer:
@@ -74,27 +74,33 @@ class Reader(nn.Module):
         return told
 
 
-def train(tokenizer: Tokenizer, config: Path, folder: Path, device: torch.device, say: Callable[[str], None]) -> Reader:
-    """Train the encoder and its linear layer, or finish a training that was cut off."""
+def untrained(config: Path) -> Reader:
+    """The encoder of a configuration file and its linear layer, not trained."""
     torch.manual_seed(0)
-    model = Reader(json.loads(config.read_text(encoding="utf-8"))).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=SCHEDULE.rate, weight_decay=0.01)
+    return Reader(json.loads(config.read_text(encoding="utf-8")))
 
-    def losses(step: int) -> dict[str, Tensor]:
-        sounds = [training_sound(BATCH * step + index) for index in range(BATCH)]
-        told = model(encode(tokenizer, [describe(rng, sound) for rng, sound in sounds]).to(device))
-        return {"loss": (told - numbers([sound for _, sound in sounds]).to(device)).square().mean()}
 
-    fit("text", folder, model, [optimizer], SCHEDULE, losses, say)
+def train(model: Reader, tokenizer: Tokenizer, folder: Path, say: Callable[[str], None]) -> None:
+    """Train the encoder and its linear layer in place, or finish a training that was cut off."""
+    optimizers = [adamw(model.parameters(), lr=RATE, weight_decay=0.01)]
+    fit("text", folder, model, optimizers, SCHEDULE, _Reading(model, tokenizer), say)
     # Rounded to half precision, as the model's T5 is kept.
     model.encoder.half().float()  # type: ignore[no-untyped-call]
-    return model.cpu().eval().requires_grad_(False)
 
 
-def encode(tokenizer: Tokenizer, prompts: Sequence[str]) -> Tensor:
-    """Token ids, padded with 0 to the longest: int64 [prompts, tokens]."""
-    rows = [encoding.ids[:MAX_TOKENS] for encoding in tokenizer.encode_batch(list(prompts))]
-    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    for row, found in zip(ids, rows, strict=True):
-        row[: len(found)] = found
-    return torch.from_numpy(ids)
+class _Reading:
+    """Prompts, and what they ask for."""
+
+    def __init__(self, model: Reader, tokenizer: Tokenizer) -> None:
+        self._model, self._tokenizer = model, tokenizer
+
+    def phase(self, progress: float) -> int:
+        return 0
+
+    def draw(self, step: int, progress: float) -> dict[str, Tensor]:
+        sounds = [training_sound(BATCH * step + index) for index in range(BATCH)]
+        ids = torch.from_numpy(encode(self._tokenizer, [describe(rng, sound) for rng, sound in sounds])).long()
+        return {"ids": ids[:, : int((ids != 0).sum(1).max())], "truth": numbers([sound for _, sound in sounds])}
+
+    def losses(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"loss": (self._model(batch["ids"]) - batch["truth"]).square().mean()}

@@ -70,19 +70,23 @@ class DecoderBuilder:
 
     Args:
         seen: By every layer that `Observer` watches, on what the decoder is calibrated with.
+        parts: Of which the layers compute one, each over channels of its own: 2 for the halves of `twin`, otherwise 1.
     """
 
-    def __init__(self, seen: dict[nn.Module, Seen]) -> None:
+    def __init__(self, seen: dict[nn.Module, Seen], parts: int = 1) -> None:
         self._graph = GraphBuilder()
         self._seen = seen
+        self._parts = parts
 
     def build(self, layers: nn.Sequential, source: str, target: str) -> onnx.ModelProto:
         """The graph of a run of the decoder's layers, from the input `source` to the output `target`."""
         convs = [child for child in layers.modules() if isinstance(child, (nn.Conv1d, nn.ConvTranspose1d))]
-        x, behind_conv = Stream(source, np.ones(convs[0].in_channels)), False
+        inputs, outputs = convs[0].in_channels, convs[-1].out_channels
+        batch = source if self._parts == 1 else self._shaped(source, self._parts, inputs)
+        x, behind_conv = Stream(batch, np.ones(inputs)), False
         if isinstance(layers[0], DecoderBlock):
             scale = _table_scale(self._seen[layers[0].layers[0]].input)
-            x = Stream(self._scaled(source, 1 / scale), scale)
+            x = Stream(self._scaled(batch, 1 / scale), scale)
         for layer in layers:
             if isinstance(layer, DecoderBlock):
                 # Measured: 8 bits at the first block's upsampling cost more than all others together, and it is little work.
@@ -95,8 +99,11 @@ class DecoderBuilder:
             elif isinstance(layer, nn.Tanh):
                 x = Stream(self._graph.node("Tanh", self._real(x)), np.ones_like(x.scale))
             behind_conv = isinstance(layer, nn.Conv1d)
-        self._graph.node("Identity", self._real(x), output=target)
-        shapes = {source: convs[0].in_channels, target: convs[-1].out_channels}
+        if self._parts == 1:
+            self._graph.node("Identity", self._real(x), output=target)
+        else:
+            self._shaped(self._real(x), 1, self._parts * outputs, target)
+        shapes = {source: self._parts * inputs, target: self._parts * outputs}
         return self._graph.model(
             # Lookups take one clip at a time.
             "decoder",
@@ -104,6 +111,10 @@ class DecoderBuilder:
             [target],
             {name: (1, width, f"{name}_frames") for name, width in shapes.items()},
         )
+
+    def _shaped(self, x: str, batch: int, channels: int, output: str | None = None) -> str:
+        """A value as [batch, channels, frames]."""
+        return self._graph.node("Reshape", x, self._graph.constant(np.array([batch, channels, -1], np.int64)), output=output)
 
     def _block(self, x: Stream, block: DecoderBlock, wide: bool) -> Stream:
         snake, upsample, *units = cast(Any, block.layers)
@@ -153,8 +164,12 @@ class DecoderBuilder:
         return self._graph.node("Cast", self._graph.node("Clip", x, *edges), to=onnx.TensorProto.INT32)
 
     def _lookup(self, index: str, table: Array) -> str:
-        """Table [channels, entries] at an index [1, channels, frames]."""
-        return self._graph.node("GatherElements", self._graph.constant(table[None]), index, axis=2)
+        """Table [channels, entries] at an index [parts, channels, frames]."""
+        tables = self._graph.constant(table[None])
+        if self._parts > 1:
+            # Stored once; ONNX Runtime repeats it when the graph is loaded.
+            tables = self._graph.node("Concat", *[tables] * self._parts, axis=0)
+        return self._graph.node("GatherElements", tables, index, axis=2)
 
     def _conv(self, x: Code, conv: nn.Conv1d) -> Code:
         weight, bias = conv.weight.detach().double().numpy(), _bias(conv.bias, conv.out_channels)
@@ -164,7 +179,8 @@ class DecoderBuilder:
         """A code with frames of zeros, which are another code in every channel, on both sides."""
         if not frames:
             return x
-        zeros = self._graph.constant(np.repeat(x.zero.astype(np.uint8)[None, :, None], frames, axis=2))
+        zero = np.broadcast_to(x.zero.astype(np.uint8)[:, None], (self._parts, len(x.zero), frames))
+        zeros = self._graph.constant(zero)
         return replace(x, name=self._graph.node("Concat", zeros, x.name, zeros, axis=2))
 
     def _linear(self, x: Code, weight: Array, bias: Array, seen: Seen, dilation: int = 1) -> Code:

@@ -40,6 +40,7 @@ from sao_onnx_convert.int8.ranges import Observer
 from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
 from sao_onnx_convert.networks.autoencoder import Stage, without_parametrization
 from sao_onnx_convert.transformer import Product
+from sao_onnx_convert.twin import halved_stages
 
 MIN_SNR = {"text_encoder": 30.0, "context": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
 """Decibels that each part should keep against PyTorch, the decoder as a whole. A part below is reported, not refused."""
@@ -68,11 +69,14 @@ def audio_encoder(model: onnx.ModelProto) -> None:
 
 def decoder(stages: list[Stage], latents: list[Tensor]) -> list[Callable[[str, str], onnx.ModelProto]]:
     """Builders of the decoder's graphs, given the names of input and output, calibrated on latents."""
-    plain = [cast(nn.Sequential, without_parametrization(stage.layers)) for stage in stages]
+    halves = halved_stages([stage.layers for stage in stages])
+    parts = 1 if halves is None else 2
+    layers = halves or [stage.layers for stage in stages]
+    plain = [cast(nn.Sequential, without_parametrization(each)) for each in layers]
     whole = nn.Sequential(*plain)
     observer = Observer(whole)
     with torch.no_grad():
         for excerpt in latents:
-            whole(excerpt)
+            whole(excerpt.reshape(parts, excerpt.shape[1] // parts, excerpt.shape[2]))
     seen = observer.finish()
-    return [functools.partial(DecoderBuilder(seen).build, layers) for layers in plain]
+    return [functools.partial(DecoderBuilder(seen, parts).build, each) for each in plain]

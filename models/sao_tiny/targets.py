@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from models.sao_tiny.requests import HIGHEST_NOTE, HIGHEST_TEMPO, KINDS, LOWEST_NOTE, LOWEST_TEMPO, Sound
 from models.sao_tiny.sounds import LOOPS, TONES
 
-SUBJECT = 17
+SUBJECT = 48
 LEFT, RIGHT = SUBJECT + len(TONES) + len(LOOPS) + 3, SUBJECT + len(TONES) + len(LOOPS) + 4
 """Which numbers say on which side a sound stands."""
 

@@ -15,7 +15,7 @@ from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.source.config_fields import AutoencoderConfig
 
 
-def half(config: AutoencoderConfig) -> Autoencoder:
+def mono(config: AutoencoderConfig) -> Autoencoder:
     """The autoencoder of one channel, half as wide everywhere, not trained."""
     encoder, decoder = config.encoder.config, config.decoder.config
     return Autoencoder(
@@ -28,14 +28,14 @@ def half(config: AutoencoderConfig) -> Autoencoder:
     )
 
 
-def whole(config: AutoencoderConfig, one: Autoencoder) -> Autoencoder:
-    """The stereo autoencoder that does to each channel what `one` does.
+def stereo(config: AutoencoderConfig, half: Autoencoder) -> Autoencoder:
+    """The stereo autoencoder that does to each channel what `half` does.
 
     Latents of the left come first. Weights between the halves are 0; norms of weights stay what they are, so that `weight_g`
     and `weight_v` mean the same as before.
     """
     model = Autoencoder(config.encoder.config, config.decoder.config)
-    given = one.state_dict()
+    given = half.state_dict()
     last = max(int(name.split(".")[2]) for name in given if name.startswith("encoder.layers."))
     state = {}
     for name, value in model.state_dict().items():
