@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sao_onnx
 from sao_onnx.autoencoder import Decoder
-from sao_onnx.onnx_runtime import ort
 from sao_onnx.sessions import GraphSession, SessionFactory
 from sao_onnx_convert import convert
 from sao_onnx_convert.builder import GraphBuilder
