@@ -10,7 +10,6 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sao_onnx_convert.config_fields import OobleckDecoderConfig, OobleckEncoderConfig
 
 import sao_onnx
 from models.sao_tiny.twin import mono, stereo
@@ -20,6 +19,7 @@ from sao_onnx_convert import convert
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Autoencoder, split_decoder
 from sao_onnx_convert.parts import AudioEncoder
+from sao_onnx_convert.source.config_fields import OobleckDecoderConfig, OobleckEncoderConfig
 from sao_onnx_convert.twin import HalfByHalf, HalfByHalfEncoder, halved, halved_autoencoder, halved_stages
 from tests.conftest import MINIATURE
 
