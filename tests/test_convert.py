@@ -17,7 +17,14 @@ from safetensors.torch import load_file, save_file
 import sao_onnx
 import sao_onnx_convert
 from sao_onnx.bundle import open_bundle
-from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, ParityError, TargetExistsError, convert
+from sao_onnx_convert import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    ParityError,
+    TargetExistsError,
+    UnsupportedModelError,
+    convert,
+)
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
 from sao_onnx_convert.pipeline import TorchPipeline
@@ -140,6 +147,24 @@ def test_missing_files(copy, tmp_path):
     _refused(copy / "model.safetensors", CheckpointError, "is a file; expected the folder")
     (copy / "model_config.json").unlink()
     _refused(copy, CheckpointError, r"lacks model_config\.json")
+
+
+def test_an_unsupported_model_is_told_so_first(tmp_path):
+    """Whatever else is missing beside its configuration, weights most of all."""
+    config = json.loads((ROOT / "models" / "miniature" / "model_config.json").read_text(encoding="utf-8"))
+    config["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+    (tmp_path / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UnsupportedModelError, match="rectified_flow"):
+        convert(tmp_path, None, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(empty, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(checkpoint)
+    with pytest.raises(CheckpointNotFoundError, match="the name is empty"):
+        convert(empty, checkpoint / "t5", tmp_path / "bundle")
+    with pytest.raises(CheckpointNotFoundError, match="the name is empty"):
+        convert(checkpoint, empty, tmp_path / "bundle")
 
 
 def test_missing_tensor(copy):

@@ -37,7 +37,7 @@ from sao_onnx_convert.pipeline import TorchPipeline
 from sao_onnx_convert.source.cache import cache_folder
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.file_names import CONFIG, TOKENIZER
-from sao_onnx_convert.source.files import choose_checkpoint
+from sao_onnx_convert.source.files import choose_checkpoint, choose_config
 from sao_onnx_convert.source.locate import locate
 from sao_onnx_convert.source.source import Folder, Source
 from sao_onnx_convert.source.t5_config import check_text_encoder, read_t5_config
@@ -123,8 +123,11 @@ def convert(
     target = Path(output).expanduser()
     require_free(target, force)
     source = locate(checkpoint, (config_name or CONFIG,))
+    # A model that is not supported is told so, whatever else may be missing beside its configuration.
+    config_path = choose_config(source, config_name)
+    config = None if config_path is None else load_config(source.fetch([config_path]) / config_path, note)
     files = choose_checkpoint(source, config_name, weights_name)
-    config = load_config(source.fetch([files.config]) / files.config, note)
+    config = config or load_config(source.fetch([files.config]) / files.config, note)
     text_source = _t5_source(config, t5)
     text_files = choose_t5(text_source)
     text_folder = text_source.fetch(text_files.small)

@@ -41,6 +41,20 @@ class CheckpointFiles:
     licenses: tuple[str, ...]
 
 
+def choose_config(source: Source, config: str | None = None) -> str | None:
+    """The path of an audio model's configuration in its source; None where there is none.
+
+    Args:
+        source: Where it is. A configuration that the user named with it is taken.
+        config: Its name in the source's folder, None for `model_config.json`.
+    """
+    named = (source.file or "").removeprefix(source.base)
+    if config is None and named.endswith(".json") and not named.endswith(INDEX):
+        config = named
+    path = source.base + (config or CONFIG)
+    return path if path in source.names else None
+
+
 def choose_checkpoint(source: Source, config: str | None = None, weights: str | None = None) -> CheckpointFiles:
     """The files of an audio model.
 
@@ -57,18 +71,16 @@ def choose_checkpoint(source: Source, config: str | None = None, weights: str | 
     named = (source.file or "").removeprefix(source.base)
     if named.removesuffix(INDEX).endswith(".safetensors"):
         weights = weights or named
-    elif named.endswith(".json"):
-        config = config or named
     weights = (weights or WEIGHTS).removesuffix(INDEX)
     if not weights.endswith(".safetensors"):
         raise CheckpointError(pickled(weights) if weights.endswith(PICKLES) else f"{weights} is no .safetensors file")
-    config_path, weights_path = source.base + (config or CONFIG), source.base + weights
+    config_path, weights_path = choose_config(source, config), source.base + weights
     found = choose_weights(source, weights_path)
-    if config_path in source.names and found is not None:
+    if config_path is not None and found is not None:
         return CheckpointFiles(config_path, found, _licenses(source))
     missing, options = [], []
-    if config_path not in source.names:
-        missing.append(config_path)
+    if config_path is None:
+        missing.append(source.base + (config or CONFIG))
         if any(name.endswith(".json") for name in source.names):
             options.append("--config-name (config_name=...)")
     if found is None:

@@ -25,6 +25,8 @@ def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
         CheckpointError: The place is a file.
         DownloadError: The hub cannot be asked, and nothing is in the cache.
     """
+    if not str(place).strip():
+        raise CheckpointNotFoundError("no folder or repository is named: the name is empty")
     try:
         path = Path(place).expanduser()
         folder, exists = path.is_dir(), path.exists()
