@@ -122,7 +122,8 @@ class SessionFactory:
             session = self._open(path, inexact, tiled)
         warnings.warn(
             f"{path.parent}: 8-bit products overflow on this processor, and this bundle is too old for what prevents it: clips "
-            "sound worse than they should; convert the model again, or run `python -m sao_onnx_convert.unshare` on the bundle",
+            "sound worse than they should. Convert the model again; or, where the converter is installed (pip install "
+            "'.[convert]' in a clone of sao-onnx), run `python -m sao_onnx_convert.unshare` on the bundle",
             SaoOnnxWarning,
             stacklevel=2,
         )
