@@ -60,6 +60,9 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
     if not anew and not (folder / TOKENIZER).is_file():
         take_finished(folder)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if all(states.present(folder, name) for name in ("text", *STAGES)):
+        assemble(folder)
+        return
     config = load_config(CONFIG)
     pretransform = config.model.pretransform.config
     tokenizer = text.train_tokenizer(folder / TOKENIZER)
@@ -85,6 +88,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
         autoencoder.train(coder, pretransform.encoder.config.strides, sounds, folder, device, say)
         _finish(folder, "autoencoder", coder)
     coder.to(device).eval().requires_grad_(False)
+    autoencoder.compile_activations(coder)
     if reading:
         reading.join()
     if not _load(folder, "text", reader):
@@ -103,8 +107,20 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
     if not _load(folder, "decoder", coder.decoder):
         decoder.train(coder, denoiser, examples, folder, say)
         _finish(folder, "decoder", coder.decoder)
-    both = stereo(pretransform, coder.cpu())
-    write_checkpoint(folder / "sao-tiny", CONFIG, both, denoiser.cpu(), reader.encoder.cpu(), tokenizer)
+    assemble(folder)
+
+
+def assemble(folder: Path) -> None:
+    """Write the checkpoint `sao-tiny`, when all stages are finished."""
+    config = load_config(CONFIG)
+    coder, denoiser, reader = autoencoder.untrained(config), diffusion.untrained(config), text.untrained(T5_CONFIG)
+    parts = {"autoencoder": coder, "diffusion": denoiser, "text": reader, "decoder": coder.decoder}
+    for name, model in parts.items():
+        if not _load(folder, name, model):
+            raise FileNotFoundError(f"{folder}: the stage {name!r} is not finished")
+    both = stereo(config.model.pretransform.config, coder)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    write_checkpoint(folder / "sao-tiny", CONFIG, both, denoiser, reader.encoder, tokenizer)
     say(f"written: {folder / 'sao-tiny'}")
 
 
