@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.bundle import Bundle, open_bundle
-from sao_onnx.conditioning import Conditioning
-from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser
-from sao_onnx.machine import peak_memory
-from sao_onnx.manifest import Precision
-from sao_onnx.noise import Noise
-from sao_onnx.onnx_runtime import ort
-from sao_onnx.sessions import ENTRIES, SessionFactory
-from sao_onnx.tuning import default_tuning
+from sao_onnx.bundle.bundle import Bundle, open_bundle
+from sao_onnx.bundle.manifest import Precision
+from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser
+from sao_onnx.runtime.machine import peak_memory
+from sao_onnx.runtime.onnx_runtime import ort
+from sao_onnx.runtime.sessions import ENTRIES, SessionFactory
+from sao_onnx.runtime.tuning import default_tuning
+from sao_onnx.sampling.noise import Noise
+from sao_onnx.stages.conditioning import Conditioning
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

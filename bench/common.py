@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.machine import describe_machine
+from sao_onnx.runtime.machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
 FULL_SIZE = ROOT / "models" / "stable-audio-open-small"

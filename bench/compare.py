@@ -23,7 +23,7 @@ import numpy as np
 from bench import growth, pictures
 from bench.common import ROOT, STEPS, THREADS, decibels, output_of, parser, prepared, processor
 from sao_onnx import __version__
-from sao_onnx.machine import describe_machine
+from sao_onnx.runtime.machine import describe_machine
 
 STAGES = ("load", "conditioning", "sampling", "decoding")
 

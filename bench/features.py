@@ -98,7 +98,7 @@ def kept(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
 
 def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
     """A tone asked to become rain: how much of it is left, by strength."""
-    from sao_onnx.schedule import noise_level
+    from sao_onnx.sampling.schedules import noise_level
 
     rows = []
     for strength in STRENGTHS:

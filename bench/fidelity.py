@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 import sao_onnx
 from bench.common import decibels, parser, prepared, processor
-from sao_onnx.bundle import Bundle, open_bundle
-from sao_onnx.loading import load_conditioner
-from sao_onnx.sessions import SessionFactory
+from sao_onnx.bundle.bundle import Bundle, open_bundle
+from sao_onnx.running.loading import load_conditioner
+from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.export import save
 from sao_onnx_convert.int8 import recipe

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from bench.common import THREADS, parser, prepared
-from sao_onnx.bundle import Bundle, open_bundle
-from sao_onnx.manifest import Role
-from sao_onnx.onnx_runtime import ort
-from sao_onnx.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
+from sao_onnx.bundle.bundle import Bundle, open_bundle
+from sao_onnx.bundle.manifest import Role
+from sao_onnx.runtime.onnx_runtime import ort
+from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.int8.matmul import rows
 from sao_onnx_convert.transformer import single

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.audio import fit, normalize, prepare
+from sao_onnx.audio.prepare import fit, normalize, prepare
 
 
 def test_normalize():

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.batch import Line, read_lines
 from sao_onnx.cli.names import file_name, for_several, slug
+from sao_onnx.cli.request_file import Line, read_lines
 from sao_onnx.cli.words import to_options
 from tests.processes import COMMAND, interrupt, run, started, wait_until
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import sao_onnx
-from sao_onnx.bundle import open_bundle
+from sao_onnx.bundle.bundle import open_bundle
 
 
 def test_verifies(miniature):

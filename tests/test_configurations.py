@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sao_onnx
-from sao_onnx.sessions import GraphSession, SessionFactory
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx_convert.pipeline import TorchPipeline
 
 T5 = {"vocab_size": 256, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2, "pad_token_id": 0}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import sao_onnx
 import sao_onnx_convert
-from sao_onnx.bundle import open_bundle
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx_convert import (
     CheckpointError,
     CheckpointNotFoundError,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sao_onnx.conditioning import Conditioning
-from sao_onnx.denoiser import Denoiser
+from sao_onnx.stages.conditioning import Conditioning
+from sao_onnx.stages.denoiser import Denoiser
 
 
 class _Graph:

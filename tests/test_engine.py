@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.autoencoder import Decoder, Encoder
-from sao_onnx.conditioning import Conditioner
-from sao_onnx.denoiser import Denoiser
-from sao_onnx.sessions import GraphSession, SessionFactory
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
+from sao_onnx.stages.autoencoder import Decoder, Encoder
+from sao_onnx.stages.conditioning import Conditioner
+from sao_onnx.stages.denoiser import Denoiser
 from tests.processes import GUARD
 
 

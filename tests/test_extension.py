@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.extension import Window, windows
+from sao_onnx.planning.windows import Window, windows
 from tests.processes import COMMAND, run
 
 RATE = 44100

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.files import FORMATS, encode_audio, read_audio, read_tags, write_whole
+from sao_onnx.audio.files import FORMATS, encode_audio, read_audio, read_tags, write_whole
 
 
 def _tone(frames=4410):

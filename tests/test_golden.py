@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.autoencoder import Decoder, Encoder
-from sao_onnx.conditioning import Conditioner
-from sao_onnx.denoiser import Denoiser
-from sao_onnx.noise import Noise
-from sao_onnx.sampler import SAMPLERS
-from sao_onnx.schedule import schedule
-from sao_onnx.sessions import GraphSession, SessionFactory
-from sao_onnx.tokenizer import Tokenizer
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
+from sao_onnx.sampling.noise import Noise
+from sao_onnx.sampling.samplers import SAMPLERS
+from sao_onnx.sampling.schedules import schedule
+from sao_onnx.stages.autoencoder import Decoder, Encoder
+from sao_onnx.stages.conditioning import Conditioner
+from sao_onnx.stages.denoiser import Denoiser
+from sao_onnx.stages.tokenizer import Tokenizer
 
 RATE = 44100
 

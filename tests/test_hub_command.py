@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sao_onnx.bundle import open_bundle
+from sao_onnx.bundle.bundle import open_bundle
 from tests import processes
 from tests.processes import COMMAND, GUARD, interrupt, started, wait_until
 from tests.stand_in import StandIn, error, running

@@ -13,8 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import sao_onnx
-from sao_onnx.autoencoder import Decoder
-from sao_onnx.sessions import GraphSession, SessionFactory
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
+from sao_onnx.stages.autoencoder import Decoder
 from sao_onnx_convert import convert
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Stream, _table_scale

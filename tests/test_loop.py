@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.loop import joined, loop_seconds, with_tempo
+from sao_onnx.planning.loops import joined, loop_seconds, with_tempo
 from tests.processes import COMMAND, succeed
 
 

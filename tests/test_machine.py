@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 import sao_onnx
-from sao_onnx import machine
-from sao_onnx.bundle import open_bundle
-from sao_onnx.memory import estimate_peak, require_memory
+from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.runtime import machine
+from sao_onnx.runtime.memory import estimate_peak, require_memory
 from tests.processes import succeed
 
 PI = """processor\t: 0
@@ -87,7 +87,7 @@ def test_a_limit_of_the_older_control_groups_counts(monkeypatch):
 
 def test_a_limit_of_addresses_counts():
     script = (
-        "import resource, sao_onnx.machine as m; resource.setrlimit(resource.RLIMIT_AS, (900_000_000, 900_000_000));"
+        "import resource, sao_onnx.runtime.machine as m; resource.setrlimit(resource.RLIMIT_AS, (900_000_000, 900_000_000));"
         "print(m.describe_machine().available)"
     )
     assert 500_000_000 < int(succeed([sys.executable, "-c", script])) < 900_000_000
@@ -108,7 +108,7 @@ def test_peak_memory():
 
 def _with_memory(monkeypatch, available, swap):
     found = replace(machine.describe_machine(), available=available, swap=swap, used=10_000_000)
-    monkeypatch.setattr("sao_onnx.memory.describe_machine", lambda: found)
+    monkeypatch.setattr("sao_onnx.runtime.memory.describe_machine", lambda: found)
 
 
 def test_what_does_not_fit_is_refused(monkeypatch, miniature):
@@ -138,7 +138,7 @@ def test_estimate(miniature):
 def test_unsigned_weights_take_more(miniature, monkeypatch):
     bundle, found = open_bundle(miniature), {}
     for overflow in (False, True):
-        monkeypatch.setattr("sao_onnx.memory.products_overflow", lambda overflow=overflow: overflow)
+        monkeypatch.setattr("sao_onnx.runtime.memory.products_overflow", lambda overflow=overflow: overflow)
         found[overflow] = [estimate_peak(bundle, precision) for precision in ("int8", "fp32")]
     assert found[True][0] > found[False][0]
     assert found[True][1] == found[False][1]

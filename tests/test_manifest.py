@@ -5,7 +5,7 @@ import json
 import pytest
 
 import sao_onnx
-from sao_onnx.manifest import FORMAT, parse_manifest, safe_path
+from sao_onnx.bundle.manifest import FORMAT, parse_manifest, safe_path
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sao_onnx
-from sao_onnx.models import BUILT_IN, built_in_folder, find, known, user_folder
+from sao_onnx.bundle.names import BUILT_IN, built_in_folder, find, known, user_folder
 from tests.processes import COMMAND, run
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.files import FORMATS, encode_audio, read_tags
+from sao_onnx.audio.files import FORMATS, encode_audio, read_tags
 from sao_onnx.request import known_options
 from tests.processes import COMMAND, run
 

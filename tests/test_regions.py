@@ -8,9 +8,9 @@ import soundfile
 
 import sao_onnx
 from sao_onnx.cli.words import to_options
-from sao_onnx.regions import kept, weights
-from sao_onnx.sampler import SAMPLERS, keeping
-from sao_onnx.schedule import schedule
+from sao_onnx.planning.regions import kept, weights
+from sao_onnx.sampling.samplers import SAMPLERS, keeping
+from sao_onnx.sampling.schedules import schedule
 from tests.processes import COMMAND, run
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sao_onnx.sampler import SAMPLERS
-from sao_onnx.schedule import schedule
+from sao_onnx.sampling.samplers import SAMPLERS
+from sao_onnx.sampling.schedules import schedule
 
 SHAPE = (2, 3, 10)
 

@@ -12,7 +12,7 @@ from models.sao_tiny.picture import bands, request
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, render
 from models.sao_tiny.signals import SAMPLE_RATE, filtered, frames, harmonics, tuned
 from models.sao_tiny.sounds import LOOPS, STYLES, TONES, hertz
-from sao_onnx.picture import FLOOR
+from sao_onnx.audio.picture import FLOOR
 
 WHOLE = WINDOW / SAMPLE_RATE
 NOTES = (36, 47, 60, 75, 96)

@@ -12,7 +12,7 @@ import soundfile
 import sao_onnx
 from models.sao_tiny import listen
 from models.sao_tiny.evaluate import Judge
-from sao_onnx.loop import loop_seconds
+from sao_onnx.planning.loops import loop_seconds
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.schedule import MIN_NOISE_LEVEL, noise_level, schedule
+from sao_onnx.sampling.schedules import MIN_NOISE_LEVEL, noise_level, schedule
 
 
 @pytest.mark.parametrize(("steps", "level"), [(8, 1.0), (4, 1.0), (8, 0.7), (1, 1.0), (50, 1.0)])

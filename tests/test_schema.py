@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from sao_onnx.schema import SchemaError, read
+from sao_onnx.bundle.schema import SchemaError, read
 
 
 @dataclass(frozen=True)

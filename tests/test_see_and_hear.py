@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.picture import spectrogram
+from sao_onnx.audio.picture import spectrogram
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch)
 
     from typer.testing import CliRunner
 
-    from sao_onnx import files
+    from sao_onnx.audio import files
     from sao_onnx.cli import app
 
     writers = {}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.onnx_runtime import ort
-from sao_onnx.sessions import GraphSession, SessionFactory, default_threads
+from sao_onnx.runtime.onnx_runtime import ort
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory, default_threads
 from tests.processes import succeed
 
 

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from sao_onnx.stage import Stage
+from sao_onnx.running.stage import Stage
 from tests.processes import GUARD
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sao_onnx.environment import variables_unless_set
+from sao_onnx.runtime.environment import variables_unless_set
 from tests.processes import COMMAND, succeed
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
@@ -17,7 +17,7 @@ import os, sys
 if sys.argv[1] == "application first":
     import onnxruntime
 before = dict(os.environ)
-from sao_onnx import sessions
+from sao_onnx.runtime import sessions
 assert dict(os.environ) == before
 print(sessions.runtime()["telemetry"])
 """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.tokenizer import PromptWarning, Tokenizer
+from sao_onnx.stages.tokenizer import PromptWarning, Tokenizer
 
 
 @pytest.fixture

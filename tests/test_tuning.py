@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx import tune as tune_module
-from sao_onnx.bundle import open_bundle
-from sao_onnx.tune import tune
-from sao_onnx.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
+from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.running import tune as tune_module
+from sao_onnx.running.tune import tune
+from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
 from tests.processes import COMMAND, run
 
 
@@ -85,8 +85,8 @@ def test_a_file_that_cannot_be_used_is_ignored(opened, damage):
 
 
 def test_a_tuning_is_for_one_machine_and_one_bundle(opened, monkeypatch):
-    from sao_onnx import tuning
-    from sao_onnx.machine import describe_machine
+    from sao_onnx.runtime import tuning
+    from sao_onnx.runtime.machine import describe_machine
 
     here = tuning_path(opened)
     other = replace(opened, manifest=replace(opened.manifest, tools={}))

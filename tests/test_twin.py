@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import sao_onnx
 from models.sao_tiny.twin import mono, stereo
-from sao_onnx.bundle import open_bundle
-from sao_onnx.sessions import SessionFactory
+from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx_convert import convert
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Autoencoder, split_decoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.contenders.clip import Loader, Network, main
-from sao_onnx.onnx_runtime import ort
+from sao_onnx.runtime.onnx_runtime import ort
 
 
 def _loader(name: str) -> Loader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sao_onnx.schema import SchemaError, read
+from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx_convert.errors import UnsupportedModelError
 from sao_onnx_convert.source.config_checks import check, check_family
 from sao_onnx_convert.source.config_fields import ModelConfig

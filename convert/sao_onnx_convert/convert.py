@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sao_onnx.bundle import Bundle, open_bundle
-from sao_onnx.errors import SaoOnnxWarning
-from sao_onnx.manifest import (
+from sao_onnx.bundle.bundle import Bundle, open_bundle
+from sao_onnx.bundle.manifest import (
     FORMAT,
     PRECISIONS,
     Audio,
@@ -27,6 +26,7 @@ from sao_onnx.manifest import (
     Prompt,
     Sampling,
 )
+from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert import parts
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.errors import CheckpointNotFoundError, UnsupportedModelError
@@ -100,7 +100,7 @@ def convert(
             (or `spiece.model`), beside each other or in `text_encoder` and `tokenizer`; None for the one that the
             configuration names.
         output: The bundle to write. It appears when it is complete, and not at all when the conversion fails.
-        precisions: Precisions to write, of `sao_onnx.manifest.PRECISIONS`.
+        precisions: Precisions to write, of `sao_onnx.bundle.manifest.PRECISIONS`.
         config_name: Name of the configuration in `checkpoint`, where it is another than `model_config.json`.
         weights_name: Name of the weights in `checkpoint`, where it is another than `model.safetensors`.
         force: Replace an existing bundle.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from sao_onnx.manifest import Graph, Precision, Role
+from sao_onnx.bundle.manifest import Graph, Precision, Role
 from sao_onnx_convert.export import save
 from sao_onnx_convert.int8 import recipe
 from sao_onnx_convert.int8.calibration import collect_signals

@@ -3,15 +3,15 @@
 - huggingface_hub tells the hub with each download what the caller's libraries are, and lets them report events, unless
   `HF_HUB_DISABLE_TELEMETRY` is set when it is imported; transformers and optimum read the decision from it.
 - torch makes a folder for compiled kernels among the temporary files when its compiler is imported. Nothing is compiled here.
-- ONNX Runtime is imported by `sao_onnx.onnx_runtime`, before optimum would do it.
+- ONNX Runtime is imported by `sao_onnx.runtime.onnx_runtime`, before optimum would do it.
 """
 
 from __future__ import annotations
 
 import tempfile
 
-from sao_onnx import onnx_runtime  # noqa: F401
-from sao_onnx.environment import variables_unless_set
+from sao_onnx.runtime import onnx_runtime  # noqa: F401
+from sao_onnx.runtime.environment import variables_unless_set
 
 with (
     tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as _folder,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sao_onnx.manifest import DECODER_ROLES, Role
+from sao_onnx.bundle.manifest import DECODER_ROLES, Role
 from sao_onnx_convert.export import Axes, export_module, export_text_encoder, save
 from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_parametrization
 from sao_onnx_convert.networks.model import AudioModel

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import onnx
 
-from sao_onnx.bundle import digest, open_bundle
+from sao_onnx.bundle.bundle import digest, open_bundle
 from sao_onnx.errors import Error
 from sao_onnx_convert.writer import write_manifest
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sao_onnx.sessions import WIDENED, SessionFactory
+from sao_onnx.runtime.sessions import WIDENED, SessionFactory
 from sao_onnx_convert.errors import ParityError
 from sao_onnx_convert.parts import Part
 

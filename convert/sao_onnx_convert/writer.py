@@ -10,8 +10,8 @@ from pathlib import Path
 
 import onnx
 
-from sao_onnx.bundle import MANIFEST, digest
-from sao_onnx.manifest import DType, File, FileRole, Graph, Manifest, Precision, Role, Tensor
+from sao_onnx.bundle.bundle import MANIFEST, digest
+from sao_onnx.bundle.manifest import DType, File, FileRole, Graph, Manifest, Precision, Role, Tensor
 from sao_onnx_convert.errors import ConversionError, TargetExistsError
 
 _DTYPES: dict[int, DType] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}

@@ -14,7 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sao_onnx.bundle import Bundle, open_bundle
+    from sao_onnx.audio.picture import plot
+    from sao_onnx.bundle.bundle import Bundle, open_bundle
+    from sao_onnx.bundle.manifest import Manifest
     from sao_onnx.clip import Clip, Timings
     from sao_onnx.engine import Engine, load
     from sao_onnx.errors import (
@@ -32,15 +34,13 @@ if TYPE_CHECKING:
         SaoOnnxWarning,
     )
     from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
-    from sao_onnx.manifest import Manifest
-    from sao_onnx.picture import plot
-    from sao_onnx.recipe import Recipe, recipe_of
-    from sao_onnx.tuning import Tuning
+    from sao_onnx.provenance import Recipe, recipe_of
+    from sao_onnx.runtime.tuning import Tuning
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bundle": ("Bundle", "open_bundle"),
+    "bundle.bundle": ("Bundle", "open_bundle"),
     "clip": ("Clip", "Timings"),
     "engine": ("Engine", "load"),
     "errors": (
@@ -58,10 +58,10 @@ _HOMES = {
         "SaoOnnxWarning",
     ),
     "events": ("Conditioned", "Decoded", "Event", "Finished", "Sampled"),
-    "manifest": ("Manifest",),
-    "picture": ("plot",),
-    "recipe": ("Recipe", "recipe_of"),
-    "tuning": ("Tuning",),
+    "bundle.manifest": ("Manifest",),
+    "audio.picture": ("plot",),
+    "provenance": ("Recipe", "recipe_of"),
+    "runtime.tuning": ("Tuning",),
 }
 
 __all__ = [

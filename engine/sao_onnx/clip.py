@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.files import encode_audio, write_whole
-from sao_onnx.recipe import Recipe
+from sao_onnx.audio.files import encode_audio, write_whole
+from sao_onnx.provenance import Recipe
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

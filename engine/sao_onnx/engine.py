@@ -12,26 +12,26 @@ from typing import Any, TypeVar, Unpack, cast
 
 import numpy as np
 
-from sao_onnx.bundle import Bundle, open_bundle
+from sao_onnx.audio.finish import Finish
+from sao_onnx.bundle.bundle import Bundle, open_bundle
+from sao_onnx.bundle.manifest import Manifest, Precision
+from sao_onnx.bundle.names import find
 from sao_onnx.clip import Clip, Timings
-from sao_onnx.clock import Clock
-from sao_onnx.conditioning import Conditioning
 from sao_onnx.errors import RequestError
 from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
-from sao_onnx.extension import Window, windows
-from sao_onnx.finish import Finish
-from sao_onnx.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
-from sao_onnx.loop import joined
-from sao_onnx.manifest import Manifest, Precision
-from sao_onnx.models import find
-from sao_onnx.noise import MAX_SEED, Noise
-from sao_onnx.recipe import Recipe
-from sao_onnx.regions import AUDIO_RAMP, LATENT_RAMP, weights
+from sao_onnx.planning.loops import joined
+from sao_onnx.planning.regions import AUDIO_RAMP, LATENT_RAMP, weights
+from sao_onnx.planning.windows import Window, windows
+from sao_onnx.provenance import Recipe
 from sao_onnx.request import Options, Request, make_request, number, read_initial
-from sao_onnx.sampler import SAMPLERS, keeping
-from sao_onnx.sessions import SessionFactory
-from sao_onnx.stage import Stage
-from sao_onnx.tuning import Tuning, default_tuning, saved_tuning
+from sao_onnx.running.clock import Clock
+from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
+from sao_onnx.running.stage import Stage
+from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning
+from sao_onnx.sampling.noise import MAX_SEED, Noise
+from sao_onnx.sampling.samplers import SAMPLERS, keeping
+from sao_onnx.stages.conditioning import Conditioning
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 T = TypeVar("T")

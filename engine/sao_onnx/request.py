@@ -11,17 +11,17 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from sao_onnx.audio import fit, prepare
+from sao_onnx.audio.files import read_audio
+from sao_onnx.audio.finish import LOUDNESS, Finish, Normalization
+from sao_onnx.audio.prepare import fit, prepare
+from sao_onnx.bundle.manifest import Manifest, SamplerName
 from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.files import read_audio
-from sao_onnx.finish import LOUDNESS, Finish, Normalization
-from sao_onnx.loop import OVERLAP, loop_seconds, with_tempo
-from sao_onnx.manifest import Manifest, SamplerName
-from sao_onnx.noise import MAX_SEED, random_seed
-from sao_onnx.regions import Region, kept
-from sao_onnx.sampler import SAMPLERS
-from sao_onnx.schedule import schedule
+from sao_onnx.planning.loops import OVERLAP, loop_seconds, with_tempo
+from sao_onnx.planning.regions import Region, kept
+from sao_onnx.sampling.noise import MAX_SEED, random_seed
+from sao_onnx.sampling.samplers import SAMPLERS
+from sao_onnx.sampling.schedules import schedule
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.sao_tiny.features import features
 from models.sao_tiny.requests import KINDS
-from sao_onnx.onnx_runtime import ort
+from sao_onnx.runtime.onnx_runtime import ort
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 

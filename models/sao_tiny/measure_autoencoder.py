@@ -25,11 +25,11 @@ from models.sao_tiny.data import unseen_sound
 from models.sao_tiny.judge import FIRST, Judge
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, render
 from models.sao_tiny.sounds import TONES
-from sao_onnx.bundle import open_bundle
-from sao_onnx.loading import load_decoder, load_encoder
-from sao_onnx.noise import Noise
-from sao_onnx.sessions import SessionFactory
-from sao_onnx.tuning import default_tuning
+from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.running.loading import load_decoder, load_encoder
+from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.tuning import default_tuning
+from sao_onnx.sampling.noise import Noise
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 Reconstruct = Callable[[Audio], Audio]

@@ -27,7 +27,7 @@ from models.sao_tiny import listen
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, describe, note_name, render
 from models.sao_tiny.signals import SAMPLE_RATE
 from models.sao_tiny.sounds import LOOPS, TONES
-from sao_onnx.picture import FLOOR, spectrogram
+from sao_onnx.audio.picture import FLOOR, spectrogram
 
 PROMPTS = (
     "120 BPM drum loop",

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import sao_onnx
+from sao_onnx.audio.files import FORMATS, encode_audio, read_audio
 from sao_onnx.cli import app
-from sao_onnx.files import FORMATS, encode_audio, read_audio
-from sao_onnx.tuning import Tuning
+from sao_onnx.runtime.tuning import Tuning
 
 SECONDS = 1.0
 STEPS = 3

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import sao_onnx
-from sao_onnx.loading import load_encoder
-from sao_onnx.noise import Noise
-from sao_onnx.sessions import SessionFactory
+from sao_onnx.running.loading import load_encoder
+from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.sampling.noise import Noise
 
 SECONDS = 0.4
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sao_onnx.manifest import Role
+from sao_onnx.bundle.manifest import Role
 from sao_onnx.request import DURATION
 from sao_onnx_convert.networks.autoencoder import Stage
 from sao_onnx_convert.pipeline import TorchPipeline

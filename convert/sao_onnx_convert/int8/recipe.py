@@ -15,7 +15,7 @@ One bundle serves every processor, so a form is chosen that is fast on all of th
   | products of the DiT and T5 | **31.0 dB**; a tenth slower, loads in 3 s instead of 1 | 28.8 dB | |
   | convolutions of the decoder | 41.2 dB; 9 to 10 s instead of 6 to 7 | **41.0 dB** | 38.5 dB |
 
-  So the DiT's and T5's are made unsigned (by ONNX Runtime, asked by `sao_onnx.sessions`, on such processors alone), and the
+  So the DiT's and T5's are made unsigned (by ONNX Runtime, asked by `runtime.sessions`, on such processors alone), and the
   decoder's are small enough (`pairs`), which leaves them the fastest kernels everywhere. Activations of 7 bits would cost what
   weights of 7 bits do, or more: most of what is lost is theirs.
 - Weights are at least −127: plain NEON adds two products in 16 bits, which hold 2 × 127 × 128, and not 2 × 128 × 128.

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from sao_onnx.schema import SchemaError
+from sao_onnx.bundle.schema import SchemaError
 from sao_onnx_convert.source.config_fields import DiTConfig, ModelConfig, T5ConditionerConfig
 from sao_onnx_convert.source.t5_names import is_path, is_t5
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sao_onnx.schema import SchemaError, read
+from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx_convert.errors import CheckpointError, UnsupportedModelError
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.file_kinds import read_json

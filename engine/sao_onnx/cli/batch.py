@@ -18,7 +18,7 @@ from sao_onnx.cli.words import to_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sao_onnx.batch import Line
+    from sao_onnx.cli.request_file import Line
     from sao_onnx.clip import Clip
     from sao_onnx.request import Options
 
@@ -62,9 +62,9 @@ def batch(
     output (a file name), and the options of gen (seconds, seed, steps, negative, ...).
     """
     import sao_onnx
-    from sao_onnx.memory import require_memory
-    from sao_onnx.models import find
-    from sao_onnx.sessions import default_threads
+    from sao_onnx.bundle.names import find
+    from sao_onnx.runtime.memory import require_memory
+    from sao_onnx.runtime.sessions import default_threads
 
     if "seed" in fields(name) and seed is None:
         raise sao_onnx.RequestError(
@@ -116,7 +116,7 @@ def batch(
 def _lines(file: str, format: str | None) -> list[Line]:
     from typing import get_args
 
-    from sao_onnx.batch import FORMATS, Format, read_lines
+    from sao_onnx.cli.request_file import FORMATS, Format, read_lines
     from sao_onnx.errors import Error
 
     chosen = FORMATS.get(Path(file).suffix.lower(), "text") if format is None else format
@@ -176,9 +176,9 @@ def _plan(
 
 def _is_clip_of(path: Path, prompt: str) -> bool:
     """Whether a file was made of a prompt; audio without metadata is taken for it."""
+    from sao_onnx.audio.files import read_tags
     from sao_onnx.errors import AudioFileError
-    from sao_onnx.files import read_tags
-    from sao_onnx.recipe import recipe_of
+    from sao_onnx.provenance import recipe_of
 
     try:
         read_tags(path)

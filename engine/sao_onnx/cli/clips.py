@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
     """Refuse an output before the work, not after it."""
-    from sao_onnx.files import FORMATS, audio_format, require_free
+    from sao_onnx.audio.files import FORMATS, audio_format, require_free
 
     if output.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
@@ -29,7 +29,7 @@ def require_writable(output: Path, bits: int | None, force: bool, *, beside: boo
 
 def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, beside: bool) -> None:
     """Write a clip and, if asked, its recipe beside it."""
-    from sao_onnx.files import write_whole
+    from sao_onnx.audio.files import write_whole
 
     clip.save(path, overwrite=force, bits=bits, metadata=metadata)
     if beside:
@@ -38,7 +38,7 @@ def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: boo
 
 def tell(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> None:
     """Print where a clip is, or with `--json` all that is known of it."""
-    from sao_onnx.machine import peak_memory
+    from sao_onnx.runtime.machine import peak_memory
 
     about = {
         "file": str(path),

@@ -56,7 +56,7 @@ def convert(
     except ModuleNotFoundError as error:
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None
-    from sao_onnx.bundle import Bundle
+    from sao_onnx.bundle.bundle import Bundle
 
     def tell(text: str) -> None:
         if not quiet:

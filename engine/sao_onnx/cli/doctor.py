@@ -18,12 +18,12 @@ def doctor(
     import platform
 
     from sao_onnx import __version__
-    from sao_onnx.bundle import open_bundle
-    from sao_onnx.machine import FEATURES, describe_machine, int8_products
-    from sao_onnx.memory import estimate_peak
-    from sao_onnx.models import find
-    from sao_onnx.sessions import default_threads, products_overflow, runtime
-    from sao_onnx.tuning import saved_tuning
+    from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.bundle.names import find
+    from sao_onnx.runtime.machine import FEATURES, describe_machine, int8_products
+    from sao_onnx.runtime.memory import estimate_peak
+    from sao_onnx.runtime.sessions import default_threads, products_overflow, runtime
+    from sao_onnx.runtime.tuning import saved_tuning
 
     machine = describe_machine()
     report: dict[str, Any] = {

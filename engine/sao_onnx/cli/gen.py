@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sao_onnx.clip import Clip
     from sao_onnx.engine import Engine
     from sao_onnx.events import Event
-    from sao_onnx.recipe import Recipe
+    from sao_onnx.provenance import Recipe
     from sao_onnx.request import Options
 
 STDOUT = "-"
@@ -74,9 +74,9 @@ def gen(
     if prompt is None and again is None:
         raise typer.BadParameter('what shall it sound like? For example: sao-onnx gen "rain on a tin roof"')
 
-    from sao_onnx.noise import random_seed
-    from sao_onnx.recipe import recipe_of
+    from sao_onnx.provenance import recipe_of
     from sao_onnx.request import known_options
+    from sao_onnx.sampling.noise import random_seed
 
     recipe = None if again is None else recipe_of(again)
     if recipe is not None:
@@ -109,7 +109,7 @@ def gen(
             save(clip, path, force=force, bits=bits, metadata=metadata, beside=as_json)
             tell(clip, engine, path, as_json=as_json)
         if picture is not None:
-            from sao_onnx.picture import plot
+            from sao_onnx.audio.picture import plot
 
             plot(clip, picture, overwrite=force)
         if not quiet and not as_json:
@@ -126,7 +126,7 @@ def _targets(output: str, prompt: str, seed: int, count: int) -> list[tuple[int,
     """Every seed with the file that its clip goes to."""
     from sao_onnx.cli.names import file_name, for_several
     from sao_onnx.errors import RequestError
-    from sao_onnx.noise import MAX_SEED
+    from sao_onnx.sampling.noise import MAX_SEED
 
     if not 0 <= seed <= MAX_SEED - count + 1:
         last = f" and count {count}" if count > 1 else ""
@@ -142,8 +142,8 @@ def _require_extras(picture: Path | None, aloud: bool, count: int, force: bool) 
     if picture is not None:
         import platformdirs
 
-        from sao_onnx.files import require_free
-        from sao_onnx.picture import require_plotting
+        from sao_onnx.audio.files import require_free
+        from sao_onnx.audio.picture import require_plotting
 
         if count > 1:
             raise typer.BadParameter("--plot draws one clip; leave --count out")
@@ -163,8 +163,8 @@ def _open(model: str | None, recipe: Recipe | None, precision: str | None, threa
     For one clip, dropping each stage after use costs nothing and saves most of the memory.
     """
     import sao_onnx
-    from sao_onnx.memory import require_memory
-    from sao_onnx.models import find
+    from sao_onnx.bundle.names import find
+    from sao_onnx.runtime.memory import require_memory
 
     if recipe is None or precision is not None:
         engine = sao_onnx.load(find(model), precision=precision, threads=threads, keep_loaded=keep_loaded)
@@ -181,16 +181,16 @@ def _open(model: str | None, recipe: Recipe | None, precision: str | None, threa
 
 
 def _note_costs(clip: Clip) -> None:
-    from sao_onnx.machine import peak_memory
+    from sao_onnx.runtime.machine import peak_memory
 
     spent = ", ".join(f"{stage} {time:.2f} s" for stage, time in vars(clip.timings).items())
     note(f"{spent}; peak memory {megabytes(peak_memory())}")
 
 
 def _generate(engine: Engine, prompt: str, options: Options, which: str, preview: Path | None, bar: bool) -> Clip:
-    from sao_onnx.audio import normalize
+    from sao_onnx.audio.files import encode_audio, write_whole
+    from sao_onnx.audio.prepare import normalize
     from sao_onnx.events import Conditioned, Decoded, Finished, Sampled
-    from sao_onnx.files import encode_audio, write_whole
 
     def work(report: Callable[[Event | bytes], None]) -> None:
         for event in engine.stream(prompt, **options):

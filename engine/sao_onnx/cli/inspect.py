@@ -11,8 +11,8 @@ from sao_onnx.cli.terminal import closeness, megabytes
 
 def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     """Show what is in a bundle."""
-    from sao_onnx.bundle import open_bundle
-    from sao_onnx.models import find
+    from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.bundle.names import find
 
     opened = open_bundle(find(bundle))
     manifest = opened.manifest

@@ -10,12 +10,12 @@ from sao_onnx.cli.options import MODEL_VARIABLE, Json
 from sao_onnx.cli.terminal import megabytes, note
 
 if TYPE_CHECKING:
-    from sao_onnx.models import KnownModel
+    from sao_onnx.bundle.names import KnownModel
 
 
 def models(as_json: Json = False) -> None:
     """List the models that can be named; the one that is used by default is marked."""
-    from sao_onnx.models import find, known, user_folder
+    from sao_onnx.bundle.names import find, known, user_folder
 
     chosen = os.environ.get(MODEL_VARIABLE)
     default = find(chosen or None).resolve()

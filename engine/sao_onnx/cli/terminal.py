@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from sao_onnx.manifest import Graph
+    from sao_onnx.bundle.manifest import Graph
 
 T = TypeVar("T")
 

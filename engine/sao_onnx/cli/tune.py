@@ -15,8 +15,8 @@ from sao_onnx.cli.terminal import in_background, note, progress_bar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sao_onnx.tune import Trial
-    from sao_onnx.tuning import Tuning
+    from sao_onnx.running.tune import Trial
+    from sao_onnx.runtime.tuning import Tuning
 
 
 def tune(
@@ -30,11 +30,11 @@ def tune(
     """Find out how a bundle runs best on this machine; gen and load use it from then on."""
     if show and reset:
         raise typer.BadParameter("--show and --reset exclude each other")
-    from sao_onnx.bundle import open_bundle
-    from sao_onnx.models import find
-    from sao_onnx.tune import EXCERPT
-    from sao_onnx.tune import tune as trials
-    from sao_onnx.tuning import reset_tuning, save_tuning, saved_tuning, tuning_path
+    from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.bundle.names import find
+    from sao_onnx.running.tune import EXCERPT
+    from sao_onnx.running.tune import tune as trials
+    from sao_onnx.runtime.tuning import reset_tuning, save_tuning, saved_tuning, tuning_path
 
     opened = open_bundle(find(bundle))
     if reset:

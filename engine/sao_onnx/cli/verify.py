@@ -10,8 +10,8 @@ from sao_onnx.cli.terminal import progress_bar
 
 def verify(bundle: Bundle = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Check the digest of every file of a bundle."""
-    from sao_onnx.bundle import open_bundle
-    from sao_onnx.models import find
+    from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.bundle.names import find
 
     opened = open_bundle(find(bundle))
     total = len(opened.manifest.files)

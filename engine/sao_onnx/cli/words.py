@@ -59,7 +59,7 @@ def _text(option: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def _strength(value: Any) -> dict[str, Any]:
-    from sao_onnx.schedule import noise_level
+    from sao_onnx.sampling.schedules import noise_level
 
     return {"init_noise_level": noise_level(_number("strength")(value)["strength"])}
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
-from sao_onnx.environment import variables_unless_set
 from sao_onnx.errors import MissingRuntimeError
+from sao_onnx.runtime.environment import variables_unless_set
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sao_onnx.audio.files import write_whole
 from sao_onnx.clip import Clip
 from sao_onnx.errors import MissingExtraError, RequestError
-from sao_onnx.files import write_whole
 
 FORMATS = (".png", ".svg", ".pdf")
 FLOOR = -90.0

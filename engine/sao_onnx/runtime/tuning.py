@@ -11,11 +11,11 @@ from pathlib import Path
 
 import platformdirs
 
-from sao_onnx.bundle import Bundle
+from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.bundle.manifest import Precision
+from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import Error
-from sao_onnx.machine import describe_machine
-from sao_onnx.manifest import Precision
-from sao_onnx.schema import SchemaError, read
+from sao_onnx.runtime.machine import describe_machine
 
 
 @dataclass(frozen=True)

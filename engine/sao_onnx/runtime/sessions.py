@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx import products
+from sao_onnx.bundle.manifest import Graph
 from sao_onnx.errors import (
     BundleError,
     NotEnoughMemoryError,
@@ -19,8 +19,8 @@ from sao_onnx.errors import (
     ProviderError,
     SaoOnnxWarning,
 )
-from sao_onnx.manifest import Graph
-from sao_onnx.onnx_runtime import ort, telemetry
+from sao_onnx.runtime import products
+from sao_onnx.runtime.onnx_runtime import ort, telemetry
 
 CPU = "CPUExecutionProvider"
 

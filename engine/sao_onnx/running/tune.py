@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sao_onnx.bundle import Bundle
-from sao_onnx.conditioning import Conditioning
-from sao_onnx.loading import load_decoder, load_denoiser
-from sao_onnx.machine import describe_machine
-from sao_onnx.manifest import Precision
-from sao_onnx.memory import estimate_peak
-from sao_onnx.noise import Noise
-from sao_onnx.sessions import SessionFactory, default_threads
-from sao_onnx.tuning import Tuning, default_tuning
+from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.bundle.manifest import Precision
+from sao_onnx.running.loading import load_decoder, load_denoiser
+from sao_onnx.runtime.machine import describe_machine
+from sao_onnx.runtime.memory import estimate_peak
+from sao_onnx.runtime.sessions import SessionFactory, default_threads
+from sao_onnx.runtime.tuning import Tuning, default_tuning
+from sao_onnx.sampling.noise import Noise
+from sao_onnx.stages.conditioning import Conditioning
 
 EXCERPT = 64
 """Latents that are decoded to compare ways of decoding: enough for several tiles of each size."""

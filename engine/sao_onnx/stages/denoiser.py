@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.conditioning import Conditioning
-from sao_onnx.sampler import Velocity
-from sao_onnx.sessions import GraphSession
+from sao_onnx.runtime.sessions import GraphSession
+from sao_onnx.sampling.samplers import Velocity
+from sao_onnx.stages.conditioning import Conditioning
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

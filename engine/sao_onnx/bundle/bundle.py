@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sao_onnx.bundle.manifest import Graph, Manifest, Precision, parse_manifest
 from sao_onnx.errors import BundleError, BundleNotFoundError
-from sao_onnx.manifest import Graph, Manifest, Precision, parse_manifest
 
 MANIFEST = "manifest.json"
 

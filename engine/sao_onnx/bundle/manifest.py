@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import BundleError
-from sao_onnx.schema import SchemaError, read
 
 FORMAT = 2
 

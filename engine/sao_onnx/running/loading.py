@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sao_onnx.autoencoder import Decoder, Encoder
-from sao_onnx.bundle import Bundle
-from sao_onnx.conditioning import Conditioner
-from sao_onnx.denoiser import Denoiser
-from sao_onnx.manifest import Precision, Role
-from sao_onnx.sessions import GraphSession, SessionFactory
-from sao_onnx.tokenizer import Tokenizer
-from sao_onnx.tuning import Tuning
+from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.bundle.manifest import Precision, Role
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
+from sao_onnx.runtime.tuning import Tuning
+from sao_onnx.stages.autoencoder import Decoder, Encoder
+from sao_onnx.stages.conditioning import Conditioner
+from sao_onnx.stages.denoiser import Denoiser
+from sao_onnx.stages.tokenizer import Tokenizer
 
 
 def load_conditioner(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Conditioner:

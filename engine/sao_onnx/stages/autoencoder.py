@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sao_onnx.manifest import DecoderStage
-from sao_onnx.noise import Noise
-from sao_onnx.sessions import GraphSession
+from sao_onnx.bundle.manifest import DecoderStage
+from sao_onnx.runtime.sessions import GraphSession
+from sao_onnx.sampling.noise import Noise
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

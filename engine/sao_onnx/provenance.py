@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sao_onnx.audio.files import read_tags
+from sao_onnx.bundle.manifest import Precision
+from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import AudioFileError
-from sao_onnx.files import read_tags
-from sao_onnx.manifest import Precision
-from sao_onnx.schema import SchemaError, read
-from sao_onnx.tuning import Tuning
+from sao_onnx.runtime.tuning import Tuning
 
 FORMAT = 1
 TAG = "comment"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.manifest import SamplerName
+from sao_onnx.bundle.manifest import SamplerName
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer as _Tokenizer
 
+from sao_onnx.bundle.manifest import Prompt
 from sao_onnx.errors import BundleError, SaoOnnxWarning
-from sao_onnx.manifest import Prompt
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 

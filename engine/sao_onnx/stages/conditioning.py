@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx import manifest
-from sao_onnx.sessions import GraphSession
-from sao_onnx.tokenizer import Tokenizer
+from sao_onnx.bundle import manifest
+from sao_onnx.runtime.sessions import GraphSession
+from sao_onnx.stages.tokenizer import Tokenizer
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sao_onnx.audio import normalize
+from sao_onnx.audio.prepare import normalize
 from sao_onnx.errors import RequestError
 
 Array = np.ndarray[Any, np.dtype[np.float32]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from sao_onnx.bundle import MANIFEST, Bundle, open_bundle
+from sao_onnx.bundle.bundle import MANIFEST, Bundle, open_bundle
 from sao_onnx.errors import BundleError
 
 BUILT_IN = "sao-tiny"
@@ -39,7 +39,7 @@ def user_folder() -> Path:
 
 def built_in_folder() -> Path:
     """The folder of the bundles inside the package."""
-    return Path(__file__).parent / "bundles"
+    return Path(__file__).parent.parent / "bundles"
 
 
 def find(model: str | Path | None = None) -> Path:

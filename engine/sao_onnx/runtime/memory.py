@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 
-from sao_onnx.bundle import Bundle
+from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.bundle.manifest import Precision, Role
 from sao_onnx.errors import NotEnoughMemoryError, SaoOnnxWarning
-from sao_onnx.machine import describe_machine
-from sao_onnx.manifest import Precision, Role
-from sao_onnx.sessions import products_overflow
+from sao_onnx.runtime.machine import describe_machine
+from sao_onnx.runtime.sessions import products_overflow
 
 PROCESS = 130_000_000
 """Bytes of the interpreter, NumPy, ONNX Runtime and a stage's activations, beside its weights.

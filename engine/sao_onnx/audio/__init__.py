@@ -1,0 +1,1 @@
+"""Audio files, levels, ends and pictures."""

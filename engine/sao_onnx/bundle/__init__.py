@@ -1,0 +1,1 @@
+"""A bundle: its manifest, its files, and the names of models."""
