@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser
@@ -24,8 +25,6 @@ from sao_onnx.runtime.sessions import ENTRIES, SessionFactory
 from sao_onnx.runtime.tuning import default_tuning
 from sao_onnx.sampling.noise import Noise
 from sao_onnx.stages.conditioning import Conditioning
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
 RUNS = 3

@@ -18,8 +18,7 @@ import numpy as np
 import sao_onnx
 from bench.common import ROOT, decibels
 from models.sao_tiny import listen
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
+from sao_onnx.arrays import Array
 
 LOOPS = (
     ("house drum loop", 120, 2),

@@ -13,6 +13,7 @@ ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
     "errors",
+    "arrays",
     "bundle",
     "runtime",
     "audio",

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio, write_whole
 from sao_onnx.provenance import Recipe
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, Unpack, cast
+from typing import TypeVar, Unpack, cast
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.audio.finish import Finish
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
@@ -33,7 +34,6 @@ from sao_onnx.sampling.noise import MAX_SEED, Noise
 from sao_onnx.sampling.samplers import SAMPLERS, keeping
 from sao_onnx.stages.conditioning import Conditioning
 
-Array = np.ndarray[Any, np.dtype[np.float32]]
 T = TypeVar("T")
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.audio.files import read_audio
 from sao_onnx.audio.finish import LOUDNESS, Finish, Normalization
 from sao_onnx.audio.prepare import fit, prepare
@@ -22,8 +23,6 @@ from sao_onnx.planning.regions import Region, kept
 from sao_onnx.sampling.noise import MAX_SEED, random_seed
 from sao_onnx.sampling.samplers import SAMPLERS
 from sao_onnx.sampling.schedules import schedule
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 InitAudio = tuple[np.ndarray[Any, Any], int] | str | Path | Clip
 """Audio to start from: samples [channels, frames] with their rate, a file, or a clip."""

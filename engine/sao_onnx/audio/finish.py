@@ -8,10 +8,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.audio.prepare import normalize
 from sao_onnx.errors import RequestError
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 Normalization = Literal["peak", "lufs", "none"]
 """Scale to a peak of 1; to a loudness, with a limiter; not at all."""

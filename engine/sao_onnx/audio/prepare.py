@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 # Below this peak (−120 dB of full scale) a clip is silence, and dividing by its peak would make noise of rounding errors.
 SILENCE = 1e-6

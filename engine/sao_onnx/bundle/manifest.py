@@ -32,6 +32,9 @@ FileRole = Literal["graph", "weights", "tokenizer", "license"]
 SamplerName = Literal["pingpong", "euler", "dpmpp"]
 """The samplers; here, because a manifest names its model's default one."""
 
+ObjectiveName = Literal["rf_denoiser", "rectified_flow"]
+"""What a model was trained to predict; `sampling.objectives` has their mathematics."""
+
 DType = Literal["float32", "int64"]
 
 
@@ -118,7 +121,7 @@ class Conditioning:
 class Sampling:
     """The model's objective and the settings that it is meant to be used with."""
 
-    objective: Literal["rf_denoiser"]
+    objective: ObjectiveName
     sampler: SamplerName
     steps: int
     cfg_scale: float

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 SLOWEST, FASTEST = 20.0, 400.0
 MOST_BARS, MOST_BEATS = 64, 16

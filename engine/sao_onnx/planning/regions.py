@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 Region = tuple[float, float]
 """From and to, in seconds."""

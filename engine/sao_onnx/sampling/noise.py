@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[np.float32]]
+from sao_onnx.arrays import Array
 
 _BLOCK = 16
 

@@ -10,13 +10,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.bundle.manifest import SamplerName
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 Velocity = Callable[[Array, np.float32], Array]
 """Velocity at latents [b, channels, n] and a noise level."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.bundle.manifest import DecoderStage
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.sampling.noise import Noise
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 PIECE = 32
 """Latents that are decoded before they are handed on: 1.5 s of the released model."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.bundle import manifest
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.stages.tokenizer import Tokenizer
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from sao_onnx.arrays import Array
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.sampling.samplers import Velocity
 from sao_onnx.stages.conditioning import Conditioning
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Denoiser:
