@@ -5,101 +5,76 @@
     >>> clip = engine.generate("128 BPM tech house drum loop", seed=42)
     >>> clip.save("loop.wav")
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+What is not named here is in its module: `sao_onnx.errors`, `sao_onnx.events`, `sao_onnx.provenance`, `sao_onnx.request` and so
+on. Names are loaded when they are first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sao_onnx.audio.picture import plot
-    from sao_onnx.bundle.bundle import Bundle, open_bundle
-    from sao_onnx.bundle.manifest import Manifest
-    from sao_onnx.clip import Clip, Timings
-    from sao_onnx.engine import Engine, load
-    from sao_onnx.errors import (
-        AudioFileError,
-        BundleError,
-        BundleNotFoundError,
-        Error,
-        MissingExtraError,
-        MissingRuntimeError,
-        NotEnoughMemoryError,
-        NumericalError,
-        OutputExistsError,
-        ProviderError,
-        RequestError,
-        SaoOnnxWarning,
-    )
-    from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
-    from sao_onnx.provenance import Recipe, recipe_of
-    from sao_onnx.runtime.tuning import Tuning
+    from sao_onnx.clip import Clip as Clip
+    from sao_onnx.engine import Engine as Engine
+    from sao_onnx.engine import load as load
+    from sao_onnx.errors import SaoOnnxError as SaoOnnxError
+    from sao_onnx.errors import SaoOnnxWarning as SaoOnnxWarning
+    from sao_onnx.request import Request as Request
 
 __version__ = "0.1.0"
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 _HOMES = {
-    "bundle.bundle": ("Bundle", "open_bundle"),
-    "clip": ("Clip", "Timings"),
-    "engine": ("Engine", "load"),
-    "errors": (
-        "AudioFileError",
-        "BundleError",
-        "BundleNotFoundError",
-        "Error",
-        "MissingExtraError",
-        "MissingRuntimeError",
-        "NotEnoughMemoryError",
-        "NumericalError",
-        "OutputExistsError",
-        "ProviderError",
-        "RequestError",
-        "SaoOnnxWarning",
-    ),
-    "events": ("Conditioned", "Decoded", "Event", "Finished", "Sampled"),
-    "bundle.manifest": ("Manifest",),
-    "audio.picture": ("plot",),
-    "provenance": ("Recipe", "recipe_of"),
-    "runtime.tuning": ("Tuning",),
+    "Clip": "clip",
+    "Engine": "engine",
+    "Request": "request",
+    "SaoOnnxError": "errors",
+    "SaoOnnxWarning": "errors",
+    "load": "engine",
 }
 
-__all__ = [
-    "AudioFileError",
-    "Bundle",
-    "BundleError",
-    "BundleNotFoundError",
-    "Clip",
-    "Conditioned",
-    "Decoded",
-    "Engine",
-    "Error",
-    "Event",
-    "Finished",
-    "Manifest",
-    "MissingExtraError",
-    "MissingRuntimeError",
-    "NotEnoughMemoryError",
-    "NumericalError",
-    "OutputExistsError",
-    "ProviderError",
-    "Recipe",
-    "RequestError",
-    "Sampled",
-    "SaoOnnxWarning",
-    "Timings",
-    "Tuning",
-    "load",
-    "open_bundle",
-    "plot",
-    "recipe_of",
-]
+__all__ = list(_HOMES)  # noqa: PLE0605  A list, made of the names' homes.
+
+_MOVED = {
+    "AudioFileError": "errors.AudioFileError",
+    "Bundle": "bundle.bundle.Bundle",
+    "BundleError": "errors.BundleError",
+    "BundleNotFoundError": "errors.BundleNotFoundError",
+    "Conditioned": "events.Conditioned",
+    "Decoded": "events.Decoded",
+    "Error": "errors.SaoOnnxError",
+    "Event": "events.Event",
+    "Finished": "events.Finished",
+    "Manifest": "bundle.manifest.Manifest",
+    "MissingExtraError": "errors.MissingExtraError",
+    "MissingRuntimeError": "errors.MissingRuntimeError",
+    "NotEnoughMemoryError": "errors.NotEnoughMemoryError",
+    "NumericalError": "errors.NumericalError",
+    "OutputExistsError": "errors.OutputExistsError",
+    "ProviderError": "errors.ProviderError",
+    "Recipe": "provenance.Provenance",
+    "RequestError": "errors.RequestError",
+    "Sampled": "events.Sampled",
+    "Timings": "clip.Timings",
+    "Tuning": "runtime.tuning.Tuning",
+    "open_bundle": "bundle.bundle.open_bundle",
+    "plot": "audio.picture.plot",
+    "recipe_of": "provenance.read_provenance",
+}
+"""Names that were here in 0.1.0, and where they are now. They go on working for one version, with a warning."""
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"sao_onnx.{module}"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"sao_onnx.{_HOMES[name]}"), name)
+    if name in _MOVED:
+        module, _, present = _MOVED[name].rpartition(".")
+        warnings.warn(f"sao_onnx.{name} is now sao_onnx.{_MOVED[name]}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(f"sao_onnx.{module}"), present)
     raise AttributeError(f"module 'sao_onnx' has no attribute {name!r}")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio, write_whole
-from sao_onnx.provenance import Recipe
+from sao_onnx.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Timings:
         return self.load + self.conditioning + self.encoding + self.sampling + self.decoding
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Clip:
     """Generated audio and where it came from.
 
@@ -46,9 +49,9 @@ class Clip:
         samples: float32 [channels, frames], full scale at 1.
         sample_rate: In hertz.
         seed: Generates the clip again, with the same request, model and precision.
-        latents: float32 [latent channels, n], before decoding.
+        latents: Before decoding, float32 [latent channels, n]; of an extended recording, those of its last window.
         timings: Where the time went.
-        recipe: What it was made with.
+        provenance: What it was made with.
     """
 
     samples: Array
@@ -56,7 +59,23 @@ class Clip:
     seed: int
     latents: Array
     timings: Timings
-    recipe: Recipe
+    provenance: Provenance
+
+    def __repr__(self) -> str:
+        channels, rate = len(self.samples), self.sample_rate
+        return f"Clip({self.provenance.prompt!r}, {self.seconds:.2f} s, {channels} channels at {rate} Hz, seed {self.seed})"
+
+    def _repr_html_(self) -> str:
+        """A player, for notebooks."""
+        audio = base64.b64encode(self.encoded(metadata=False)).decode()
+        text = html.escape(f"{self.provenance.prompt} · seed {self.seed}")
+        return f'<figure><audio controls src="data:audio/wav;base64,{audio}"></audio><figcaption>{text}</figcaption></figure>'
+
+    @property
+    def recipe(self) -> Provenance:
+        """The old name of `provenance`."""
+        warnings.warn("Clip.recipe is now Clip.provenance", DeprecationWarning, stacklevel=2)
+        return self.provenance
 
     @property
     def seconds(self) -> float:
@@ -65,7 +84,7 @@ class Clip:
 
     def encoded(self, suffix: str = ".wav", *, bits: int | None = None, metadata: bool = True) -> bytes:
         """The bytes of an audio file; for the arguments and errors see `save`."""
-        tags = self.recipe.tags() if metadata else None
+        tags = self.provenance.tags() if metadata else None
         return encode_audio(self.samples, self.sample_rate, suffix, bits=bits, tags=tags)
 
     def save(self, path: str | Path, *, overwrite: bool = False, bits: int | None = None, metadata: bool = True) -> Path:
@@ -77,7 +96,7 @@ class Clip:
             path: Where to.
             overwrite: Replace a file that exists.
             bits: A sample: 16, 24 or, in .wav, 32 (floating point); by default 16. Compressed formats have none.
-            metadata: Write prompt and recipe into the file's tags; `recipe_of` reads them.
+            metadata: Write the provenance into the tags of the file; `read_provenance` reads it.
 
         Returns:
             The path.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 
-class Error(Exception):
+class SaoOnnxError(Exception):
     """Base of every error that sao-onnx raises on purpose."""
 
 
-class RequestError(Error, ValueError):
+Error = SaoOnnxError
+
+
+class RequestError(SaoOnnxError, ValueError):
     """A request asks for something outside the allowed range."""
 
 
-class BundleError(Error, ValueError):
+class BundleError(SaoOnnxError, ValueError):
     """A bundle is missing a part, damaged, or of a version that this release does not read."""
 
 
@@ -19,31 +22,31 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
     """There is no bundle at the given place."""
 
 
-class AudioFileError(Error, OSError):
+class AudioFileError(SaoOnnxError, OSError):
     """An audio file cannot be read or written."""
 
 
-class OutputExistsError(Error, FileExistsError):
+class OutputExistsError(SaoOnnxError, FileExistsError):
     """A file to be written exists and overwriting was not asked for."""
 
 
-class ProviderError(Error, ValueError):
+class ProviderError(SaoOnnxError, ValueError):
     """No execution provider, thread count or session option of the request can be used here."""
 
 
-class NumericalError(Error, ArithmeticError):
+class NumericalError(SaoOnnxError, ArithmeticError):
     """A network returned values that are not finite."""
 
 
-class NotEnoughMemoryError(Error, MemoryError):
+class NotEnoughMemoryError(SaoOnnxError, MemoryError):
     """A clip would take more memory than there is."""
 
 
-class MissingRuntimeError(Error, ImportError):
+class MissingRuntimeError(SaoOnnxError, ImportError):
     """ONNX Runtime is not there or cannot be loaded."""
 
 
-class MissingExtraError(Error, ImportError):
+class MissingExtraError(SaoOnnxError, ImportError):
     """A package that is not installed by default is needed.
 
     Args:

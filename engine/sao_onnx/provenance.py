@@ -1,4 +1,4 @@
-"""What a clip was made with, so that it can be made again: kept with the clip, in its file, and read from there."""
+"""What a clip was made with, so that it can be made again: kept with the clip, in the tags of its file, and read from there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sao_onnx.audio.files import read_tags
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import AudioFileError
+from sao_onnx.request import Request, kinds
 from sao_onnx.runtime.tuning import Tuning
 
 FORMAT = 1
@@ -20,7 +21,7 @@ TAG = "comment"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Provenance:
     """A request and what answered it.
 
     Attributes:
@@ -28,11 +29,11 @@ class Recipe:
         seed: Of the noise.
         model: Name of the model.
         fingerprint: Of its bundle.
-        precision: It ran in, but for the parts that `tuning` names.
+        precision: It ran in, except for the parts that `tuning` names.
         tuning: How its parts were run.
-        options: Those of `Engine.generate` that were given, but for seed and initial audio.
-        init_audio: The file that was started from, by its name, if there was one; "" for audio that came from elsewhere.
         version: Release of sao-onnx.
+        options: Options of the request that differ from their defaults, by name, without seed and initial audio.
+        init_audio: Name of the file that was started from; "" for audio that was no file; None where nothing was started from.
         format: Version of this record.
     """
 
@@ -48,16 +49,33 @@ class Recipe:
     format: int = FORMAT
 
     def to_json(self) -> str:
-        """One line of JSON, in ASCII, which every tag format takes."""
+        """One line of JSON, in ASCII, which the tags of every format can hold."""
         return json.dumps({"sao-onnx": asdict(self)})
 
     def tags(self) -> dict[str, str]:
-        """What an audio file says of it."""
+        """The tags of an audio file."""
         return {"title": self.prompt, "software": f"sao-onnx {self.version}, {self.model}", TAG: self.to_json()}
 
 
-def recipe_of(path: str | Path) -> Recipe:
-    """The recipe that an audio file carries.
+def recorded_options(request: Request) -> dict[str, Any]:
+    """The options of a request that a record keeps, as plain Python."""
+    kept = {name: value for name, value in request.given().items() if kinds()[name].option.in_tags}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+
+
+def initial_name(request: Request) -> str | None:
+    """The name of the initial audio's file, "" for audio that is no file, None without initial audio.
+
+    Without the folder: tags are given to others, and whose folder it was is not their business.
+    """
+    init = request.init_audio
+    if init is None:
+        return None if request.latents is None else ""
+    return Path(init).name if isinstance(init, (str, Path)) else ""
+
+
+def read_provenance(path: str | Path) -> Provenance:
+    """The record that an audio file carries.
 
     Raises:
         AudioFileError: The file cannot be read, carries none, or one that this release does not understand.
@@ -66,14 +84,13 @@ def recipe_of(path: str | Path) -> Recipe:
         data = json.loads(read_tags(path).get(TAG, ""))
     except ValueError:
         data = None
-    if not isinstance(data, Mapping) or "sao-onnx" not in data:
+    if not isinstance(data, Mapping) or not isinstance(found := data.get("sao-onnx"), Mapping):
         raise AudioFileError(f"{path} does not say how it was made; only files that sao-onnx wrote with their metadata do")
+    # Before its fields, which another format may have others of.
+    version = found.get("format", FORMAT)
+    if version != FORMAT or isinstance(version, bool):
+        raise AudioFileError(f"{path} carries a record of format {version!r}, expected {FORMAT}; use the release that made it")
     try:
-        recipe = read(Recipe, data["sao-onnx"])
+        return read(Provenance, found)
     except SchemaError as error:
         raise AudioFileError(f"{path} says how it was made in a way that this release does not read: {error}") from error
-    if recipe.format != FORMAT:
-        raise AudioFileError(
-            f"{path} carries a recipe of format {recipe.format}, expected {FORMAT}; use the release that made it"
-        )
-    return recipe

@@ -1,88 +1,242 @@
-"""What is asked for, checked against what the model can do before any work starts."""
+"""What a clip can be asked for: every option, declared once.
+
+A field of `Request` is an option: its Python type, its default, and in its `Option` the unit, the range, a line of help and the
+ways to write it. The command line, lists of requests, the tags of audio files and the arguments of `Engine.generate` are all
+derived from these fields.
+"""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import functools
+import secrets
+import typing
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, get_args
 
-import numpy as np
+from sao_onnx.bundle.manifest import SamplerName
+from sao_onnx.errors import RequestError
+from sao_onnx.option import Kind, Option, Region, Spelling, read_number, unknown_option
 
-from sao_onnx.arrays import Array
-from sao_onnx.audio.files import read_audio
-from sao_onnx.audio.finish import LOUDNESS, Finish, Normalization
-from sao_onnx.audio.prepare import fit, prepare
-from sao_onnx.bundle.manifest import Manifest, SamplerName
-from sao_onnx.clip import Clip
-from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.planning.loops import OVERLAP, loop_seconds, with_tempo
-from sao_onnx.planning.regions import Region, kept
-from sao_onnx.sampling.noise import MAX_SEED, random_seed
-from sao_onnx.sampling.samplers import SAMPLERS
-from sao_onnx.sampling.schedules import schedule
+if TYPE_CHECKING:
+    import numpy as np
 
-InitAudio = tuple[np.ndarray[Any, Any], int] | str | Path | Clip
+    from sao_onnx.arrays import Array
+
+Normalization = Literal["peak", "lufs", "none"]
+"""Scale to a peak of 1; to a loudness, with a limiter; not at all."""
+
+MAX_SEED = 2**32 - 1
+
+
+def random_seed() -> int:
+    """A seed that nobody chose, from the operating system."""
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+class Recording(Protocol):
+    """Audio with its rate, a `Clip` for example."""
+
+    @property
+    def samples(self) -> Array:
+        """float32 [channels, frames]."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """In hertz."""
+        ...
+
+
+InitAudio = typing.Union["tuple[np.ndarray[Any, Any], int]", str, Path, Recording]
 """Audio to start from: samples [channels, frames] with their rate, a file, or a clip."""
 
-DURATION = "seconds_total"
-"""The number conditioner that is told how long the sound shall be."""
 
-DEFAULT_NOISE_LEVEL = 0.7
-MAX_CFG_SCALE = 100.0
+def _option(default: Any, help: str, **about: Any) -> Any:
+    return field(default=default, metadata={"option": Option(help, **about)})
+
+
+def _strength(value: Any) -> dict[str, Any]:
+    """The noise level of a strength: 0 stays as close to the initial audio as the model can, 1 ignores it."""
+    strength = read_number(value)
+    if not 0 <= strength <= 1:
+        raise ValueError("expected 0 (close to the audio) to 1 (ignores it)")
+    return {"init_noise_level": LEAST_NOISE_LEVEL + (1 - LEAST_NOISE_LEVEL) * strength}
+
+
+LEAST_NOISE_LEVEL = 0.12
+"""What a strength of 0 means. From a lower level the schedules of today's models would rise."""
+
+
+def _fade(value: Any) -> dict[str, Any]:
+    parts = str(value).split(":")
+    try:
+        seconds = [float(part) for part in parts]
+    except ValueError:
+        seconds = []
+    if len(seconds) not in (1, 2):
+        raise ValueError("expected seconds, such as 0.5, or IN:OUT, such as 0.01:0.5")
+    return {"fade_in": seconds[0], "fade_out": seconds[-1]}
+
+
+def _trim(value: Any) -> dict[str, Any]:
+    if value != "silence":
+        raise ValueError("expected silence")
+    return {"trim_silence": True}
+
+
+_STRENGTH = Spelling("strength", "With --init-audio: 0 stays close to it, 1 ignores it.", _strength, "FLOAT", "0.66")
+_FADE = Spelling("fade", "Seconds of both fades, or IN:OUT.", _fade, "TEXT", "none")
+_TRIM = Spelling("trim", "silence: the same as --trim-silence.", _trim, "TEXT")
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A checked request, every default worked out.
+    """A clip that is asked for. What is None is left to the model.
 
-    Attributes:
-        prompt: Text.
-        numbers: Value of every number conditioner.
-        frames: Audio frames of the clip.
-        overlap: Frames behind them that are faded into its start; 0 but for loops.
-        window: Latents that are sampled.
-        levels: Noise levels, float32 [steps + 1].
-        sampler: Name of the sampler.
-        seed: Of the noise.
-        cfg_scale: Guidance; 1 is none.
-        negative_prompt: What guidance leads away from, or None.
-        init_audio: Audio to start from, float32 [channels, window × ratio], or None.
-        kept: Regions of it that are kept, or None for none of it as such.
-        trim: Cut the clip to `frames`.
-        finish: What is done to the audio.
+    Types and ranges are checked when it is made; whether a model can do it is found when it is planned for that model.
+
+    Raises:
+        RequestError: A value of another type or outside its range. The message names the option, what was found and what was
+            expected.
     """
 
     prompt: str
-    numbers: Mapping[str, float]
-    frames: int
-    overlap: int
-    window: int
-    levels: Array
-    sampler: SamplerName
-    seed: int
-    cfg_scale: float
-    negative_prompt: str | None
-    init_audio: Array | None
-    kept: tuple[Region, ...] | None
-    trim: bool
-    finish: Finish
+    """What it shall sound like. A prompt longer than the model reads is cut, with a warning."""
+    seconds: float | None = _option(None, "Length.", unit="seconds", minimum=0, above=True, shown_default="the model's window")
+    """Length in seconds, more than 0 and at most the window of the model."""
+    steps: int | None = _option(None, "Sampling steps.", minimum=1, shown_default="the model's")
+    """Sampling steps."""
+    seed: int | None = _option(
+        None, "The same seed gives the same clip.", minimum=0, maximum=MAX_SEED, shown_default="random", in_tags=False
+    )
+    """The same seed, request and model give the same clip, here and in PyTorch."""
+    sampler: SamplerName | None = _option(None, "How to get from noise to latents.", shown_default="the model's")
+    """How to get from noise to latents."""
+    cfg_scale: float | None = _option(
+        None,
+        "Guidance; 1 is none, other values double the work.",
+        minimum=0,
+        maximum=100,
+        shown_default="the model's",
+        aliases=("cfg",),
+    )
+    """Classifier-free guidance. 1 is none; others double the work of sampling."""
+    negative_prompt: str | None = _option(None, "What guidance leads away from.", aliases=("negative",))
+    """What guidance leads away from."""
+    init_audio: InitAudio | None = _option(None, "Audio file to start from.", aliases=("init",), in_tags=False)
+    """Audio to start from, cut or padded with silence to the window: samples [channels, frames] with their rate, a file, or a
+    clip."""
+    init_start: float | None = _option(
+        None, "With --init-audio: begin at this second of it.", unit="seconds", minimum=0, shown_default="0"
+    )
+    """Where in `init_audio` to begin, in seconds. The times of the clip count from there."""
+    init_noise_level: float | None = _option(
+        None,
+        "With --init-audio: how much noise to start from; 0.12 stays close to it, 1 ignores it.",
+        minimum=0,
+        maximum=1,
+        shown_default="0.7",
+        spellings=(_STRENGTH,),
+    )
+    """How much noise to start from: 0.12 is close to `init_audio`, 1 ignores it. By default 0.7, or 1 where something is
+    kept."""
+    latents: Array | None = _option(None, "", on_command_line=False, in_tags=False)
+    """Clean latents to start from instead of `init_audio`, those of a clip for example: float32 [latent channels, n]."""
+    keep: Sequence[Region] | None = _option(None, "With --init-audio: keep FROM:TO, in seconds, as it is; may be repeated.")
+    """Regions of the initial audio, from and to in seconds, that stay as they are while the rest is made anew to fit.
+    Cross-faded inside the regions, over 30 ms of audio."""
+    regenerate: Sequence[Region] | None = _option(None, "With --init-audio: keep all but FROM:TO; may be repeated.")
+    """Regions to make anew; the rest is kept."""
+    extend: float | None = _option(
+        None,
+        "With --init-audio: go on from its end for so many seconds.",
+        unit="seconds",
+        minimum=0,
+        above=True,
+        maximum=3600,
+    )
+    """Seconds to add to the end of `init_audio`, in windows that overlap. The clip is the recording, unchanged, and what was
+    added. Each window has the next seed."""
+    bpm: float | None = _option(
+        None, "With --bars: a loop that repeats without a seam.", unit="beats a minute", minimum=20, maximum=400
+    )
+    """With `bars`, makes a loop of exactly their length, whose end leads into its start. The tempo is added to a prompt that
+    names none."""
+    bars: int | None = _option(None, "Bars of a loop.", minimum=1, maximum=64)
+    """Bars of a loop."""
+    beats: int | None = _option(None, "Beats in a bar.", minimum=1, maximum=16, shown_default="4")
+    """Beats in a bar."""
+    window_seconds: float | None = _option(
+        None,
+        "Sample a shorter window: less work, but not what the model was trained on.",
+        unit="seconds",
+        minimum=0,
+        above=True,
+        shown_default="the model's",
+        aliases=("window",),
+    )
+    """Sample a shorter window, for less work. The model was trained on the whole one."""
+    numbers: Mapping[str, float] | None = _option(None, "", on_command_line=False)
+    """Values for number conditioners of the model by name. By default `seconds_total` is `seconds`, any other its minimum."""
+    full_window: bool = _option(False, "Keep the whole window instead of --seconds of it.", on_command_line=False)
+    """Keep the whole window instead of cutting the clip to `seconds`."""
+    normalize: Normalization | None = _option(None, "Scale to a peak of 1, to a loudness, or not at all.", shown_default="peak")
+    """Scale to a peak of 1, or to a loudness with a limiter that never clips. By default "peak", and "none" where something is
+    kept. Silence stays silence."""
+    loudness: float = _option(-14.0, "With --normalize lufs.", unit="LUFS", minimum=-70, maximum=0)
+    """Loudness for `normalize="lufs"`, in LUFS."""
+    fade_in: float = _option(0.0, "Length of the fade at the start.", unit="seconds", minimum=0, maximum=60, spellings=(_FADE,))
+    """Length of the fade at the start, in seconds."""
+    fade_out: float = _option(0.0, "Length of the fade at the end.", unit="seconds", minimum=0, maximum=60)
+    """Length of the fade at the end, in seconds."""
+    trim_silence: bool = _option(False, "Cut off silence at both ends.", spellings=(_TRIM,))
+    """Cut off what is more than 60 dB below the peak at both ends."""
+    mono: bool = _option(False, "One channel.")
+    """Mix all channels to one."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise RequestError(f"the prompt is {self.prompt!r}, expected text")
+        for name, kind in kinds().items():
+            value = getattr(self, name)
+            if value is not None or not kind.optional:
+                object.__setattr__(self, name, kind.checked(name, value))
+
+    @classmethod
+    def of(cls, prompt: str, options: Mapping[str, Any]) -> Request:
+        """A request from options by name.
+
+        Raises:
+            RequestError: A name is unknown, or as for `Request`.
+        """
+        return cls(prompt, **known(options))
+
+    def given(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by name; without the prompt."""
+        values = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)[1:]}
+        # Arrays, whose comparison is no answer, have None as their default.
+        return {
+            n: value for n, (value, default) in values.items() if value is not default and (default is None or value != default)
+        }
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of `Engine.generate`, where they are described. What is left out or None is the model's default."""
+    """The fields of `Request` but the prompt, for type checkers: the keyword arguments of `Engine.generate`."""
 
     seconds: float | None
     steps: int | None
     seed: int | None
-    sampler: str | None
+    sampler: SamplerName | None
     cfg_scale: float | None
     negative_prompt: str | None
     init_audio: InitAudio | None
     init_start: float | None
     init_noise_level: float | None
+    latents: Array | None
     keep: Sequence[Region] | None
     regenerate: Sequence[Region] | None
     extend: float | None
@@ -91,8 +245,8 @@ class Options(TypedDict, total=False):
     beats: int | None
     window_seconds: float | None
     numbers: Mapping[str, float] | None
-    trim: bool
-    normalize: bool | Normalization | None
+    full_window: bool
+    normalize: Normalization | None
     loudness: float
     fade_in: float
     fade_out: float
@@ -100,205 +254,46 @@ class Options(TypedDict, total=False):
     mono: bool
 
 
-def known_options(options: Mapping[str, Any]) -> Options:
-    """Options by name from outside, a file's recipe for example; their values are checked with the request.
+_KINDS = {
+    "float": "number",
+    "int": "whole number",
+    "str": "text",
+    "bool": "flag",
+    "SamplerName": "choice",
+    "Normalization": "choice",
+    "Sequence[Region]": "regions",
+    "Mapping[str, float]": "numbers",
+    "InitAudio": "audio",
+    "Array": "latents",
+}
+_CHOICES: dict[str, tuple[str, ...]] = {"SamplerName": get_args(SamplerName), "Normalization": get_args(Normalization)}
+
+
+@functools.cache
+def kinds() -> dict[str, Kind]:
+    """The kind of every option, by its name; in the order of the fields."""
+    found = {}
+    for f in dataclasses.fields(Request)[1:]:
+        written = str(f.type)
+        base = written.removesuffix(" | None")
+        found[f.name] = Kind(_KINDS[base], written != base, _CHOICES.get(base, ()), f.metadata["option"])
+    return found
+
+
+def known(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their present names.
 
     Raises:
-        RequestError: A name is unknown.
+        RequestError: A name is unknown; the nearest one is suggested.
     """
-    for name in options:
-        if name not in Options.__annotations__:
-            raise RequestError(f"the option {name!r} is unknown; known: {', '.join(Options.__annotations__)}")
-    return cast(Options, dict(options))
-
-
-def make_request(
-    manifest: Manifest,
-    prompt: str,
-    *,
-    seconds: float | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    sampler: str | None = None,
-    cfg_scale: float | None = None,
-    negative_prompt: str | None = None,
-    init_audio: InitAudio | None = None,
-    init_start: float | None = None,
-    init_noise_level: float | None = None,
-    keep: Sequence[Region] | None = None,
-    regenerate: Sequence[Region] | None = None,
-    extend: float | None = None,
-    bpm: float | None = None,
-    bars: int | None = None,
-    beats: int | None = None,
-    window_seconds: float | None = None,
-    numbers: Mapping[str, float] | None = None,
-    trim: bool = True,
-    normalize: bool | Normalization | None = None,
-    loudness: float = LOUDNESS,
-    fade_in: float = 0.0,
-    fade_out: float = 0.0,
-    trim_silence: bool = False,
-    mono: bool = False,
-) -> Request:
-    """Check a request; for the arguments see `Engine.generate`.
-
-    Raises:
-        RequestError: A value outside its range; the message names the value, the range and the remedy.
-        AudioFileError: The initial audio cannot be read.
-    """
-    if extend is not None:
-        raise RequestError("extend takes several windows, and this is a request for one")
-    if not isinstance(prompt, str):
-        raise RequestError(f"the prompt is {prompt!r}, expected text")
-    if negative_prompt is not None and not isinstance(negative_prompt, str):
-        raise RequestError(f"the negative prompt is {negative_prompt!r}, expected text or None")
-    window = _window(manifest, window_seconds)
-    limit = window * manifest.latents.ratio / manifest.audio.sample_rate
-    looped = _loop(bpm, bars, beats)
-    if looped is not None and (seconds is not None or trim_silence):
-        other = "trim_silence changes" if seconds is None else "seconds says"
-        raise RequestError(f"{other} the length, which bpm and bars decide; leave one of them out")
-    if looped is not None and looped > limit:
-        raise RequestError(
-            f"{bars} bars at {bpm:g} BPM are {looped:.2f} s, and the window is {limit:.3f} s; ask for fewer bars or more BPM"
-        )
-    length = looped or (limit if seconds is None else number("seconds", seconds))
-    # Rounded up in the message's own digits, so that the limit that it names is accepted.
-    if not 0 < length <= math.ceil(limit * 1000) / 1000:
-        raise RequestError(
-            f"seconds is {seconds}, expected more than 0 and at most {math.ceil(limit * 1000) / 1000:g}, the window"
-        )
-    if init_noise_level is not None and init_audio is None:
-        raise RequestError("a noise level was given without initial audio; give both or neither")
-    regions = kept(keep, regenerate, length)
-    if regions is not None and init_audio is None:
-        raise RequestError("keep and regenerate need initial audio, which they are about")
-    if init_noise_level is not None:
-        level = number("the noise level", init_noise_level)
-    else:
-        level = 1.0 if init_audio is None or regions is not None else DEFAULT_NOISE_LEVEL
-    if init_start is not None and init_audio is None:
-        raise RequestError("init_start needs initial audio, in which it is a place")
-    name = _sampler(manifest.sampling.sampler if sampler is None else sampler)
-    scale = manifest.sampling.cfg_scale if cfg_scale is None else number("cfg_scale", cfg_scale)
-    if not 0 <= scale <= MAX_CFG_SCALE:
-        raise RequestError(f"cfg_scale is {scale}, expected 0 to {MAX_CFG_SCALE:g} (1 is no guidance)")
-    if negative_prompt is not None and scale == 1:
-        warnings.warn("a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning, stacklevel=4)
-    rate, most = manifest.audio.sample_rate, window * manifest.latents.ratio
-    frames = min(round(length * rate), most)
-    return Request(
-        prompt=prompt if bpm is None else with_tempo(prompt, bpm),
-        # A loop must not come to its end.
-        numbers=_numbers(manifest, numbers or {}, length if looped is None else limit),
-        frames=frames,
-        overlap=0 if looped is None else min(round(OVERLAP * rate), most - frames, frames),
-        window=window,
-        levels=schedule(manifest.sampling.steps if steps is None else _whole("steps", steps), level),
-        sampler=name,
-        seed=_seed(seed),
-        cfg_scale=scale,
-        negative_prompt=negative_prompt,
-        init_audio=None if init_audio is None else fit(read_initial(manifest, init_audio, init_start), most),
-        kept=regions,
-        trim=trim,
-        finish=Finish(
-            # What is kept of a recording keeps its level as well.
-            _normalization(normalize, "peak" if regions is None else "none"),
-            number("loudness", loudness),
-            number("fade_in", fade_in),
-            number("fade_out", fade_out),
-            trim_silence,
-            mono,
-        ),
-    )
-
-
-def _loop(bpm: float | None, bars: int | None, beats: int | None) -> float | None:
-    """Seconds of a loop, or None where none is asked for."""
-    if bpm is None and bars is None and beats is None:
-        return None
-    if bpm is None or bars is None:
-        raise RequestError("a loop needs bpm and bars, and beats a bar if they are not 4")
-    return loop_seconds(number("bpm", bpm), _whole("bars", bars), _whole("beats", 4 if beats is None else beats))
-
-
-def _normalization(given: bool | Normalization | None, default: Normalization) -> Normalization:
-    if given is None:
-        return default
-    return ("peak" if given else "none") if isinstance(given, bool) else given
-
-
-def _window(manifest: Manifest, seconds: float | None) -> int:
-    """Latents to sample: the whole window, or as many as cover the wanted seconds."""
-    if seconds is None:
-        return manifest.window_latents
-    frames = number("window_seconds", seconds) * manifest.audio.sample_rate
-    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
-    latents = math.ceil((frames - 1e-3) / manifest.latents.ratio) if frames > 0 else 0
-    if not 1 <= latents <= manifest.window_latents:
-        raise RequestError(f"window_seconds is {seconds}, expected more than 0 and at most {manifest.window_seconds:.3f}")
-    return latents
-
-
-def number(name: str, value: float) -> float:
-    """A finite number as Python's, or a RequestError that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not math.isfinite(value):
-        raise RequestError(f"{name} is {value!r}, expected a finite number")
-    return float(value)
-
-
-def _whole(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise RequestError(f"{name} is {value!r}, expected a whole number")
-    return int(value)
-
-
-def _seed(seed: int | None) -> int:
-    if seed is None:
-        return random_seed()
-    seed = _whole("seed", seed)
-    if not 0 <= seed <= MAX_SEED:
-        raise RequestError(f"seed is {seed}, expected 0 to {MAX_SEED}")
-    return seed
-
-
-def _sampler(name: str) -> SamplerName:
-    for known in SAMPLERS:
-        if known == name:
-            return known
-    raise RequestError(f"sampler is {name!r}, known: {', '.join(SAMPLERS)}")
-
-
-def _numbers(manifest: Manifest, given: Mapping[str, float], seconds: float) -> dict[str, float]:
-    known = [number.id for number in manifest.conditioning.numbers]
-    if unknown := [name for name in given if name not in known]:
-        raise RequestError(f"the model has no number conditioner {unknown[0]!r}; it has {', '.join(known)}")
-    values = {number.id: number.minimum for number in manifest.conditioning.numbers}
-    if DURATION in values:
-        values[DURATION] = seconds
-    return values | {name: number(name, value) for name, value in given.items()}
-
-
-def read_initial(manifest: Manifest, init_audio: InitAudio, start: float | None = None) -> Array:
-    """Audio to start from as the model takes it: float32 [channels, frames], from `start` seconds to its end.
-
-    Raises:
-        RequestError: It is of no known kind, empty, misshapen or not finite, or ends before `start`.
-        AudioFileError: It cannot be read.
-    """
-    if isinstance(init_audio, Clip):
-        samples, rate = init_audio.samples, init_audio.sample_rate
-    elif isinstance(init_audio, (str, Path)):
-        samples, rate = read_audio(init_audio)
-    elif isinstance(init_audio, tuple) and len(init_audio) == 2:
-        samples, rate = init_audio
-    else:
-        raise RequestError(f"init_audio is {type(init_audio).__name__}, expected (samples, sample_rate), a path or a Clip")
-    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
-    first = 0 if start is None else round(number("init_start", start) * manifest.audio.sample_rate)
-    if not 0 <= first < audio.shape[1]:
-        seconds = audio.shape[1] / manifest.audio.sample_rate
-        raise RequestError(f"init_start is {start}, expected 0 or more and less than {seconds:.3f}, where the audio ends")
-    return audio[:, first:]
+    found = dict(options)
+    if "trim" in found:
+        warnings.warn("trim=False is now full_window=True", DeprecationWarning, stacklevel=4)
+        found["full_window"] = not found.pop("trim")
+    if isinstance(given := found.get("normalize"), bool):
+        found["normalize"] = "peak" if given else "none"
+        warnings.warn(f'normalize={given} is now normalize="{found["normalize"]}"', DeprecationWarning, stacklevel=4)
+    for name in found:
+        if name not in kinds():
+            raise unknown_option(name, kinds())
+    return {name: value for name, value in found.items() if value is not None or kinds()[name].optional}

@@ -7,26 +7,13 @@ import re
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.errors import RequestError
-
-SLOWEST, FASTEST = 20.0, 400.0
-MOST_BARS, MOST_BEATS = 64, 16
 
 OVERLAP = 0.05
 """Seconds behind the end that are cross-faded into the start."""
 
 
 def loop_seconds(bpm: float, bars: int, beats: int) -> float:
-    """Length of so many bars of so many beats.
-
-    Raises:
-        RequestError: A value outside its range.
-    """
-    if not SLOWEST <= bpm <= FASTEST:
-        raise RequestError(f"bpm is {bpm:g}, expected {SLOWEST:g} to {FASTEST:g} beats a minute")
-    for name, value, most in (("bars", bars, MOST_BARS), ("beats", beats, MOST_BEATS)):
-        if not 1 <= value <= most:
-            raise RequestError(f"{name} is {value}, expected 1 to {most}")
+    """Length of so many bars of so many beats, in seconds."""
     return bars * beats * 60 / bpm
 
 
@@ -36,10 +23,10 @@ def with_tempo(prompt: str, bpm: float) -> str:
 
 
 def joined(samples: Array, frames: int) -> Array:
-    """The first `frames` frames, what follows them faded into their start, so that the end leads on into it.
+    """The first `frames` frames, with the tail behind them faded into their start, so that the end leads into the start.
 
-    The last frame is followed, in the loop, by what followed it when it was made. Both are the same music, so that their
-    weights add up to 1.
+    When the loop is repeated, its last frame is followed by the frame that was generated behind it. Start and tail are the same
+    music, so the weights of the cross-fade add up to 1, and not their squares.
 
     Args:
         samples: float32 [channels, at least `frames`].

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
-
-Region = tuple[float, float]
-"""From and to, in seconds."""
+from sao_onnx.option import Region
 
 LATENT_RAMP = 4
 """Latents over which what is kept fades into what is sampled, inside the kept region."""
@@ -25,7 +21,7 @@ def kept(keep: Sequence[Region] | None, regenerate: Sequence[Region] | None, sec
     """The regions to keep, sorted and joined, of a clip of so many seconds; None if neither was asked for.
 
     Raises:
-        RequestError: Both are given, a region is empty, backwards or outside the clip, or nothing is left to make.
+        RequestError: Both are given, a region ends behind the clip, or nothing is left to make.
     """
     if keep is None and regenerate is None:
         return None
@@ -33,7 +29,7 @@ def kept(keep: Sequence[Region] | None, regenerate: Sequence[Region] | None, sec
         raise RequestError("keep and regenerate exclude each other; each says what the other leaves")
     given = keep if keep is not None else regenerate or ()
     joined: list[Region] = []
-    for start, end in sorted(_checked(region, seconds) for region in given):
+    for start, end in sorted(_inside(region, seconds) for region in given):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
@@ -46,13 +42,8 @@ def kept(keep: Sequence[Region] | None, regenerate: Sequence[Region] | None, sec
     return tuple(joined)
 
 
-def _checked(region: Any, seconds: float) -> Region:
-    try:
-        start, end = (float(edge) for edge in region)
-    except (TypeError, ValueError):
-        raise RequestError(f"a region is {region!r}, expected two numbers, from and to in seconds") from None
-    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
-        raise RequestError(f"a region is {start:g} to {end:g} s, expected 0 or more, and the end behind the start")
+def _inside(region: Region, seconds: float) -> Region:
+    start, end = region
     if end > seconds + 1e-3:
         raise RequestError(f"a region ends at {end:g} s, and the clip at {seconds:.3f} s")
     return start, min(end, seconds)

@@ -8,7 +8,6 @@ global random state is read or changed.
 from __future__ import annotations
 
 import math
-import secrets
 
 import numpy as np
 
@@ -16,20 +15,12 @@ from sao_onnx.arrays import Array
 
 _BLOCK = 16
 
-MAX_SEED = 2**32 - 1
-"""The generator takes 32 bits; the reference drops the others of a longer seed."""
-
-
-def random_seed() -> int:
-    """A seed that nobody chose, from the operating system."""
-    return secrets.randbelow(MAX_SEED + 1)
-
 
 class Noise:
     """A stream of standard normal values.
 
     Args:
-        seed: 0 to `MAX_SEED`.
+        seed: 0 to 2³² − 1. The generator takes 32 bits; the reference drops the others of a longer seed.
     """
 
     def __init__(self, seed: int) -> None:

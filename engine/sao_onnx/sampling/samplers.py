@@ -1,7 +1,7 @@
-"""The way from noise to latents: one generator for each sampler, one yielded `Step` for each step.
+"""From noise to latents: one generator for each sampler, one yielded `Step` for each sampling step.
 
-Latents are float32 [b, channels, n]. The network is handed in as a function, and so is the noise: no session, no file, no
-random state in here. With `v` the velocity at level `t`, the estimate of the clean latents is `d = x − t·v`.
+Latents are float32 [b, channels, n]. The network and the noise are handed in as functions: no session, no file, no random state
+in here. What a sampler knows of the model is its objective alone.
 """
 
 from __future__ import annotations
@@ -15,93 +15,70 @@ import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.bundle.manifest import SamplerName
+from sao_onnx.sampling.objectives import Objective
 
-Velocity = Callable[[Array, np.float32], Array]
-"""Velocity at latents [b, channels, n] and a noise level."""
+Predict = Callable[[Array, np.float32], Array]
+"""The network: its prediction at noisy latents [b, channels, n] and a sigma, of the same shape."""
 
 Draw = Callable[[], Array]
-"""Fresh noise of the latents' shape."""
+"""Fresh normal noise of the latents' shape."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step of sampling gave.
+    """The result of a sampling step.
 
     Attributes:
         index: From 0.
-        level: Noise level before the step.
+        sigma: Before the step.
         latents: After the step, [b, channels, n].
-        denoised: The network's estimate of the clean latents, [b, channels, n].
+        denoised: The estimate of the clean latents, [b, channels, n].
     """
 
     index: int
-    level: float
+    sigma: float
     latents: Array
     denoised: Array
 
 
-Sampler = Callable[[Velocity, Array, Array, Draw], Iterator[Step]]
+Sampler = Callable[[Predict, Objective, Array, Array, Draw], Iterator[Step]]
+"""Arguments: the network, its objective, the latents at the first sigma, the sigmas [steps + 1], the source of noise."""
 
 
-def pingpong(velocity: Velocity, x: Array, levels: Array, draw: Draw) -> Iterator[Step]:
-    """Denoise fully, add fresh noise of the next level: `x ← (1 − t')·d + t'·noise` (`sample_flow_pingpong`).
+def pingpong(predict: Predict, objective: Objective, x: Array, sigmas: Array, draw: Draw) -> Iterator[Step]:
+    """Denoise fully, then add fresh noise of the next sigma (`sample_flow_pingpong` of stable-audio-tools).
 
-    Noise is drawn at every step, the last one included, where it counts for nothing: the reference does so.
+    Noise is drawn at every step, also at the last one, where it is multiplied by 0: the reference does so.
     """
-    for i, (t, after) in enumerate(itertools.pairwise(levels)):
-        denoised = x - t * velocity(x, t)
-        x = (1 - after) * denoised + after * draw()
-        yield Step(i, float(t), x, denoised)
+    for i, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
+        denoised = objective.denoised(x, predict(x, sigma), sigma)
+        x = objective.add_noise(denoised, draw(), after)
+        yield Step(i, float(sigma), x, denoised)
 
 
-def euler(velocity: Velocity, x: Array, levels: Array, draw: Draw) -> Iterator[Step]:
-    """Follow the velocity: `x ← x + (t' − t)·v` (`sample_discrete_euler`). Draws no noise."""
-    for i, (t, after) in enumerate(itertools.pairwise(levels)):
-        v = velocity(x, t)
-        denoised = x - t * v
-        x = x + (after - t) * v
-        yield Step(i, float(t), x, denoised)
+def euler(predict: Predict, objective: Objective, x: Array, sigmas: Array, draw: Draw) -> Iterator[Step]:
+    """Follow the derivative: `x ← x + (σ' − σ)·dx/dσ` (`sample_discrete_euler`). Draws no noise."""
+    for i, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
+        prediction = predict(x, sigma)
+        denoised = objective.denoised(x, prediction, sigma)
+        x = x + (after - sigma) * objective.derivative(x, prediction, sigma)
+        yield Step(i, float(sigma), x, denoised)
 
 
-def dpmpp(velocity: Velocity, x: Array, levels: Array, draw: Draw) -> Iterator[Step]:
-    """DPM-Solver++(2M) for rectified flow (`sample_flow_dpmpp`; Lu et al., 2022). Draws no noise."""
+def dpmpp(predict: Predict, objective: Objective, x: Array, sigmas: Array, draw: Draw) -> Iterator[Step]:
+    """DPM-Solver++(2M) (`sample_flow_dpmpp`; Lu et al., "DPM-Solver++", 2022). Draws no noise."""
     previous: Array | None = None
     last_h = 0.0
-    for i, (t, after) in enumerate(itertools.pairwise(levels)):
-        denoised = x - t * velocity(x, t)
-        h = _log_snr(after) - _log_snr(t)
+    for i, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
+        denoised = objective.denoised(x, predict(x, sigma), sigma)
+        h = objective.log_snr(after) - objective.log_snr(sigma)
         target = denoised
         if previous is not None and after > 0:
             weight = np.float32(h / (2 * last_h))
             target = (1 + weight) * denoised - weight * previous
-        x = (after / t) * x - (1 - after) * np.float32(math.expm1(-h)) * target
+        x = (after / sigma) * x - objective.signal(after) * np.float32(math.expm1(-h)) * target
         previous, last_h = denoised, h
-        yield Step(i, float(t), x, denoised)
-
-
-def keeping(velocity: Velocity, known: Array, weights: Array) -> Velocity:
-    """The velocity whose estimate of the clean latents is `known` where they are to be kept.
-
-    A sampler that follows it meets, at every level, the known latents with that level's noise over them, beside which the
-    others must fit (Lugmayr et al., "RePaint", 2022, without going back); at the end they are the known ones.
-
-    Args:
-        velocity: Of the network.
-        known: Clean latents, [b, channels, n].
-        weights: How much of them to keep, [n], 0 to 1.
-    """
-
-    def kept(x: Array, level: np.float32) -> Array:
-        denoised = x - level * velocity(x, level)
-        return np.asarray((x - (weights * known + (1 - weights) * denoised)) / level, np.float32)
-
-    return kept
-
-
-def _log_snr(level: np.float32) -> float:
-    if level >= 1:
-        return -math.inf
-    return math.log((1 - float(level)) / float(level)) if level > 0 else math.inf
+        yield Step(i, float(sigma), x, denoised)
 
 
 SAMPLERS: Mapping[SamplerName, Sampler] = {"pingpong": pingpong, "euler": euler, "dpmpp": dpmpp}

@@ -1,4 +1,4 @@
-"""A recording made longer than the window: in windows that overlap, each keeping the end of what there is so far. Pure."""
+"""A recording made longer than the window: in windows that overlap, each of which keeps the end of what there is so far."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ LONGEST = 3600.0
 
 
 @dataclass(frozen=True)
-class Window:
-    """One of the windows.
+class Overlap:
+    """Where one of the windows lies.
 
     Attributes:
+        start: Frame of the clip where it begins.
         overlap: Frames that it begins with, the last ones of what there is so far.
         added: Frames that it adds.
     """
 
+    start: int
     overlap: int
     added: int
 
 
-def windows(length: int, added: int, window: int, rate: int) -> list[Window]:
+def extension(length: int, added: int, window: int, rate: int) -> list[Overlap]:
     """How to add frames to a recording.
 
     Every window but the last begins with half a window of what there is, or with all of it if that is less; the last one with
@@ -48,7 +50,7 @@ def windows(length: int, added: int, window: int, rate: int) -> list[Window]:
         step = min(added, window - overlap)
         if step == added:
             overlap = min(length, window - step)
-        found.append(Window(overlap, step))
+        found.append(Overlap(length - overlap, overlap, step))
         length += step
         added -= step
     return found

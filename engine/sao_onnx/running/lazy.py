@@ -1,4 +1,4 @@
-"""Stages of the engine that open their sessions when first needed, and can drop them after use."""
+"""Values that are loaded when first needed, shared among threads, and let go after use."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Stage(Generic[T]):
+class Lazy(Generic[T]):
     """A value that is loaded on first use and shared among threads.
 
     Args:
         load: Makes the value.
-        keep: Keep it after its last user has left; otherwise it is dropped, and loaded again for the next one.
+        keep: Keep it when its last user has left; otherwise it is let go, and loaded again for the next one.
     """
 
     def __init__(self, load: Callable[[], T], keep: bool) -> None:
@@ -24,6 +24,7 @@ class Stage(Generic[T]):
         self._lock = threading.Lock()
         self._value: T | None = None
         self._users = 0
+        self._unload = False
 
     @contextlib.contextmanager
     def use(self) -> Iterator[T]:
@@ -40,11 +41,13 @@ class Stage(Generic[T]):
             del value
             with self._lock:
                 self._users -= 1
-                if not self._users and not self._keep:
-                    self._value = None
+                if not self._users and (self._unload or not self._keep):
+                    self._value, self._unload = None, False
 
-    def drop(self) -> None:
-        """Let go of the value as soon as nobody uses it."""
+    def unload(self) -> None:
+        """Let go of the value: at once, or when its last user leaves."""
         with self._lock:
-            if not self._users:
+            if self._users:
+                self._unload = True
+            else:
                 self._value = None

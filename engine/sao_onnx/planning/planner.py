@@ -1,0 +1,251 @@
+"""From a request to a plan. Everything that can be wrong with a request is found here, before any work."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sao_onnx.arrays import Array
+from sao_onnx.audio.finish import Finish
+from sao_onnx.audio.prepare import prepare
+from sao_onnx.bundle.manifest import Manifest
+from sao_onnx.errors import RequestError, SaoOnnxWarning
+from sao_onnx.option import Region
+from sao_onnx.planning.extension import extension
+from sao_onnx.planning.loops import OVERLAP, loop_seconds, with_tempo
+from sao_onnx.planning.plan import Guidance, Plan, Values, Window
+from sao_onnx.planning.regions import kept
+from sao_onnx.request import MAX_SEED, Request, random_seed
+from sao_onnx.sampling.objectives import OBJECTIVES
+
+DURATION = "seconds_total"
+"""The number conditioner that is told how long the sound shall be."""
+
+DEFAULT_NOISE_LEVEL = 0.7
+
+EXTENSION_DECIDES = ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "full_window", "latents")
+"""Options that an extension has no room for."""
+
+
+class _Part(NamedTuple):
+    """A window before its details: where it begins, its length in seconds, and what it keeps."""
+
+    start: int
+    seconds: float
+    kept: tuple[Region, ...] | None
+
+
+def plan(manifest: Manifest, request: Request) -> Plan:
+    """Decide everything about a clip.
+
+    Pure, but for a seed that the request leaves open, which is drawn.
+
+    Args:
+        manifest: Of the model.
+        request: Its initial audio, if there is any, is samples with their rate or a clip; files are read before.
+
+    Raises:
+        RequestError: The model cannot do it, or options do not fit together. The message says how to mend it.
+    """
+    _check_together(request)
+    latents = _window_latents(manifest, request)
+    recording = _recording(manifest, request)
+    sigmas = _sigmas(manifest, request)
+    parts = _parts(manifest, request, latents, recording)
+    seed = random_seed() if request.seed is None else request.seed
+    if seed + len(parts) - 1 > MAX_SEED:
+        raise RequestError(f"seed is {seed}, expected {MAX_SEED - len(parts) + 1} or less for {len(parts)} windows")
+
+    def window(index: int, part: _Part) -> Window:
+        return _window(manifest, request, latents, sigmas, seed + index, part)
+
+    return Plan(
+        prompt=request.prompt if request.bpm is None else with_tempo(request.prompt, request.bpm),
+        objective=manifest.sampling.objective,
+        sampler=request.sampler or manifest.sampling.sampler,
+        guidance=_guidance(manifest, request),
+        windows=tuple(window(index, part) for index, part in enumerate(parts)),
+        recording=None if recording is None else Values(recording),
+        latents=None if request.latents is None else Values(_initial_latents(manifest, request.latents)),
+        finish=_finish(request),
+        sample_rate=manifest.audio.sample_rate,
+        latent_channels=manifest.latents.channels,
+        ratio=manifest.latents.ratio,
+    )
+
+
+def _check_together(request: Request) -> None:
+    """Refuse options that need or exclude each other."""
+    initial = request.init_audio is not None or request.latents is not None
+    if request.init_audio is not None and request.latents is not None:
+        raise RequestError("init_audio and latents exclude each other; both are what to start from")
+    needs: tuple[tuple[Any, str], ...] = (
+        (request.init_noise_level, "a noise level was given without initial audio; give both or neither"),
+        (request.keep, "keep and regenerate need initial audio, which they are about"),
+        (request.regenerate, "keep and regenerate need initial audio, which they are about"),
+    )
+    for value, problem in needs:
+        if value is not None and not initial:
+            raise RequestError(problem)
+    if request.init_start is not None and request.init_audio is None:
+        raise RequestError("init_start needs initial audio, in which it is a place")
+    if request.extend is not None:
+        given = request.given()
+        for name in EXTENSION_DECIDES:
+            if name in given:
+                raise RequestError(f"{name} does not go with extend, which decides it")
+        if request.init_audio is None:
+            raise RequestError("extend needs initial audio to go on from")
+
+
+def _parts(manifest: Manifest, request: Request, latents: int, recording: Array | None) -> list[_Part]:
+    """The windows that the clip takes."""
+    rate = manifest.audio.sample_rate
+    if request.extend is not None and recording is not None:
+        overlaps = extension(recording.shape[1], round(request.extend * rate), manifest.audio.window, rate)
+        return [_Part(o.start, (o.overlap + o.added) / rate, ((0.0, o.overlap / rate),)) for o in overlaps]
+    seconds = _seconds(manifest, request, latents)
+    return [_Part(0, seconds, kept(request.keep, request.regenerate, seconds))]
+
+
+def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, seed: int, part: _Part) -> Window:
+    rate, most = manifest.audio.sample_rate, latents * manifest.latents.ratio
+    frames = min(round(part.seconds * rate), most)
+    looped = request.bpm is not None and not request.full_window
+    overlap = min(round(OVERLAP * rate), most - frames, frames) if looped else 0
+    return Window(
+        seed=seed,
+        start=part.start,
+        frames=frames,
+        decoded=most if request.full_window else frames + overlap,
+        overlap=overlap,
+        latents=latents,
+        sigmas=tuple(sigmas.tolist()),
+        # A loop must not come to its end.
+        numbers=_numbers(manifest, request, part.seconds if request.bpm is None else most / rate),
+        kept=part.kept,
+    )
+
+
+def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
+    """Length of a clip of one window."""
+    limit = latents * manifest.latents.ratio / manifest.audio.sample_rate
+    looped = _loop_seconds(request)
+    if looped is not None:
+        if request.seconds is not None or request.trim_silence:
+            other = "trim_silence changes" if request.seconds is None else "seconds says"
+            raise RequestError(f"{other} the length, which bpm and bars decide; leave one of them out")
+        if looped > limit:
+            raise RequestError(
+                f"{request.bars} bars at {request.bpm:g} BPM are {looped:.2f} s, and the window is {limit:.3f} s; "
+                "ask for fewer bars or more BPM"
+            )
+        return looped
+    # Rounded up in the message's own digits, so that the limit that it names is accepted.
+    named = math.ceil(limit * 1000) / 1000
+    if request.seconds is not None and request.seconds > named:
+        raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {named:g}, the window")
+    return limit if request.seconds is None else request.seconds
+
+
+def _loop_seconds(request: Request) -> float | None:
+    """Seconds of a loop, or None where none is asked for."""
+    if request.bpm is None and request.bars is None and request.beats is None:
+        return None
+    if request.bpm is None or request.bars is None:
+        raise RequestError("a loop needs bpm and bars, and beats a bar if they are not 4")
+    return loop_seconds(request.bpm, request.bars, 4 if request.beats is None else request.beats)
+
+
+def _window_latents(manifest: Manifest, request: Request) -> int:
+    """Latents to sample: the whole window, or as many as cover the wanted seconds."""
+    if request.window_seconds is None:
+        return manifest.window_latents
+    frames = request.window_seconds * manifest.audio.sample_rate
+    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
+    latents = max(1, math.ceil((frames - 1e-3) / manifest.latents.ratio))
+    if latents > manifest.window_latents:
+        raise RequestError(
+            f"window_seconds is {request.window_seconds:.15g}, expected more than 0 and at most {manifest.window_seconds:.3f}"
+        )
+    return latents
+
+
+def _sigmas(manifest: Manifest, request: Request) -> Array:
+    steps = manifest.sampling.steps if request.steps is None else request.steps
+    start = request.init_noise_level
+    if start is None:
+        keeps = request.keep is not None or request.regenerate is not None or request.extend is not None
+        starts_from = request.init_audio is not None or request.latents is not None
+        start = DEFAULT_NOISE_LEVEL if starts_from and not keeps else 1.0
+    return OBJECTIVES[manifest.sampling.objective].sigmas(steps, start)
+
+
+def _guidance(manifest: Manifest, request: Request) -> Guidance | None:
+    scale = manifest.sampling.cfg_scale if request.cfg_scale is None else request.cfg_scale
+    if scale == 1:
+        if request.negative_prompt is not None:
+            warnings.warn(
+                "a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning, stacklevel=4
+            )
+        return None
+    return Guidance(scale, request.negative_prompt)
+
+
+def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, float]:
+    given = request.numbers or {}
+    names = [number.id for number in manifest.conditioning.numbers]
+    if unknown := [name for name in given if name not in names]:
+        raise RequestError(f"the model has no number conditioner {unknown[0]!r}; it has {', '.join(names)}")
+    values = {number.id: number.minimum for number in manifest.conditioning.numbers}
+    if DURATION in values:
+        values[DURATION] = seconds
+    return values | dict(given)
+
+
+def _recording(manifest: Manifest, request: Request) -> Array | None:
+    """The initial audio as the model takes it, from `init_start` to its end: float32 [channels, frames]."""
+    init = request.init_audio
+    if init is None:
+        return None
+    if isinstance(init, tuple) and len(init) == 2:
+        samples, rate = init
+    elif hasattr(init, "samples") and hasattr(init, "sample_rate"):
+        samples, rate = init.samples, init.sample_rate
+    else:
+        found = type(init).__name__
+        raise RequestError(f"init_audio is {found}, expected (samples, sample_rate), the path of a file or a clip")
+    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
+    first = round((request.init_start or 0.0) * manifest.audio.sample_rate)
+    if first >= audio.shape[1]:
+        seconds = audio.shape[1] / manifest.audio.sample_rate
+        raise RequestError(
+            f"init_start is {request.init_start:.15g}, expected 0 or more and less than {seconds:.3f}, where the audio ends"
+        )
+    return audio[:, first:]
+
+
+def _initial_latents(manifest: Manifest, latents: Array) -> Array:
+    found = np.asarray(latents)
+    channels = manifest.latents.channels
+    if found.ndim != 2 or found.shape[0] != channels or not found.shape[1] or found.dtype.kind != "f":
+        raise RequestError(f"latents have shape {found.shape} and dtype {found.dtype}, expected floats ({channels}, n)")
+    if not np.isfinite(found).all():
+        raise RequestError("latents hold NaN or infinite values, expected finite ones")
+    return np.ascontiguousarray(found, np.float32)
+
+
+def _finish(request: Request) -> Finish:
+    keeps = request.keep is not None or request.regenerate is not None or request.extend is not None
+    return Finish(
+        # What is kept of a recording keeps its level as well.
+        normalize=request.normalize or ("none" if keeps else "peak"),
+        loudness=request.loudness,
+        fade_in=request.fade_in,
+        fade_out=request.fade_out,
+        trim_silence=request.trim_silence,
+        mono=request.mono,
+    )

@@ -1,0 +1,131 @@
+"""Carries out a plan over the stages of a model, window by window, and yields an event after each piece of work.
+
+Nothing runs between two events, so a consumer that stops iterating stops the work. There is no rule about options in here: what
+they mean has become a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import numpy as np
+
+from sao_onnx.arrays import Array
+from sao_onnx.audio.prepare import fit
+from sao_onnx.clip import Clip
+from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
+from sao_onnx.planning.loops import joined
+from sao_onnx.planning.plan import Plan, Window
+from sao_onnx.provenance import Provenance
+from sao_onnx.running.clock import Clock
+from sao_onnx.running.progress import Pace, Progress
+from sao_onnx.running.stages import Stages, timed
+from sao_onnx.sampling.inpainting import inpainting
+from sao_onnx.sampling.noise import Noise
+from sao_onnx.sampling.objectives import OBJECTIVES
+from sao_onnx.sampling.samplers import SAMPLERS
+from sao_onnx.stages.conditioning import Conditioning
+
+
+def run(plan: Plan, stages: Stages, provenance: Provenance, pace: Pace) -> Iterator[Event]:
+    """Carry out a plan.
+
+    Args:
+        plan: What is to be done.
+        stages: Of the model that it was made for.
+        provenance: For the clip.
+        pace: For the fraction that each event tells.
+
+    Raises:
+        BundleError: A graph cannot be loaded.
+        NumericalError: A network returned values that are not finite.
+    """
+    return _Run(plan, stages, pace).events(provenance)
+
+
+class _Run:
+    def __init__(self, plan: Plan, stages: Stages, pace: Pace) -> None:
+        self._plan, self._stages = plan, stages
+        self._objective = OBJECTIVES[plan.objective]
+        self._clock, self._progress = Clock(), Progress(plan, pace)
+
+    def events(self, provenance: Provenance) -> Iterator[Event]:
+        plan = self._plan
+        audio = None if plan.recording is None else plan.recording.array
+        for index, window in enumerate(plan.windows):
+            initial = None if audio is None else fit(audio[:, window.start :], window.latents * plan.ratio)
+            positive, negative = self._condition(window)
+            yield Conditioned(window.steps, index, len(plan.windows), self._progress.conditioned())
+            latents = yield from self._sample(window, initial, positive, negative)
+            made = yield from self._decode(window, initial, latents)
+            audio = made if audio is None else np.concatenate([audio[:, : window.start], made], axis=1)
+        samples = plan.finish(audio, plan.sample_rate)
+        yield Finished(Clip(samples, plan.sample_rate, plan.seed, latents[0], self._clock.timings(), provenance))
+
+    def _condition(self, window: Window) -> tuple[Conditioning, Conditioning | None]:
+        plan = self._plan
+        numbers = {name: [value] for name, value in window.numbers.items()}
+        with timed(self._stages.conditioner, self._clock) as conditioner, self._clock("conditioning"):
+            positive = conditioner([plan.prompt], numbers)
+            if plan.guidance is None or plan.guidance.negative_prompt is None:
+                return positive, None
+            return positive, conditioner([plan.guidance.negative_prompt], numbers)
+
+    def _sample(
+        self, window: Window, initial: Array | None, positive: Conditioning, negative: Conditioning | None
+    ) -> Generator[Event, None, Array]:
+        """Clean latents [1, channels, n]."""
+        plan, objective = self._plan, self._objective
+        noise, sigmas = Noise(window.seed), np.array(window.sigmas, np.float32)
+        latents, known = self._start(window, initial, noise, sigmas[0])
+        with timed(self._stages.denoiser, self._clock) as denoiser:
+            if plan.guidance is None:
+                predict = denoiser.prediction(positive)
+            else:
+                predict = denoiser.guided(positive, negative, plan.guidance.scale)
+            if known is not None and window.kept is not None:
+                predict = inpainting(predict, objective, known, plan.latent_weights(window))
+            shape = latents.shape
+            steps = SAMPLERS[plan.sampler](predict, objective, latents, sigmas, lambda: noise.normal(shape))
+            for step in self._clock.iterate("sampling", steps):
+                latents = step.latents
+                fraction = self._progress.sampled(window.latents)
+                yield Sampled(step.index, window.steps, latents[0], step.denoised[0], fraction)
+            # The bound functions hold the network, whose memory is meant for the decoder.
+            del denoiser, predict, steps
+        return latents
+
+    def _start(self, window: Window, initial: Array | None, noise: Noise, sigma: np.float32) -> tuple[Array, Array | None]:
+        """Latents at the first sigma, and the clean ones that they were made of, if there are any; both [1, channels, n].
+
+        The order of the draws is the reference's: the noise of the start, that of the encoder, and then one for each step.
+        """
+        if initial is not None:
+            start = noise.normal((1, self._plan.latent_channels, window.latents))
+            with timed(self._stages.encoder, self._clock) as encoder, self._clock("encoding"):
+                known: Array = encoder(initial[None], noise)
+            self._progress.encoded(window.latents)
+        elif self._plan.latents is not None:
+            known = fit(self._plan.latents.array, window.latents)[None]
+            start = noise.normal(known.shape)
+        else:
+            return noise.normal((1, self._plan.latent_channels, window.latents)), None
+        return self._objective.add_noise(known, start, sigma), known
+
+    def _decode(self, window: Window, initial: Array | None, latents: Array) -> Generator[Event, None, Array]:
+        """Audio of a window [channels, frames], with what is kept of its initial audio in place."""
+        weights = None if initial is None or window.kept is None else self._plan.audio_weights(window)
+        pieces: list[Array] = []
+        start = 0
+        with timed(self._stages.decoder, self._clock) as decoder:
+            count = decoder.pieces(window.decoded)
+            for (made,) in self._clock.iterate("decoding", decoder(latents, window.decoded)):
+                end = start + made.shape[1]
+                piece = made
+                if initial is not None and weights is not None:
+                    piece = weights[start:end] * initial[:, start:end] + (1 - weights[start:end]) * made
+                yield Decoded(len(pieces), count, piece, self._progress.decoded((end - start) / self._plan.ratio))
+                pieces.append(piece)
+                start = end
+        audio = np.concatenate(pieces, axis=1)
+        return joined(audio, window.frames) if window.overlap else audio
