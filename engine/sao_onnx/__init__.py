@@ -37,7 +37,7 @@ _HOMES = {
     "load": "engine",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605  A list, made of the names' homes.
+__all__ = list(_HOMES)
 
 _MOVED = {
     "AudioFileError": "errors.AudioFileError",

@@ -80,15 +80,27 @@ class Kind:
 
     Attributes:
         name: "number", "whole number", "text", "choice", "flag", "regions", "numbers", "audio" or "latents".
-        optional: None is a value, which leaves it to the model.
+        default: Its value where none is given.
         choices: Of a choice.
         option: Its range, for numbers.
     """
 
     name: str
-    optional: bool
+    default: Any
     choices: tuple[str, ...]
     option: Option
+
+    @property
+    def optional(self) -> bool:
+        """None is a value, which leaves the option to the model."""
+        return self.default is None
+
+    @property
+    def shown_default(self) -> str:
+        """The default, for people; "" where there is nothing to say."""
+        if self.optional or isinstance(self.default, bool):
+            return self.option.shown_default
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def checked(self, name: str, value: Any) -> Any:
         """A value of Python as the request keeps it.

@@ -276,7 +276,7 @@ def kinds() -> dict[str, Kind]:
     for f in dataclasses.fields(Request)[1:]:
         written = str(f.type)
         base = written.removesuffix(" | None")
-        found[f.name] = Kind(_KINDS[base], written != base, _CHOICES.get(base, ()), f.metadata["option"])
+        found[f.name] = Kind(_KINDS[base], f.default, _CHOICES.get(base, ()), f.metadata["option"])
     return found
 
 

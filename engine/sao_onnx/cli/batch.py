@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,26 +11,54 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sao_onnx.cli import options as o
-from sao_onnx.cli.clips import require_writable, save, tell
 from sao_onnx.cli.names import fields, file_name
+from sao_onnx.cli.request_options import read_options
+from sao_onnx.cli.results import print_result, require_writable, save
 from sao_onnx.cli.terminal import FAILED, in_background, note, progress_bar
-from sao_onnx.cli.words import to_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sao_onnx.cli.request_file import Line
     from sao_onnx.clip import Clip
-    from sao_onnx.request import Options
+    from sao_onnx.engine import Engine
+    from sao_onnx.request import Request
 
 
 @dataclass(frozen=True)
 class Task:
-    """A clip to be made."""
+    """A clip to be made.
 
-    line: Line
+    Attributes:
+        number: Of its line in the list, from 1.
+        path: The file that it goes to.
+        request: What is asked for.
+    """
+
+    number: int
     path: Path
-    options: Options
+    request: Request
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the clips of a list are named, seeded and written.
+
+    Attributes:
+        folder: For the clips.
+        name: Of each file, with fields to be filled in.
+        seed: Of the first request, counted on for the others; None for seeds of their own.
+        bits: Of a sample.
+        sidecar: A JSON file is written beside each clip.
+        force: Replace files that exist.
+    """
+
+    folder: Path
+    name: str
+    seed: int | None
+    bits: int | None
+    sidecar: bool
+    force: bool
 
 
 def batch(
@@ -59,42 +88,34 @@ def batch(
     """Generate a clip for each line of a list; run again, it makes those that are not there yet.
 
     In text, a line is a prompt. CSV names its columns in the first line, JSON Lines name the fields of each object: prompt,
-    output (a file name), and the options of gen (seconds, seed, steps, negative, ...).
+    output (a file name), and the options of gen (seconds, seed, steps, negative_prompt, ...).
     """
-    import sao_onnx
-    from sao_onnx.bundle.names import find
-    from sao_onnx.runtime.memory import require_memory
-    from sao_onnx.runtime.sessions import default_threads
+    from sao_onnx.errors import RequestError, SaoOnnxError
 
     if "seed" in fields(name) and seed is None:
-        raise sao_onnx.RequestError(
-            "a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again"
-        )
+        raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
     lines = _lines(file, format)
-    total = default_threads() if threads is None else threads
-    several = jobs > 1 or threads is not None
-    engine = sao_onnx.load(find(model), precision=precision, threads=max(1, total // jobs) if several else None)
-    require_memory(engine.bundle, engine.precision, keep_loaded=True)
+    engine = _open(model, precision, jobs, threads)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise sao_onnx.Error(f"{folder} cannot be made a folder: {error.strerror or error}") from error
-    tasks, done, failed = _plan(lines, folder, name, seed, bits, force)
+        raise SaoOnnxError(f"{folder} cannot be made a folder: {error.strerror or error}") from error
+    naming = Naming(folder, name, seed, bits, as_json, force)
+    tasks, done, failed = _tasks(engine, lines, naming)
 
-    def work(found: Callable[[tuple[Task, Clip | None, str]], None]) -> None:
-        from concurrent.futures import ThreadPoolExecutor
+    def work(report: Callable[[tuple[Task, Clip | None, str]], None]) -> None:
+        from sao_onnx.running.many import in_order
 
-        def make(task: Task) -> None:
+        def make(task: Task) -> Clip:
+            clip = engine.generate(task.request)
+            save(clip, task.path, force=force, bits=bits, metadata=metadata, sidecar=as_json)
+            return clip
+
+        for task, result in in_order(make, tasks, jobs):
             try:
-                clip = engine.generate(task.line.prompt, **task.options)
-                save(clip, task.path, force=force, bits=bits, metadata=metadata, beside=as_json)
-                found((task, clip, ""))
-            except sao_onnx.Error as error:
-                found((task, None, str(error)))
-
-        with ThreadPoolExecutor(jobs) as pool:
-            for future in [pool.submit(make, task) for task in tasks]:
-                future.result()
+                report((task, result(), ""))
+            except SaoOnnxError as error:
+                report((task, None, str(error)))
 
     made = 0
     with progress_bar(not quiet) as progress:
@@ -102,10 +123,10 @@ def batch(
         for finished, (task, clip, problem) in enumerate(in_background(work), start=1):
             if clip is None:
                 failed += 1
-                note(f"line {task.line.number}: {problem}")
+                note(f"line {task.number}: {problem}")
             else:
                 made += 1
-                tell(clip, engine, task.path, as_json=as_json)
+                print_result(clip, engine, task.path, as_json=as_json)
             progress.update("clips", finished, len(tasks))
     if not quiet:
         note(f"{made} made, {done} there before, {failed} failed")
@@ -113,11 +134,29 @@ def batch(
         raise typer.Exit(FAILED)
 
 
+def _open(model: str | None, precision: str | None, jobs: int, threads: int | None) -> Engine:
+    """The engine, with its share of the threads for each job."""
+    from typing import cast
+
+    import sao_onnx
+    from sao_onnx.bundle.manifest import Precision
+    from sao_onnx.bundle.names import find
+    from sao_onnx.runtime.memory import require_memory
+    from sao_onnx.runtime.sessions import default_threads
+
+    total = default_threads() if threads is None else threads
+    several = jobs > 1 or threads is not None
+    share = max(1, total // jobs) if several else None
+    engine = sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)
+    require_memory(engine.bundle, engine.precision, keep_loaded=True)
+    return engine
+
+
 def _lines(file: str, format: str | None) -> list[Line]:
     from typing import get_args
 
     from sao_onnx.cli.request_file import FORMATS, Format, read_lines
-    from sao_onnx.errors import Error
+    from sao_onnx.errors import SaoOnnxError
 
     chosen = FORMATS.get(Path(file).suffix.lower(), "text") if format is None else format
     for known in get_args(Format):
@@ -129,62 +168,73 @@ def _lines(file: str, format: str | None) -> list[Line]:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         lines = read_lines(text.decode("utf-8-sig"), known)
     except OSError as error:
-        raise Error(f"{file} cannot be read: {error.strerror or error}") from error
+        raise SaoOnnxError(f"{file} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise Error(f"{file} is not UTF-8 text: {error}") from error
+        raise SaoOnnxError(f"{file} is not UTF-8 text: {error}") from error
     if not lines:
-        raise Error(f"{file} holds no requests")
+        raise SaoOnnxError(f"{file} holds no requests")
     return lines
 
 
-def _plan(
-    lines: list[Line], folder: Path, name: str, seed: int | None, bits: int | None, force: bool
-) -> tuple[list[Task], int, int]:
+def _tasks(engine: Engine, lines: list[Line], naming: Naming) -> tuple[list[Task], int, int]:
     """What is to be made, how many clips are there already, and how many lines cannot be used; those are reported."""
-    from sao_onnx.errors import Error, RequestError
+    from sao_onnx.errors import RequestError, SaoOnnxError
 
     tasks: list[Task] = []
     taken: set[Path] = set()
     done = failed = 0
     for index, line in enumerate(lines, start=1):
         try:
-            if line.problem:
-                raise RequestError(line.problem)
-            words = dict(line.words)
-            output = words.pop("output", None)
-            options = to_options(words)
-            if seed is not None:
-                options = {"seed": seed + index - 1, **options}
-            given = file_name(name, prompt=line.prompt, seed=options.get("seed") or 0, index=index)
-            path = folder / (str(output) if output else given)
-            if path in taken:
-                raise RequestError(f"{path} is the file of another line, too")
-            if path.is_file() and not force and _is_clip_of(path, line.prompt):
+            task = _task(line, index, naming)
+            if task.path in taken:
+                raise RequestError(f"{task.path} is the file of another line, too")
+            if task.path.is_file() and not naming.force and _is_clip_of(task.path, line.prompt):
                 done += 1
                 continue
-            require_writable(path, bits, force, beside=False)
-            tasks.append(Task(line, path, options))
-            taken.add(path)
-        except Error as error:
+            require_writable(task.path, naming.bits, naming.force, sidecar=naming.sidecar)
+            with warnings.catch_warnings():
+                # They come again with the clip.
+                warnings.simplefilter("ignore")
+                engine.plan(task.request)
+        except SaoOnnxError as error:
             failed += 1
             note(f"line {line.number}: {error}")
         except typer.BadParameter as error:
             failed += 1
             note(f"line {line.number}: {error.message}")
+        else:
+            tasks.append(task)
+            taken.add(task.path)
     return tasks, done, failed
+
+
+def _task(line: Line, index: int, naming: Naming) -> Task:
+    """The request of a line and its file."""
+    from sao_onnx.errors import RequestError
+    from sao_onnx.request import Request
+
+    if line.problem:
+        raise RequestError(line.problem)
+    written = dict(line.options)
+    output = written.pop("output", None)
+    options = read_options(written)
+    if naming.seed is not None:
+        options = {"seed": naming.seed + index - 1, **options}
+    given = file_name(naming.name, prompt=line.prompt, seed=options.get("seed") or 0, index=index)
+    return Task(line.number, naming.folder / (str(output) if output else given), Request.of(line.prompt, options))
 
 
 def _is_clip_of(path: Path, prompt: str) -> bool:
     """Whether a file was made of a prompt; audio without metadata is taken for it."""
     from sao_onnx.audio.files import read_tags
     from sao_onnx.errors import AudioFileError
-    from sao_onnx.provenance import recipe_of
+    from sao_onnx.provenance import read_provenance
 
     try:
         read_tags(path)
     except AudioFileError:
         return False
     try:
-        return recipe_of(path).prompt == prompt
+        return read_provenance(path).prompt == prompt
     except AudioFileError:
         return True

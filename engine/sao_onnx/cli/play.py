@@ -13,16 +13,16 @@ def require_player() -> Any:
 
     Raises:
         MissingExtraError: It is not installed.
-        Error: It is, and the system's PortAudio is not.
+        SaoOnnxError: It is, and the system's PortAudio is not.
     """
-    from sao_onnx.errors import Error, MissingExtraError
+    from sao_onnx.errors import MissingExtraError, SaoOnnxError
 
     try:
         import sounddevice
     except ImportError as error:
         raise MissingExtraError("playing", "sounddevice", "play") from error
     except OSError as error:
-        raise Error(f"playing needs PortAudio ({error}); on Debian: sudo apt install libportaudio2") from error
+        raise SaoOnnxError(f"playing needs PortAudio ({error}); on Debian: sudo apt install libportaudio2") from error
     return sounddevice
 
 
@@ -31,12 +31,12 @@ def play(clip: Clip) -> None:
 
     Raises:
         MissingExtraError: The player is not installed.
-        Error: There is no loudspeaker, or it does not take the clip.
+        SaoOnnxError: There is no loudspeaker, or it does not take the clip.
     """
-    from sao_onnx.errors import Error
+    from sao_onnx.errors import SaoOnnxError
 
     player = require_player()
     try:
         player.play(clip.samples.T, clip.sample_rate, blocking=True)
     except player.PortAudioError as error:
-        raise Error(f"the clip cannot be played: {error}") from error
+        raise SaoOnnxError(f"the clip cannot be played: {error}") from error

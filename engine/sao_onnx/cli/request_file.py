@@ -23,13 +23,13 @@ class Line:
     Attributes:
         number: Of the line in the file, from 1.
         prompt: Text.
-        words: Options by their names on the command line; values as numbers or text, not yet checked.
+        options: Options by name; values as numbers or text, not yet checked.
         problem: Why the line cannot be used, or "".
     """
 
     number: int
     prompt: str = ""
-    words: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 

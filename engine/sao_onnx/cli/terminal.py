@@ -63,7 +63,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def guarded(*arguments: Any, **options: Any) -> None:
-        from sao_onnx.errors import BundleError, Error, ProviderError, RequestError
+        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError
 
         try:
             function(*arguments, **options)
@@ -73,7 +73,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             # The reader of stdout has left. Python would complain again when it flushes at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
-        except Error as error:
+        except SaoOnnxError as error:
             note(f"error: {error}")
             code = BAD_BUNDLE if isinstance(error, BundleError) else FAILED
             raise typer.Exit(WRONG_USAGE if isinstance(error, (RequestError, ProviderError)) else code) from None
@@ -156,6 +156,39 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
                 display.update(tasks[stage], completed=done, total=total)
 
         yield Bar()
+
+
+@contextlib.contextmanager
+def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
+    """A function that shows the stage of a work and the fraction of its time that is over, on a terminal, if wanted.
+
+    The time that is left follows from the time so far and the fraction.
+    """
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda stage, fraction: None
+        return
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("", total=1.0, left="")
+
+        def show(stage: str, fraction: float) -> None:
+            seconds = (time.monotonic() - start) * (1 - fraction) / fraction if fraction else None
+            left = "" if seconds is None else f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+            display.update(task, description=stage, completed=fraction, left=left)
+
+        yield show
 
 
 def closeness(graph: Graph) -> str:

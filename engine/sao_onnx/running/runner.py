@@ -58,8 +58,8 @@ class _Run:
             yield Conditioned(window.steps, index, len(plan.windows), self._progress.conditioned())
             latents = yield from self._sample(window, initial, positive, negative)
             made = yield from self._decode(window, initial, latents)
-            audio = made if audio is None else np.concatenate([audio[:, : window.start], made], axis=1)
-        samples = plan.finish(audio, plan.sample_rate)
+            audio = whole = made if audio is None else np.concatenate([audio[:, : window.start], made], axis=1)
+        samples = plan.finish(whole, plan.sample_rate)
         yield Finished(Clip(samples, plan.sample_rate, plan.seed, latents[0], self._clock.timings(), provenance))
 
     def _condition(self, window: Window) -> tuple[Conditioning, Conditioning | None]:

@@ -1,4 +1,4 @@
-"""What happens to a finished clip: checked before the work, written and told of after it."""
+"""What happens to a finished clip: its files are checked before the work, and written and reported after it."""
 
 from __future__ import annotations
 
@@ -15,34 +15,41 @@ if TYPE_CHECKING:
     from sao_onnx.engine import Engine
 
 
-def require_writable(output: Path, bits: int | None, force: bool, *, beside: bool) -> None:
-    """Refuse an output before the work, not after it."""
+def require_writable(output: Path, bits: int | None, force: bool, *, sidecar: bool) -> None:
+    """Refuse an output before the work, not after it.
+
+    Args:
+        output: The audio file.
+        bits: Of a sample.
+        force: Replace files that exist.
+        sidecar: A JSON file is written beside it.
+    """
     from sao_onnx.audio.files import FORMATS, audio_format, require_free
 
     if output.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
     audio_format(output.suffix, bits)
     require_free(output, force)
-    if beside:
+    if sidecar:
         require_free(output.with_suffix(".json"), force)
 
 
-def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, beside: bool) -> None:
-    """Write a clip and, if asked, its recipe beside it."""
+def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, sidecar: bool) -> None:
+    """Write a clip and, if asked for, its provenance as a JSON file beside it."""
     from sao_onnx.audio.files import write_whole
 
     clip.save(path, overwrite=force, bits=bits, metadata=metadata)
-    if beside:
-        write_whole(path.with_suffix(".json"), f"{clip.recipe.to_json()}\n".encode(), overwrite=force)
+    if sidecar:
+        write_whole(path.with_suffix(".json"), f"{clip.provenance.to_json()}\n".encode(), overwrite=force)
 
 
-def tell(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> None:
+def print_result(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> None:
     """Print where a clip is, or with `--json` all that is known of it."""
     from sao_onnx.runtime.machine import peak_memory
 
     about = {
         "file": str(path),
-        "prompt": clip.recipe.prompt,
+        "prompt": clip.provenance.prompt,
         "seed": clip.seed,
         "seconds": clip.seconds,
         "sample_rate": clip.sample_rate,

@@ -1,0 +1,120 @@
+"""The options of a request on the command line and in lists: derived from the fields of `Request`, which declare them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sao_onnx.option import Kind, Spelling, unknown_option
+from sao_onnx.request import kinds
+
+_TYPES: dict[str, Any] = {
+    "number": float | None,
+    "whole number": int | None,
+    "text": str | None,
+    "choice": str | None,
+    "flag": bool | None,
+    "regions": list[str] | None,
+    "audio": Path | None,
+}
+
+
+def takes_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a request in place of its `**written`, with their values as they were written."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        command(**values)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    # The prompt and what else comes before its options, then those of the request, then those of the command.
+    first = [parameter for parameter in own if parameter.kind is not parameter.KEYWORD_ONLY]
+    rest = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
+    parameters = [*first, *_parameters(), *rest]
+    called.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
+
+
+def _parameters() -> list[inspect.Parameter]:
+    found = []
+    for name, kind in kinds().items():
+        if not kind.option.on_command_line:
+            continue
+        flags = [f"--{spelled.replace('_', '-')}" for spelled in (name, *kind.option.aliases)]
+        option = typer.Option(*flags, help=_help(kind), show_default=kind.shown_default or False)
+        found.append(_parameter(name, Annotated[_TYPES[kind.name], option]))
+        for spelling in kind.option.spellings:
+            other = typer.Option(f"--{spelling.name}", help=spelling.help, show_default=spelling.shown_default or False)
+            found.append(_parameter(spelling.name.replace("-", "_"), Annotated[str | None, other]))
+    return found
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _help(kind: Kind) -> str:
+    facts = [", ".join(kind.choices), " ".join(part for part in (kind.option.range, kind.option.unit) if part)]
+    known = "; ".join(fact for fact in facts if fact)
+    return f"{kind.option.help} ({known})" if known else kind.option.help
+
+
+def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a request from values as they were written, on the command line or in a list.
+
+    Args:
+        written: Values as numbers, flags or text by the name of the option, one of its aliases or one of its other spellings,
+            with underscores or hyphens. None, empty text and empty lists count as not given.
+
+    Raises:
+        RequestError: A name is unknown, an option is given twice, or a value cannot be read.
+    """
+    from sao_onnx.errors import RequestError
+
+    readers = _readers()
+    options: dict[str, Any] = {}
+    for name, value in written.items():
+        if value is None or (isinstance(value, (str, list)) and not value):
+            continue
+        reader = readers.get(name.replace("-", "_"))
+        if reader is None:
+            raise unknown_option(name, readers)
+        try:
+            read = reader(value)
+        except (ValueError, TypeError) as error:
+            raise RequestError(f"{name} is {value!r}; {error}") from error
+        if twice := options.keys() & read.keys():
+            raise RequestError(f"{name} is one more way to say {min(twice)}; give one of them")
+        options |= read
+    return options
+
+
+@functools.cache
+def _readers() -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """How to read each name, with underscores."""
+    found: dict[str, Callable[[Any], dict[str, Any]]] = {}
+    for name, kind in kinds().items():
+        if not kind.option.on_command_line:
+            continue
+        for alias in (name, *kind.option.aliases):
+            found[alias.replace("-", "_")] = functools.partial(_read, name, kind)
+        for spelling in kind.option.spellings:
+            found[spelling.name.replace("-", "_")] = _spelled(spelling)
+    return found
+
+
+def _read(name: str, kind: Kind, value: Any) -> dict[str, Any]:
+    return {name: kind.read(value)}
+
+
+def _spelled(spelling: Spelling) -> Callable[[Any], dict[str, Any]]:
+    return spelling.read
