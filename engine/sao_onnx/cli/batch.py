@@ -96,10 +96,7 @@ def batch(
         raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
     lines = _lines(file, format)
     engine = _open(model, precision, jobs, threads)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaoOnnxError(f"{folder} cannot be made a folder: {error.strerror or error}") from error
+    _make_folder(folder)
     naming = Naming(folder, name, seed, bits, as_json, force)
     tasks, done, failed = _tasks(engine, lines, naming)
 
@@ -122,12 +119,12 @@ def batch(
         progress.update("clips", 0, len(tasks))
         for finished, (task, clip, problem) in enumerate(in_background(work), start=1):
             if clip is None:
-                failed += 1
                 note(f"line {task.number}: {problem}")
             else:
                 made += 1
                 print_result(clip, engine, task.path, as_json=as_json)
             progress.update("clips", finished, len(tasks))
+    failed += len(tasks) - made
     if not quiet:
         note(f"{made} made, {done} there before, {failed} failed")
     if failed:
@@ -150,6 +147,15 @@ def _open(model: str | None, precision: str | None, jobs: int, threads: int | No
     engine = sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)
     require_memory(engine.bundle, engine.precision, keep_loaded=True)
     return engine
+
+
+def _make_folder(folder: Path) -> None:
+    from sao_onnx.errors import SaoOnnxError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaoOnnxError(f"{folder} cannot be made a folder: {error.strerror or error}") from error
 
 
 def _lines(file: str, format: str | None) -> list[Line]:

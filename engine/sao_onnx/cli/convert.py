@@ -16,6 +16,7 @@ from sao_onnx.cli.terminal import FAILED, closeness, end_interrupted, in_backgro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sao_onnx.bundle.bundle import Bundle
     from sao_onnx_convert import Progress
 
 
@@ -56,7 +57,6 @@ def convert(
     except ModuleNotFoundError as error:
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None
-    from sao_onnx.bundle.bundle import Bundle
 
     def tell(text: str) -> None:
         if not quiet:
@@ -78,29 +78,42 @@ def convert(
         )
 
     try:
-        with progress_bar(not quiet) as bar:
-            for event in in_background(work):
-                if isinstance(event, Bundle):
-                    bundle = event
-                    break
-                if event.size:
-                    bar.update(f"{event.step}, MB", event.done // 10**6, event.size // 10**6)
-                else:
-                    bar.update("converting", event.index, event.total)
-                if verbose and not event.done:
-                    note(event.step)
+        bundle = _converted(work, quiet=quiet, verbose=verbose)
     except KeyboardInterrupt:
         _remove(staging_folder(output.expanduser()))
         end_interrupted()
-    for graph in bundle.manifest.graphs:
+    _report(bundle, output, as_json=as_json, quiet=quiet)
+
+
+def _converted(work: Callable[[Callable[[Progress | Bundle], None]], None], *, quiet: bool, verbose: bool) -> Bundle:
+    """The bundle that a conversion in the background comes to, with a progress bar."""
+    from sao_onnx_convert import Progress
+
+    with progress_bar(not quiet) as bar:
+        for event in in_background(work):
+            if not isinstance(event, Progress):
+                return event
+            if event.size:
+                bar.update(f"{event.step}, MB", event.done // 10**6, event.size // 10**6)
+            else:
+                bar.update("converting", event.index, event.total)
+            if verbose and not event.done:
+                note(event.step)
+    raise RuntimeError("the conversion ended without a bundle")
+
+
+def _report(bundle: Bundle, output: Path, *, as_json: bool, quiet: bool) -> None:
+    """Tell what was written, and how close it is to PyTorch."""
+    manifest = bundle.manifest
+    for graph in manifest.graphs:
         if graph.min_snr is not None and graph.snr < graph.min_snr:
             note(f"warning: {graph.role} in {graph.precision} is {graph.snr:.1f} dB from PyTorch, wanted {graph.min_snr:g}")
-    size = sum(file.size for file in bundle.manifest.files)
+    size = sum(file.size for file in manifest.files)
     if not quiet and not as_json:
-        for graph in bundle.manifest.graphs:
+        for graph in manifest.graphs:
             note(f"{graph.role:<20} {graph.precision}  {closeness(graph)}")
-        note(f"{megabytes(size)} in {len(bundle.manifest.files)} files")
-    print(json.dumps({"bundle": str(output), "size": size, "files": len(bundle.manifest.files)}) if as_json else output)
+        note(f"{megabytes(size)} in {len(manifest.files)} files")
+    print(json.dumps({"bundle": str(output), "size": size, "files": len(manifest.files)}) if as_json else output)
 
 
 def _remove(folder: Path) -> None:

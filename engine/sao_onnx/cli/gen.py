@@ -60,11 +60,7 @@ def gen(
     recorded = None if from_file is None else read_provenance(from_file)
     request = _request(prompt, written, recorded, from_file)
     targets = _targets(output or "{prompt}-{seed}.wav", request, count)
-    for _, path in targets:
-        if path != Path(STDOUT):
-            require_writable(path, bits, force, sidecar=as_json)
-    if preview is not None:
-        require_writable(preview, None, force, sidecar=False)
+    _require_files(targets, bits, preview, force, sidecar=as_json)
     _require_extras(plot, play, count, force)
     engine = _open(model, recorded, precision, threads, keep_loaded=count > 1)
     if verbose:
@@ -124,6 +120,17 @@ def _targets(output: str, request: Request, count: int) -> list[tuple[int, Path]
     template = for_several(output) if count > 1 else output
     seeds = range(first, first + count)
     return [(seed, file_name(template, prompt=request.prompt, seed=seed, index=seed - first + 1)) for seed in seeds]
+
+
+def _require_files(
+    targets: list[tuple[int, Path]], bits: int | None, preview: Path | None, force: bool, *, sidecar: bool
+) -> None:
+    """Refuse files that could not be written, before the work."""
+    for _, path in targets:
+        if path != Path(STDOUT):
+            require_writable(path, bits, force, sidecar=sidecar)
+    if preview is not None:
+        require_writable(preview, None, force, sidecar=False)
 
 
 def _require_extras(plot: Path | None, play: bool, count: int, force: bool) -> None:
