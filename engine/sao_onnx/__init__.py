@@ -17,11 +17,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sao_onnx.bundle.manifest import Precision as Precision
+    from sao_onnx.bundle.manifest import SamplerName as SamplerName
     from sao_onnx.clip import Clip as Clip
     from sao_onnx.engine import Engine as Engine
     from sao_onnx.engine import load as load
     from sao_onnx.errors import SaoOnnxError as SaoOnnxError
     from sao_onnx.errors import SaoOnnxWarning as SaoOnnxWarning
+    from sao_onnx.request import Normalization as Normalization
     from sao_onnx.request import Request as Request
 
 __version__ = "0.1.0"
@@ -31,9 +34,12 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _HOMES = {
     "Clip": "clip",
     "Engine": "engine",
+    "Normalization": "request",
+    "Precision": "bundle.manifest",
     "Request": "request",
     "SaoOnnxError": "errors",
     "SaoOnnxWarning": "errors",
+    "SamplerName": "bundle.manifest",
     "load": "engine",
 }
 

@@ -1,7 +1,7 @@
 """The `sao-onnx` command.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad bundle, 130 interrupted.
-Each command's module imports at its top only what `--help` needs.
+The modules of the commands import at their top only what `--help` needs, so that `--help` is fast.
 """
 
 from __future__ import annotations

@@ -161,10 +161,10 @@ def _make_folder(folder: Path) -> None:
 def _lines(file: str, format: str | None) -> list[Line]:
     from typing import get_args
 
-    from sao_onnx.cli.request_file import FORMATS, Format, read_lines
+    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, Format, read_lines
     from sao_onnx.errors import SaoOnnxError
 
-    chosen = FORMATS.get(Path(file).suffix.lower(), "text") if format is None else format
+    chosen = FORMAT_BY_SUFFIX.get(Path(file).suffix.lower(), "text") if format is None else format
     for known in get_args(Format):
         if known == chosen:
             break

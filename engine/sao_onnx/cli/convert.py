@@ -1,4 +1,4 @@
-"""`sao-onnx convert`: a checkpoint to a bundle. The terminal's side only; the work is `sao_onnx_convert`'s."""
+"""`sao-onnx convert`: a checkpoint to a bundle. Options and output only; `sao_onnx_convert` does the work."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def convert(
 
 
 def _converted(work: Callable[[Callable[[Progress | Bundle], None]], None], *, quiet: bool, verbose: bool) -> Bundle:
-    """The bundle that a conversion in the background comes to, with a progress bar."""
+    """Run a conversion in the background with a progress bar, and return its bundle."""
     from sao_onnx_convert import Progress
 
     with progress_bar(not quiet) as bar:
@@ -103,7 +103,7 @@ def _converted(work: Callable[[Callable[[Progress | Bundle], None]], None], *, q
 
 
 def _report(bundle: Bundle, output: Path, *, as_json: bool, quiet: bool) -> None:
-    """Tell what was written, and how close it is to PyTorch."""
+    """Print what was written and how close it is to PyTorch."""
     manifest = bundle.manifest
     for graph in manifest.graphs:
         if graph.min_snr is not None and graph.snr < graph.min_snr:

@@ -1,4 +1,4 @@
-"""`sao-onnx doctor`: what this machine has, and whether a bundle would fit."""
+"""`sao-onnx doctor`: this machine, its ONNX Runtime, and whether a bundle fits into its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def doctor(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Show the machine, its ONNX Runtime, and whether a bundle would fit."""
+    """Show this machine, its ONNX Runtime, and whether a bundle fits into its memory."""
     import platform
 
     from sao_onnx import __version__

@@ -1,4 +1,4 @@
-"""`sao-onnx models`: which models there are."""
+"""`sao-onnx models`: the models that have a name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def models(as_json: Json = False) -> None:
-    """List the models that can be named; the one that is used by default is marked."""
+    """List the models that have a name; the default one is marked."""
     from sao_onnx.bundle.names import find, known, user_folder
 
     chosen = os.environ.get(MODEL_VARIABLE)

@@ -1,4 +1,4 @@
-"""Names of files from a template: safe on every file system, and known before the work."""
+"""File names from a template. They are safe on every file system and known before any work."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def slug(prompt: str) -> str:
 
 
 def fields(template: str) -> set[str]:
-    """The fields that a template names.
+    """The fields in a template.
 
     Raises:
-        RequestError: A brace is alone, or a field is unknown.
+        RequestError: A brace has no partner, or a field is unknown.
     """
     from sao_onnx.errors import RequestError
 
@@ -33,7 +33,7 @@ def fields(template: str) -> set[str]:
 
 
 def file_name(template: str, *, prompt: str, seed: int, index: int) -> Path:
-    """The path that a template stands for; see `fields` for what it raises.
+    """The path that a template gives; raises as `fields` does.
 
     Args:
         template: For example "{index}-{prompt}.wav". A format may follow a field: "{index:03}".
@@ -51,7 +51,7 @@ def file_name(template: str, *, prompt: str, seed: int, index: int) -> Path:
 
 
 def for_several(template: str) -> str:
-    """A template that gives every seed a name of its own: itself, or with the seed before the suffix."""
+    """A template that gives every seed another name: the same one if it does so, or else with the seed before the suffix."""
     if fields(template) & {"seed", "index"}:
         return template
     path = Path(template)

@@ -1,4 +1,4 @@
-"""Clips to the loudspeaker. Needs the extra `play`."""
+"""Plays clips. Needs the extra `play`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def require_player() -> Any:
-    """The module that plays.
+    """The sounddevice module.
 
     Raises:
         MissingExtraError: It is not installed.
-        SaoOnnxError: It is, and the system's PortAudio is not.
+        SaoOnnxError: The PortAudio library of the system is not installed.
     """
     from sao_onnx.errors import MissingExtraError, SaoOnnxError
 
@@ -31,7 +31,7 @@ def play(clip: Clip) -> None:
 
     Raises:
         MissingExtraError: The player is not installed.
-        SaoOnnxError: There is no loudspeaker, or it does not take the clip.
+        SaoOnnxError: There is no output device, or it refuses the format of the clip.
     """
     from sao_onnx.errors import SaoOnnxError
 

@@ -12,13 +12,12 @@ from sao_onnx.errors import RequestError
 
 Format = Literal["text", "csv", "jsonl"]
 
-FORMATS: dict[str, Format] = {".txt": "text", ".csv": "csv", ".jsonl": "jsonl"}
-"""By the suffix of the file."""
+FORMAT_BY_SUFFIX: dict[str, Format] = {".txt": "text", ".csv": "csv", ".jsonl": "jsonl"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A request as it was written.
+    """A request as it is written in a list.
 
     Attributes:
         number: Of the line in the file, from 1.
@@ -34,10 +33,10 @@ class Line:
 
 
 def read_lines(text: str, format: Format) -> list[Line]:
-    """Requests in order; a line that cannot be read is among them with its problem.
+    """The requests of a list in order. A line that cannot be read is one of them, with its problem.
 
-    Empty lines are left out, in text also those that begin with `#`. CSV begins with the names of its columns, of which
-    `prompt` must be one; JSON Lines are objects with `prompt`.
+    Empty lines are left out; in text, lines that begin with `#` too. CSV begins with the names of its columns, and one of them
+    must be `prompt`. JSON Lines are objects with `prompt`.
 
     Raises:
         RequestError: CSV without a column `prompt`.

@@ -1,4 +1,4 @@
-"""What the commands share: errors to messages and exit codes, interruption, progress."""
+"""Shared by all commands: messages and exit codes for errors, interruption, progress."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ INTERRUPTED = 130
 
 
 def prepare_process() -> None:
-    """Set up the process for a command: warnings as one line each, a request to end treated like Ctrl-C.
+    """Set up the process for a command: warnings of one line each; SIGTERM and SIGHUP end it like Ctrl-C.
 
-    Signals that whoever started the process has set to be ignored stay so, as is the custom: SIGHUP under `nohup`, SIGINT in
-    the background of a script (Python leaves that one alone by itself).
+    Signals that the parent process has set to be ignored stay ignored: SIGHUP under `nohup`, SIGINT in the background of a
+    script (Python does the latter by itself).
     """
     from sao_onnx.errors import SaoOnnxWarning
 
@@ -54,12 +54,12 @@ def prepare_process() -> None:
 
 
 def note(text: str) -> None:
-    """Print a line for the person at the terminal."""
+    """Print a line to stderr."""
     typer.echo(text, err=True)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command whose errors end the process with a message and the fitting exit code."""
+    """A command that ends the process with a message and an exit code when it fails."""
 
     @functools.wraps(function)
     def guarded(*arguments: Any, **options: Any) -> None:
@@ -70,7 +70,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             end_interrupted()
         except BrokenPipeError:
-            # The reader of stdout has left. Python would complain again when it flushes at the end.
+            # Nobody reads stdout any longer. Python would complain again when it flushes at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except SaoOnnxError as error:
@@ -82,8 +82,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def end_interrupted() -> NoReturn:
-    """End at once. A graph may still be running in a thread that cannot be stopped, so nothing is waited for."""
-    with contextlib.suppress(OSError):  # The terminal may be gone.
+    """End the process at once. A graph may still run in another thread, which cannot be stopped, so nothing is waited for."""
+    with contextlib.suppress(OSError):  # The terminal may be closed.
         note("interrupted")
         sys.stdout.flush()
         sys.stderr.flush()
@@ -91,12 +91,12 @@ def end_interrupted() -> NoReturn:
 
 
 def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
-    """What a function reports while it runs in a thread of its own, so that Ctrl-C is heard while a graph runs.
+    """Run a function in another thread and yield what it reports, so that Ctrl-C is noticed while a graph runs.
 
-    The thread is left behind when the caller is interrupted.
+    When the caller is interrupted, the thread goes on until the process ends.
 
     Args:
-        work: Called with the function to report with.
+        work: Is called with a function that takes each report.
     """
     arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
@@ -110,7 +110,7 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
     threading.Thread(target=run, daemon=True).start()
     while True:
         try:
-            # With a timeout, because on Windows a wait without one does not hear Ctrl-C.
+            # With a timeout: on Windows, a wait without one does not notice Ctrl-C.
             kind, value = arrived.get(timeout=0.2)
         except queue.Empty:
             continue
@@ -123,10 +123,10 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
 
 
 class ProgressBar(Protocol):
-    """Shows the stage, how far it is, and the time it has left."""
+    """Shows what is done, how much of it, and how long it will take."""
 
     def update(self, stage: str, done: int, total: int | None) -> None:
-        """Show that `done` of a stage's `total` parts (None: not known yet) are finished. A new stage starts its own time."""
+        """Show that `done` of `total` parts are finished (None: not known yet). Another `stage` begins a bar of its own."""
 
 
 class _Silent:
@@ -136,7 +136,7 @@ class _Silent:
 
 @contextlib.contextmanager
 def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
-    """A progress bar on stderr if that is a terminal and the bar is wanted, nothing otherwise."""
+    """A progress bar on stderr, if that is a terminal and the bar is wanted. Otherwise nothing is shown."""
     if not (wanted and sys.stderr.isatty()):
         yield _Silent()
         return
@@ -160,9 +160,9 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
 
 @contextlib.contextmanager
 def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
-    """A function that shows the stage of a work and the fraction of its time that is over, on a terminal, if wanted.
+    """A function that shows what is done and which fraction of the time is over, on stderr if that is a terminal.
 
-    The time that is left follows from the time so far and the fraction.
+    The remaining time is computed from the time so far and the fraction.
     """
     if not (wanted and sys.stderr.isatty()):
         yield lambda stage, fraction: None
@@ -192,14 +192,14 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
 
 
 def closeness(graph: Graph) -> str:
-    """How close a graph is to its PyTorch module, for a person."""
+    """How close a graph is to its PyTorch module, as text."""
     if graph.tolerance is not None:
         return f"{graph.max_error:.1e} from PyTorch (allowed {graph.tolerance:.0e})"
     return f"{graph.snr:.1f} dB" + ("" if graph.min_snr is None else f" (wanted {graph.min_snr:g})")
 
 
 def megabytes(size: int | None) -> str:
-    """A size for a person."""
+    """A size as text."""
     if size is None:
         return "unknown"
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

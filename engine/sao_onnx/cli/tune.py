@@ -1,4 +1,4 @@
-"""`sao-onnx tune`: how a bundle runs best on this machine."""
+"""`sao-onnx tune`: the fastest settings for a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tune(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find out how a bundle runs best on this machine; gen and load use it from then on."""
+    """Find the fastest settings for a bundle on this machine; gen and load use them from then on."""
     if show and reset:
         raise typer.BadParameter("--show and --reset exclude each other")
     from sao_onnx.bundle.bundle import open_bundle

@@ -1,4 +1,4 @@
-"""`sao-onnx verify`: are the files of a bundle what its manifest promises?"""
+"""`sao-onnx verify`: whether the files of a bundle are those that its manifest describes."""
 
 from __future__ import annotations
 

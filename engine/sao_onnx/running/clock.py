@@ -1,4 +1,4 @@
-"""Where the time of a generation goes."""
+"""Measures how long each stage of a generation works."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Adds up the seconds that each stage works."""
+    """Adds up the seconds of each stage."""
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Counts what happens within for a stage."""
+        """Count the time of a `with` block for a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -28,7 +28,7 @@ class Clock:
             self._spent[stage] = self._spent.get(stage, 0.0) + time.perf_counter() - start
 
     def iterate(self, stage: str, items: Iterator[T]) -> Iterator[T]:
-        """The items, with the time that each takes to come, and not the time until the next is asked for."""
+        """Yield the items, and count the time that each takes to be made, but not the time that the consumer takes."""
         while True:
             with self(stage):
                 item = next(items, None)
@@ -37,5 +37,5 @@ class Clock:
             yield item
 
     def timings(self) -> Timings:
-        """What was counted so far."""
+        """The seconds of each stage so far."""
         return Timings(**self._spent)

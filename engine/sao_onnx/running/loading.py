@@ -1,4 +1,4 @@
-"""The stages of the engine, opened from a bundle."""
+"""Opens the stages of a bundle."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def load_conditioner(bundle: Bundle, precision: Precision, factory: SessionFacto
 
 
 def load_denoiser(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Denoiser:
-    """The DiT and what prepares its cross-attention."""
+    """The DiT, and the graph of the keys and values for its cross-attention."""
     return Denoiser(_graph(bundle, "context", precision, factory), _graph(bundle, "dit", precision, factory))
 
 
 def load_decoder(bundle: Bundle, tuning: Tuning, factory: SessionFactory) -> Decoder:
-    """The decoder, in the tuning's tiles."""
+    """The decoder, with the tiles of a tuning."""
     manifest = bundle.manifest
     first, *others = manifest.decoder
     stages = [first, *(replace(stage, tile=tile) for stage, tile in zip(others, tuning.tiles, strict=True))]

@@ -1,8 +1,8 @@
-"""Normal noise from a seed, the same numbers that PyTorch's CPU generator draws.
+"""Normal noise from a seed: the numbers that PyTorch's generator for the CPU draws.
 
-A seed then means the same clip here and in the reference. Both start from MT19937 (Matsumoto and Nishimura, 1998) seeded by its
-classic initialisation, which `numpy.random.RandomState.seed` also uses; what PyTorch makes of its output is rebuilt here. No
-global random state is read or changed.
+So a seed means the same clip here and in the reference. Both use MT19937 (Matsumoto and Nishimura, 1998) with its classic
+initialization, which `numpy.random.RandomState.seed` has as well. The steps from its integers to normal values are rebuilt here.
+No global random state is read or changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Noise:
         return np.array([self._single() for _ in range(count)], dtype=np.float32).reshape(shape)
 
     def _blocks(self, count: int) -> Array:
-        """PyTorch's `normal_fill`: Box-Muller on blocks of 16 uniform values, the last block redrawn when it is not whole."""
+        """PyTorch's `normal_fill`: Box-Muller on blocks of 16 uniform values, the last block is drawn again where it is not whole."""
         uniform = self._uniform(count)
         whole = count - count % _BLOCK
         normal = np.concatenate([_box_muller(uniform[:whole]), uniform[whole:]])
@@ -49,7 +49,7 @@ class Noise:
         return (self._bits.random_raw(count) & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
 
     def _single(self) -> float:
-        """PyTorch's `normal_distribution<double>`: Box-Muller on pairs of 53-bit uniforms, every second result kept back."""
+        """PyTorch's `normal_distribution<double>`: Box-Muller on pairs of 53-bit uniforms, the second result of each pair is kept for the next call."""
         if self._spare is not None:
             value, self._spare = self._spare, None
             return value
@@ -64,7 +64,7 @@ class Noise:
 
 
 def _box_muller(uniform: Array) -> Array:
-    """Blocks of 16 uniform values to normal ones: eight give radii, eight give angles; cosines first, then sines.
+    """Normal values from blocks of 16 uniform ones: eight give radii and eight give angles. Cosines come first, then sines.
 
     Every intermediate is rounded to single precision where PyTorch rounds it. The functions themselves are evaluated in double
     precision, because NumPy's single-precision ones differ between processors.
