@@ -1,8 +1,8 @@
 """Normal noise from a seed: the numbers that PyTorch's generator for the CPU draws.
 
 So a seed means the same clip here and in the reference. Both use MT19937 (Matsumoto and Nishimura, 1998) with its classic
-initialization, which `numpy.random.RandomState.seed` has as well. The steps from its integers to normal values are rebuilt here.
-No global random state is read or changed.
+initialization, which `numpy.random.RandomState.seed` has as well. The steps from its integers to normal values are rebuilt
+here. No global random state is read or changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Noise:
         return np.array([self._single() for _ in range(count)], dtype=np.float32).reshape(shape)
 
     def _blocks(self, count: int) -> Array:
-        """PyTorch's `normal_fill`: Box-Muller on blocks of 16 uniform values, the last block is drawn again where it is not whole."""
+        """PyTorch's `normal_fill`: Box-Muller on blocks of 16 uniform values. An incomplete last block is drawn again."""
         uniform = self._uniform(count)
         whole = count - count % _BLOCK
         normal = np.concatenate([_box_muller(uniform[:whole]), uniform[whole:]])
@@ -49,7 +49,7 @@ class Noise:
         return (self._bits.random_raw(count) & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
 
     def _single(self) -> float:
-        """PyTorch's `normal_distribution<double>`: Box-Muller on pairs of 53-bit uniforms, the second result of each pair is kept for the next call."""
+        """PyTorch's `normal_distribution<double>`: Box-Muller on pairs of 53-bit values; the second result is kept for later."""
         if self._spare is not None:
             value, self._spare = self._spare, None
             return value
