@@ -74,14 +74,17 @@ _MOVED = {
 """Names that were here in 0.1.0, and where they are now. They go on working for one version, with a warning."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"sao_onnx.{_HOMES[name]}"), name)
-    if name in _MOVED:
-        module, _, present = _MOVED[name].rpartition(".")
-        warnings.warn(f"sao_onnx.{name} is now sao_onnx.{_MOVED[name]}", DeprecationWarning, stacklevel=2)
-        return getattr(importlib.import_module(f"sao_onnx.{module}"), present)
-    raise AttributeError(f"module 'sao_onnx' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # Type checkers shall see no more names than there are.
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"sao_onnx.{_HOMES[name]}"), name)
+        if name in _MOVED:
+            module, _, present = _MOVED[name].rpartition(".")
+            warnings.warn(f"sao_onnx.{name} is now sao_onnx.{_MOVED[name]}", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(f"sao_onnx.{module}"), present)
+        raise AttributeError(f"module 'sao_onnx' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -49,7 +49,7 @@ class Noise:
         return (self._bits.random_raw(count) & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
 
     def _single(self) -> float:
-        """PyTorch's `normal_distribution<double>`: Box-Muller on pairs of 53-bit values; the second result is kept for later."""
+        """PyTorch's `normal_distribution<double>`: Box-Muller on pairs of 53-bit values; every second result is kept."""
         if self._spare is not None:
             value, self._spare = self._spare, None
             return value
