@@ -150,6 +150,8 @@ class Kind:
                 return _flag(text)
             case "regions":
                 return _read_regions(text)
+            case "numbers":
+                return _read_numbers(text)
             case _:
                 return str(text)
 
@@ -229,4 +231,16 @@ def _read_regions(text: Any) -> list[tuple[float, ...]]:
         found = [()]
     if not all(len(region) == 2 for region in found):
         raise ValueError("expected FROM:TO in seconds, such as 3:8.5")
+    return found
+
+
+def _read_numbers(text: Any) -> dict[str, float]:
+    if isinstance(text, Mapping):
+        return {str(name): read_number(value) for name, value in text.items()}
+    found = {}
+    for part in text.replace(",", " ").split() if isinstance(text, str) else list(text):
+        name, equals, value = str(part).partition("=")
+        if not (name and equals):
+            raise ValueError("expected NAME=VALUE, such as seconds_total=4")
+        found[name] = read_number(value)
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import secrets
 import typing
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,8 @@ MAX_SEED = 2**32 - 1
 
 def random_seed() -> int:
     """A seed that nobody chose, from the operating system."""
+    import secrets
+
     return secrets.randbelow(MAX_SEED + 1)
 
 
@@ -180,9 +181,11 @@ class Request:
         aliases=("window",),
     )
     """Sample a shorter window, for less work. The model was trained on the whole one."""
-    numbers: Mapping[str, float] | None = _option(None, "", on_command_line=False)
+    numbers: Mapping[str, float] | None = _option(
+        None, "NAME=VALUE for a number conditioner of the model; may be repeated.", aliases=("number",)
+    )
     """Values for number conditioners of the model by name. By default `seconds_total` is `seconds`, any other its minimum."""
-    full_window: bool = _option(False, "Keep the whole window instead of --seconds of it.", on_command_line=False)
+    full_window: bool = _option(False, "Keep the whole window instead of --seconds of it.")
     """Keep the whole window instead of cutting the clip to `seconds`."""
     normalize: Normalization | None = _option(None, "Scale to a peak of 1, to a loudness, or not at all.", shown_default="peak")
     """Scale to a peak of 1, or to a loudness with a limiter that never clips. By default "peak", and "none" where something is

@@ -20,6 +20,7 @@ _TYPES: dict[str, Any] = {
     "choice": str | None,
     "flag": bool | None,
     "regions": list[str] | None,
+    "numbers": list[str] | None,
     "audio": Path | None,
 }
 
