@@ -11,7 +11,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ import sao_onnx
 from bench.common import ROOT, decibels
 from models.sao_tiny import listen
 from sao_onnx.arrays import Array
+from sao_onnx.cli.request_options import read_options
+from sao_onnx.request import Options
 
 LOOPS = (
     ("house drum loop", 120, 2),
@@ -97,15 +99,13 @@ def kept(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
 
 def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
     """A tone asked to become rain: how much of it is left, by strength."""
-    from sao_onnx.sampling.schedules import noise_level
-
     rows = []
     for strength in STRENGTHS:
         for seed in SEEDS:
             tone = engine.generate("organ at C4", seed=seed, normalize="none")
             alone = engine.generate("rain", seed=seed, normalize="none").samples
-            level = noise_level(strength)
-            made = engine.generate("rain", seed=seed, init_audio=tone, init_noise_level=level, normalize="none").samples
+            options = cast(Options, read_options({"strength": strength}))
+            made = engine.generate("rain", seed=seed, init_audio=tone, normalize="none", **options).samples
             rows.append({"strength": strength, "input": decibels(tone.samples, made), "without input": decibels(alone, made)})
     return rows
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sao_onnx.cli.words import to_options
 
-import sao_onnx
 from sao_onnx.cli.names import file_name, for_several, slug
 from sao_onnx.cli.request_file import Line, read_lines
-from sao_onnx.cli.words import to_options
+from sao_onnx.errors import RequestError
+from sao_onnx.provenance import read_provenance
 from tests.processes import COMMAND, interrupt, run, started, wait_until
 
 
@@ -41,7 +42,7 @@ def test_names():
     assert for_several("x/a.wav") == str(Path("x") / "a-{seed}.wav")
     assert for_several("{index}.wav") == "{index}.wav"
     for template in ("{sead}.wav", "{0}.wav", "{.wav", "{index:q}.wav"):
-        with pytest.raises(sao_onnx.RequestError, match="the name"):
+        with pytest.raises(RequestError, match="the name"):
             file_name(template, **facts)
 
 
@@ -56,7 +57,7 @@ def test_csv():
     assert lines[2].problem == "the prompt is missing"
     assert "more values than the 3 columns" in lines[3].problem
     for text in ("text,seconds\nrain,1\n", ""):
-        with pytest.raises(sao_onnx.RequestError, match="one of them must be prompt"):
+        with pytest.raises(RequestError, match="one of them must be prompt"):
             read_lines(text, "csv")
 
 
@@ -94,7 +95,7 @@ def test_words():
     ],
 )
 def test_bad_words(words, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
+    with pytest.raises(RequestError, match=message):
         to_options(words)
 
 
@@ -155,7 +156,7 @@ def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
     ):
         assert message in done.stderr
     assert sorted(os.listdir(tmp_path / "clips")) == ["001-soft-rain.wav", "my bell.flac"]
-    recipe = sao_onnx.recipe_of(tmp_path / "clips" / "001-soft-rain.wav")
+    recipe = read_provenance(tmp_path / "clips" / "001-soft-rain.wav")
     assert (recipe.prompt, recipe.seed, recipe.options["seconds"]) == ("soft rain", 5, 0.2)
 
 
@@ -165,7 +166,7 @@ def test_a_batch_from_stdin_in_jobs(call, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == [f"{seed}.ogg" for seed in range(10, 15)]
     assert done.stderr == ""
-    assert sao_onnx.recipe_of(tmp_path / "12.ogg").prompt == "kick 2"
+    assert read_provenance(tmp_path / "12.ogg").prompt == "kick 2"
 
 
 def test_a_batch_that_was_interrupted_goes_on(miniature, call, tmp_path):

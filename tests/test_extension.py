@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
-
-import sao_onnx
 from sao_onnx.planning.windows import Window, windows
+
+from sao_onnx.errors import RequestError
+from sao_onnx.events import Conditioned, Finished
 from tests.processes import COMMAND, run
 
 RATE = 44100
@@ -49,15 +50,15 @@ def test_extended_past_the_window(engine, recording):
         elsewhere = max(steps[: 2 * RATE - 3000].max(), np.quantile(steps[2 * RATE + 3000 :], 0.9999))
         assert around.max() <= 1.3 * elsewhere
     assert clip.timings.sampling > 0
-    assert clip.recipe.options == {"extend": 6.5, "steps": 2}
+    assert clip.provenance.options == {"extend": 6.5, "steps": 2}
 
 
 def test_events_of_an_extension(engine, recording):
     events = list(engine.stream("rain", init_audio=recording, extend=3.9, seed=3, steps=1))
-    begun = [event for event in events if isinstance(event, sao_onnx.Conditioned)]
+    begun = [event for event in events if isinstance(event, Conditioned)]
     assert [(event.window, event.windows) for event in begun] == [(0, 2), (1, 2)]
-    assert [type(event) for event in events].count(sao_onnx.Finished) == 1
-    assert isinstance(events[-1], sao_onnx.Finished)
+    assert [type(event) for event in events].count(Finished) == 1
+    assert isinstance(events[-1], Finished)
 
 
 def test_seeds_count_on(engine, recording):
@@ -83,14 +84,14 @@ def test_seeds_count_on(engine, recording):
     ],
 )
 def test_bad_extensions(engine, recording, options, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
+    with pytest.raises(RequestError, match=message):
         engine.stream("rain", init_audio=recording, **options)
 
 
 def test_nothing_to_go_on_from(engine):
-    with pytest.raises(sao_onnx.RequestError, match="needs initial audio"):
+    with pytest.raises(RequestError, match="needs initial audio"):
         engine.generate("rain", extend=1)
-    with pytest.raises(sao_onnx.RequestError, match="a tenth of a second is the least"):
+    with pytest.raises(RequestError, match="a tenth of a second is the least"):
         engine.generate("rain", extend=1, init_audio=(np.zeros((2, 100)), RATE))
 
 

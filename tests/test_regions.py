@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
-
-import sao_onnx
 from sao_onnx.cli.words import to_options
+from sao_onnx.sampling.schedules import schedule
+
+from sao_onnx.errors import RequestError
+from sao_onnx.events import Decoded
 from sao_onnx.planning.regions import kept, weights
 from sao_onnx.sampling.samplers import SAMPLERS, keeping
-from sao_onnx.sampling.schedules import schedule
 from tests.processes import COMMAND, run
 
 
@@ -42,7 +43,7 @@ def test_what_is_kept():
     ],
 )
 def test_bad_regions(keep, regenerate, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
+    with pytest.raises(RequestError, match=message):
         kept(keep, regenerate, 10)
 
 
@@ -98,7 +99,7 @@ def test_kept_regions_come_back_as_they_were(engine, recording):
     assert np.abs(clip.samples[middle] - samples[middle]).mean() > 0.01
     other = engine.generate("rain", regenerate=[(1, 2.5)], **options)
     np.testing.assert_array_equal(other.samples, clip.samples)
-    assert clip.recipe.options["keep"] == [(0, 1), (2.5, 3)]
+    assert clip.provenance.options["keep"] == [(0, 1), (2.5, 3)]
 
 
 def test_no_click_at_the_seams(engine, recording):
@@ -112,7 +113,7 @@ def test_no_click_at_the_seams(engine, recording):
 
 def test_pieces_are_kept_as_well(engine, recording):
     events = list(engine.stream("rain", keep=[(0, 2)], init_audio=recording, seconds=3.0, seed=4, steps=2))
-    pieces = np.concatenate([event.samples for event in events if isinstance(event, sao_onnx.Decoded)], axis=1)
+    pieces = np.concatenate([event.samples for event in events if isinstance(event, Decoded)], axis=1)
     np.testing.assert_array_equal(pieces, events[-1].clip.samples)
 
 
@@ -135,7 +136,7 @@ def test_normalizing_what_is_kept_must_be_asked_for(engine, recording):
 
 def test_needs_initial_audio(engine):
     for option in ("keep", "regenerate"):
-        with pytest.raises(sao_onnx.RequestError, match="need initial audio"):
+        with pytest.raises(RequestError, match="need initial audio"):
             engine.generate("rain", **{option: [(0, 1)]})
 
 
@@ -143,7 +144,7 @@ def test_words():
     assert to_options({"init": "a", "keep": "0:3 8:11.5"})["keep"] == [(0, 3), (8, 11.5)]
     assert to_options({"init": "a", "keep": ["0:3", "8:9"]})["keep"] == [(0, 3), (8, 9)]
     for bad in ("0-3", "1:2:3", "a:b", ":3"):
-        with pytest.raises(sao_onnx.RequestError, match="expected FROM:TO in seconds"):
+        with pytest.raises(RequestError, match="expected FROM:TO in seconds"):
             to_options({"init": "a", "keep": bad})
 
 

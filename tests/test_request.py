@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import sao_onnx
+from sao_onnx.bundle.manifest import Manifest
+from sao_onnx.errors import AudioFileError, RequestError
 from sao_onnx.request import DEFAULT_NOISE_LEVEL, make_request
 
 NAN, INF = float("nan"), float("inf")
@@ -11,7 +13,7 @@ TONE = (np.zeros((2, 100), np.float32), 44100)
 
 
 @pytest.fixture
-def manifest(engine) -> sao_onnx.Manifest:
+def manifest(engine) -> Manifest:
     return engine.manifest
 
 
@@ -88,13 +90,13 @@ def test_initial_audio_is_fitted(manifest):
     ],
 )
 def test_refuses_and_names_value_range_and_remedy(manifest, options, match):
-    with pytest.raises(sao_onnx.RequestError, match=match):
+    with pytest.raises(RequestError, match=match):
         make_request(manifest, "kick", **options)
-    assert issubclass(sao_onnx.RequestError, ValueError)
+    assert issubclass(RequestError, ValueError)
 
 
 def test_prompt_must_be_text(manifest):
-    with pytest.raises(sao_onnx.RequestError, match="the prompt is None"):
+    with pytest.raises(RequestError, match="the prompt is None"):
         make_request(manifest, None)
 
 
@@ -108,5 +110,5 @@ def test_negative_prompt_without_guidance_warns(manifest):
 
 
 def test_missing_initial_file(manifest, tmp_path):
-    with pytest.raises(sao_onnx.AudioFileError, match=r"nothing\.wav"):
+    with pytest.raises(AudioFileError, match=r"nothing\.wav"):
         make_request(manifest, "kick", init_audio=tmp_path / "nothing.wav")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sao_onnx.sampling.schedules import schedule
 
 from sao_onnx.sampling.samplers import SAMPLERS
-from sao_onnx.sampling.schedules import schedule
 
 SHAPE = (2, 3, 10)
 

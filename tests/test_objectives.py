@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import sao_onnx
 from sao_onnx.sampling.schedules import MIN_NOISE_LEVEL, noise_level, schedule
+
+from sao_onnx.errors import RequestError
 
 
 @pytest.mark.parametrize(("steps", "level"), [(8, 1.0), (4, 1.0), (8, 0.7), (1, 1.0), (50, 1.0)])
@@ -31,7 +31,7 @@ def test_below_the_least_level_it_would_rise():
 
 @pytest.mark.parametrize("level", [0.0, 0.05, 0.119, 1.01, -1, float("nan"), float("inf")])
 def test_refuses_levels_outside_the_usable_range(level):
-    with pytest.raises(sao_onnx.RequestError, match=r"noise level is .* expected 0.12 to 1"):
+    with pytest.raises(RequestError, match=r"noise level is .* expected 0.12 to 1"):
         schedule(8, level)
 
 
@@ -46,5 +46,5 @@ def test_strength_covers_the_usable_range():
     assert noise_level(1) == 1
     assert noise_level(0.25) < noise_level(0.5)
     for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(sao_onnx.RequestError, match="expected 0"):
+        with pytest.raises(RequestError, match="expected 0"):
             noise_level(wrong)

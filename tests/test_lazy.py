@@ -5,8 +5,8 @@ import threading
 import weakref
 
 import pytest
-
 from sao_onnx.running.stage import Stage
+
 from tests.processes import GUARD
 
 

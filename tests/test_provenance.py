@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import sao_onnx
 from sao_onnx.audio.files import FORMATS, encode_audio, read_tags
+from sao_onnx.errors import AudioFileError, RequestError
+from sao_onnx.provenance import read_provenance
 from sao_onnx.request import known_options
 from tests.processes import COMMAND, run
 
@@ -24,8 +25,8 @@ def _command(miniature, *arguments, cwd):
 def test_a_file_tells_its_recipe(engine, tmp_path, suffix):
     clip = engine.generate("“Rain”, slow", seconds=np.float32(0.5), steps=np.int64(2), seed=3, numbers={"seconds_total": 2})
     path = clip.save(tmp_path / f"rain{suffix}")
-    recipe = sao_onnx.recipe_of(path)
-    assert recipe == clip.recipe
+    recipe = read_provenance(path)
+    assert recipe == clip.provenance
     assert recipe.prompt == "“Rain”, slow"
     assert recipe.seed == 3
     assert recipe.model == "miniature"
@@ -35,20 +36,20 @@ def test_a_file_tells_its_recipe(engine, tmp_path, suffix):
     assert read_tags(path)["title"] == ("?Rain?, slow" if suffix == ".mp3" else "“Rain”, slow")
     bare = clip.save(tmp_path / f"bare{suffix}", metadata=False)
     assert not {"title", "comment"} & read_tags(bare).keys()
-    with pytest.raises(sao_onnx.AudioFileError, match="does not say how it was made"):
-        sao_onnx.recipe_of(bare)
+    with pytest.raises(AudioFileError, match="does not say how it was made"):
+        read_provenance(bare)
 
 
 def test_a_drawn_seed_is_in_the_recipe(engine):
     clip = engine.generate("rain", seconds=0.1)
-    assert clip.recipe.seed == clip.seed
+    assert clip.provenance.seed == clip.seed
 
 
 def test_initial_audio_in_the_recipe(engine, tmp_path):
     clip = engine.generate("rain", seconds=0.5, seed=1)
     path = clip.save(tmp_path / "rain.wav")
-    assert engine.generate("kick", seconds=0.5, init_audio=path).recipe.init_audio == str(path)
-    assert engine.generate("kick", seconds=0.5, init_audio=clip).recipe.init_audio == ""
+    assert engine.generate("kick", seconds=0.5, init_audio=path).provenance.init_audio == str(path)
+    assert engine.generate("kick", seconds=0.5, init_audio=clip).provenance.init_audio == ""
 
 
 @pytest.mark.parametrize(
@@ -62,16 +63,16 @@ def test_initial_audio_in_the_recipe(engine, tmp_path):
 )
 def test_unreadable_recipes(engine, tmp_path, comment, message):
     if comment == "FORMAT":
-        comment = replace(engine.generate("rain", seconds=0.1).recipe, format=9).to_json()
+        comment = replace(engine.generate("rain", seconds=0.1).provenance, format=9).to_json()
     path = tmp_path / "a.wav"
     path.write_bytes(encode_audio(np.zeros((2, 100), np.float32), 44100, tags={"comment": comment}))
-    with pytest.raises(sao_onnx.AudioFileError, match=message):
-        sao_onnx.recipe_of(path)
+    with pytest.raises(AudioFileError, match=message):
+        read_provenance(path)
 
 
 def test_unknown_options():
     assert known_options({"steps": 3}) == {"steps": 3}
-    with pytest.raises(sao_onnx.RequestError, match="'stepps' is unknown; known: seconds, steps"):
+    with pytest.raises(RequestError, match="'stepps' is unknown; known: seconds, steps"):
         known_options({"stepps": 3})
 
 
@@ -84,7 +85,7 @@ def test_made_again_bit_for_bit(miniature, tmp_path):
     # What is given beside it comes first.
     other = _command(miniature, "--from", "a.wav", "-o", "c.flac", "--seed", 1, "--seconds", 0.5, cwd=tmp_path)
     assert other.returncode == 0
-    recipe = sao_onnx.recipe_of(tmp_path / "c.flac")
+    recipe = read_provenance(tmp_path / "c.flac")
     assert (recipe.seed, recipe.prompt, recipe.options["seconds"]) == (1, "slow rain", 0.5)
     assert recipe.options["sampler"] == "euler"
 
@@ -116,7 +117,7 @@ def test_beside_the_file(miniature, tmp_path):
 
 def test_another_model_is_refused(engine, miniature, tmp_path):
     clip = engine.generate("rain", seconds=0.1)
-    other = replace(clip.recipe, fingerprint="0" * 12, model="another")
+    other = replace(clip.provenance, fingerprint="0" * 12, model="another")
     replace(clip, recipe=other).save(tmp_path / "a.wav")
     done = _command(miniature, "--from", "a.wav", "-o", "b.wav", cwd=tmp_path)
     assert done.returncode == 2
