@@ -11,7 +11,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from bench.common import ROOT, decibels
 from models.sao_tiny import listen
 from sao_onnx.arrays import Array
 from sao_onnx.cli.request_options import read_options
-from sao_onnx.request import Options
 
 LOOPS = (
     ("house drum loop", 120, 2),
@@ -104,8 +103,8 @@ def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
         for seed in SEEDS:
             tone = engine.generate("organ at C4", seed=seed, normalize="none")
             alone = engine.generate("rain", seed=seed, normalize="none").samples
-            options = cast(Options, read_options({"strength": strength}))
-            made = engine.generate("rain", seed=seed, init_audio=tone, normalize="none", **options).samples
+            level = read_options({"strength": strength})["init_noise_level"]
+            made = engine.generate("rain", seed=seed, init_audio=tone, init_noise_level=level, normalize="none").samples
             rows.append({"strength": strength, "input": decibels(tone.samples, made), "without input": decibels(alone, made)})
     return rows
 
