@@ -131,7 +131,8 @@ class Kind:
         low, high = self.option.minimum, self.option.maximum
         too_low = low is not None and (value <= low if self.option.above else value < low)
         if too_low or (high is not None and value > high):
-            raise RequestError(f"{name} is {value:.15g}, expected {self.option.range}")
+            expected = f"{self.option.range} {self.option.unit}".rstrip()
+            raise RequestError(f"{name} is {value:.15g}, expected {expected}")
         return value
 
     def read(self, text: Any) -> Any:
