@@ -23,6 +23,7 @@ def test_the_tempo_is_said_once():
     assert with_tempo("tech house", 92.5) == "tech house, 92.5 BPM"
     for prompt in ("128 BPM tech house", "house at 90bpm"):
         assert with_tempo(prompt, 128) == prompt
+    assert with_tempo("tech house", None) == "tech house"
 
 
 def test_the_end_leads_into_the_start():

@@ -63,7 +63,7 @@ def plan(manifest: Manifest, request: Request) -> Plan:
         return _window(manifest, request, latents, sigmas, seed + index, part)
 
     return Plan(
-        prompt=request.prompt if request.bpm is None else with_tempo(request.prompt, request.bpm),
+        prompt=with_tempo(request.prompt, request.bpm),
         objective=manifest.sampling.objective,
         sampler=request.sampler or manifest.sampling.sampler,
         guidance=_guidance(manifest, request),
