@@ -23,7 +23,9 @@ def _command(miniature, *arguments, cwd):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_file_tells_how_it_was_made(engine, tmp_path, suffix):
-    clip = engine.generate("“Rain”, slow", seconds=np.float32(0.5), steps=np.int64(2), seed=3, numbers={"seconds_total": 2})
+    clip = engine.generate(
+        "“Rain”, slow", seconds=np.float32(0.5), steps=np.int64(2), seed=3, numbers={"seconds_total": np.float32(2)}
+    )
     path = clip.save(tmp_path / f"rain{suffix}")
     found = read_provenance(path)
     assert found == clip.provenance

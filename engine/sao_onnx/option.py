@@ -212,6 +212,8 @@ def _read(parse: Callable[[Any], Any], text: Any, expected: str) -> Any:
 
 def read_number(text: Any) -> float:
     """A number as it was written. Raises ValueError where it is none."""
+    if isinstance(text, bool):
+        raise ValueError("expected a number")
     return float(_read(float, text, "a number"))
 
 
