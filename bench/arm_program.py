@@ -60,11 +60,11 @@ def passes(folder: Path, precision: Precision, results: Path) -> dict[str, float
     began = time.perf_counter()
     embeddings = _embeddings(bundle, precision, factory)
     conditioned = time.perf_counter()
-    velocity = _velocity(bundle, precision, factory)
+    prediction = _prediction(bundle, precision, factory)
     sampled = time.perf_counter()
     audio = _audio(bundle, precision, factory)
     seconds = {TEXT: conditioned - began, STEP: sampled - conditioned, TILE: time.perf_counter() - sampled}
-    arrays: dict[str, Any] = {TEXT: embeddings, STEP: velocity, TILE: audio}
+    arrays: dict[str, Any] = {TEXT: embeddings, STEP: prediction, TILE: audio}
     np.savez(results, **arrays)
     return seconds | {"peak memory": float(peak_memory() or 0)}
 
@@ -74,7 +74,7 @@ def _embeddings(bundle: Bundle, precision: Precision, factory: SessionFactory) -
     return load_conditioner(bundle, precision, factory)(["128 BPM tech house drum loop"], numbers).cross_attention
 
 
-def _velocity(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
+def _prediction(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
     # Not of the text encoder, so that its rounding is not counted here as well.
     noise, config = Noise(1), bundle.manifest.conditioning
     tokens = config.prompt.max_length + len(config.cross_attention) - 1
@@ -82,7 +82,7 @@ def _velocity(bundle: Bundle, precision: Precision, factory: SessionFactory) -> 
         noise.normal((1, tokens, config.width)), noise.normal((1, config.width * len(config.global_condition)))
     )
     x = noise.normal((1, bundle.manifest.latents.channels, bundle.manifest.window_latents))
-    return load_denoiser(bundle, precision, factory).velocity(conditioning)(x, np.float32(0.9))
+    return load_denoiser(bundle, precision, factory).prediction(conditioning)(x, np.float32(0.9))
 
 
 def _audio(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:

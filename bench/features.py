@@ -19,6 +19,7 @@ import sao_onnx
 from bench.common import ROOT, decibels
 from models.sao_tiny import listen
 from sao_onnx.arrays import Array
+from sao_onnx.cli.request_options import read_options
 
 LOOPS = (
     ("house drum loop", 120, 2),
@@ -97,14 +98,12 @@ def kept(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
 
 def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
     """A tone asked to become rain: how much of it is left, by strength."""
-    from sao_onnx.sampling.schedules import noise_level
-
     rows = []
     for strength in STRENGTHS:
         for seed in SEEDS:
             tone = engine.generate("organ at C4", seed=seed, normalize="none")
             alone = engine.generate("rain", seed=seed, normalize="none").samples
-            level = noise_level(strength)
+            level = read_options({"strength": strength})["init_noise_level"]
             made = engine.generate("rain", seed=seed, init_audio=tone, init_noise_level=level, normalize="none").samples
             rows.append({"strength": strength, "input": decibels(tone.samples, made), "without input": decibels(alone, made)})
     return rows

@@ -85,7 +85,7 @@ def _clip(bundle: Bundle, prompt: str, seed: int) -> dict[str, Any]:
     """A clip in int8 against the same in fp32."""
     exact, rounded = (
         sao_onnx.load(bundle.folder, precision=precision, keep_loaded=False, tuned=False).generate(
-            prompt, seed=seed, normalize=False
+            prompt, seed=seed, normalize="none"
         )
         for precision in ("fp32", "int8")
     )

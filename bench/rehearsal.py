@@ -25,9 +25,10 @@ PRECISIONS = ("int8", "fp32")
 FIRST_STEP = """
 import sys, time
 import sao_onnx
+from sao_onnx.events import Sampled
 engine = sao_onnx.load(sys.argv[1], precision=sys.argv[2], threads=2, keep_loaded=False)
 for event in engine.stream("drums", seed=1, steps=8):
-    if isinstance(event, sao_onnx.Sampled):
+    if isinstance(event, Sampled):
         print(time.time())
         break
 """

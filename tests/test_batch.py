@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import soundfile
 
-import sao_onnx
 from sao_onnx.cli.names import file_name, for_several, slug
 from sao_onnx.cli.request_file import Line, read_lines
-from sao_onnx.cli.words import to_options
+from sao_onnx.errors import RequestError
+from sao_onnx.provenance import read_provenance
 from tests.processes import COMMAND, interrupt, run, started, wait_until
 
 
 @pytest.fixture
 def call(miniature, tmp_path):
-    def call(command, *arguments, text=None):
-        return run([COMMAND, command, *arguments, "--model", miniature], cwd=tmp_path, input=text)
+    def call(command, *arguments, text=None, **options):
+        return run([COMMAND, command, *arguments, "--model", miniature], cwd=tmp_path, input=text, **options)
 
     return call
 
@@ -34,15 +34,17 @@ def test_slugs():
 
 
 def test_names():
-    facts = {"prompt": "Soft rain", "seed": 5, "index": 2}
-    assert file_name("{index:03}-{prompt}.wav", **facts) == Path("002-soft-rain.wav")
-    assert file_name("out/{prompt}-{seed}.flac", **facts) == Path("out/soft-rain-5.flac")
+    def name(template):
+        return file_name(template, prompt="Soft rain", seed=5, index=2)
+
+    assert name("{index:03}-{prompt}.wav") == Path("002-soft-rain.wav")
+    assert name("out/{prompt}-{seed}.flac") == Path("out/soft-rain-5.flac")
     assert for_several("a.wav") == "a-{seed}.wav"
     assert for_several("x/a.wav") == str(Path("x") / "a-{seed}.wav")
     assert for_several("{index}.wav") == "{index}.wav"
     for template in ("{sead}.wav", "{0}.wav", "{.wav", "{index:q}.wav"):
-        with pytest.raises(sao_onnx.RequestError, match="the name"):
-            file_name(template, **facts)
+        with pytest.raises(RequestError, match="the name"):
+            name(template)
 
 
 def test_text():
@@ -56,7 +58,7 @@ def test_csv():
     assert lines[2].problem == "the prompt is missing"
     assert "more values than the 3 columns" in lines[3].problem
     for text in ("text,seconds\nrain,1\n", ""):
-        with pytest.raises(sao_onnx.RequestError, match="one of them must be prompt"):
+        with pytest.raises(RequestError, match="one of them must be prompt"):
             read_lines(text, "csv")
 
 
@@ -65,37 +67,6 @@ def test_json_lines():
     assert lines[0] == Line(1, "rain", {"seconds": 2, "mono": True})
     assert [line.number for line in lines] == [1, 3, 4, 5]
     assert all(line.problem for line in lines[1:])
-
-
-def test_words():
-    words = {"seconds": "2", "steps": "3", "cfg": 2, "negative": "hiss", "fade": "0.1:1", "trim": "silence", "mono": "yes"}
-    assert to_options({**words, "sampler": "", "seed": None}) == {
-        "seconds": 2.0,
-        "steps": 3,
-        "cfg_scale": 2.0,
-        "negative_prompt": "hiss",
-        "fade_in": 0.1,
-        "fade_out": 1.0,
-        "trim_silence": True,
-        "mono": True,
-    }
-    assert to_options({"init": "a.wav", "strength": 1})["init_noise_level"] == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ({"second": 1}, "'second' is no option; known: seconds"),
-        ({"seconds": "long"}, "seconds is 'long': expected a number"),
-        ({"steps": "2.5"}, "steps is '2.5': expected a whole number"),
-        ({"mono": "perhaps"}, "expected true or false"),
-        ({"strength": 0.5}, "strength needs init"),
-        ({"init": "a", "strength": 2}, "strength is 2"),
-    ],
-)
-def test_bad_words(words, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
-        to_options(words)
 
 
 def test_variations_are_reproducible_alone(call, tmp_path):
@@ -147,16 +118,16 @@ def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
     assert done.stdout.split("\n")[:-1] == [str(Path("clips") / "001-soft-rain.wav"), str(Path("clips") / "my bell.flac")]
     assert "2 made, 0 there before, 5 failed" in done.stderr
     for message in (
-        "line 2: seconds is 99.0",
-        "line 3: 'second' is no option",
+        "line 2: seconds is 99, expected more than 0 and at most 3.994",
+        "line 3: there is no option 'second'; did you mean 'seconds'",
         "line 5: ",
         "line 6: clips/my bell.flac is the file of another line",
         "line 7: not JSON",
     ):
         assert message in done.stderr
     assert sorted(os.listdir(tmp_path / "clips")) == ["001-soft-rain.wav", "my bell.flac"]
-    recipe = sao_onnx.recipe_of(tmp_path / "clips" / "001-soft-rain.wav")
-    assert (recipe.prompt, recipe.seed, recipe.options["seconds"]) == ("soft rain", 5, 0.2)
+    found = read_provenance(tmp_path / "clips" / "001-soft-rain.wav")
+    assert (found.prompt, found.seed, found.options["seconds"]) == ("soft rain", 5, 0.2)
 
 
 def test_a_batch_from_stdin_in_jobs(call, tmp_path):
@@ -165,27 +136,71 @@ def test_a_batch_from_stdin_in_jobs(call, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == [f"{seed}.ogg" for seed in range(10, 15)]
     assert done.stderr == ""
-    assert sao_onnx.recipe_of(tmp_path / "12.ogg").prompt == "kick 2"
+    assert read_provenance(tmp_path / "12.ogg").prompt == "kick 2"
 
 
 def test_a_batch_that_was_interrupted_goes_on(miniature, call, tmp_path):
-    (tmp_path / "list.txt").write_text("".join(f"rain {i}\n" for i in range(6)))
-    command = [COMMAND, "batch", "list.txt", "--model", miniature, "--seed", "3"]
+    def write(steps):
+        rows = [{"prompt": f"rain {i}", "seconds": 0.3, "steps": steps if i == 2 else 2} for i in range(6)]
+        (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    write(1_000_000)  # Hours: it is interrupted in the third.
+    command = [COMMAND, "batch", "list.jsonl", "--model", miniature, "--seed", "3"]
     with started(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: list(tmp_path.glob("*.wav")), process)
+        wait_until(lambda: len(list(tmp_path.glob("*.wav"))) == 2, process)
         assert interrupt(process)[0] == 130
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.wav")}
-    assert 0 < len(before) < 6
-    assert {path.suffix for path in tmp_path.iterdir()} == {".wav", ".txt"}
-    done = call("batch", "list.txt", "--seed", 3)
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.glob("*.wav")}
+    assert sorted(os.listdir(tmp_path)) == ["001-rain-0.wav", "002-rain-1.wav", "list.jsonl"]
+    write(2)
+    done = call("batch", "list.jsonl", "--seed", 3)
     assert done.returncode == 0, done.stderr
-    assert f"{6 - len(before)} made, {len(before)} there before, 0 failed" in done.stderr
-    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.wav")}
+    assert "4 made, 2 there before, 0 failed" in done.stderr
+    after = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.glob("*.wav")}
     assert len(after) == 6
     assert before.items() <= after.items()
     # The same as if nothing had happened.
-    assert call("gen", "rain 5", "--seed", 8, "-o", "alone.wav").returncode == 0
+    assert call("gen", "rain 5", "--seed", 8, "--seconds", 0.3, "--steps", 2, "-o", "alone.wav").returncode == 0
     assert (tmp_path / "alone.wav").read_bytes() == (tmp_path / "006-rain-5.wav").read_bytes()
+
+
+def test_a_loop_is_found_again(call, tmp_path):
+    """Though its prompt got its tempo."""
+    (tmp_path / "list.jsonl").write_text('{"prompt": "rain", "bpm": 240, "bars": 1, "steps": 1}')
+    assert "1 made" in call("batch", "list.jsonl").stderr
+    again = call("batch", "list.jsonl")
+    assert again.returncode == 0, again.stderr
+    assert "0 made, 1 there before, 0 failed" in again.stderr
+
+
+def test_errors_are_told_before_the_first_clip(call, tmp_path):
+    """Those of the plan as well, of whatever line."""
+    rows = [
+        {"prompt": "rain", "seconds": 0.1, "steps": 1},
+        {"prompt": "wind", "seconds": 0.1, "steps": 1},
+        {"prompt": "kick", "bpm": 120},
+        {"prompt": "bell", "extend": 3},
+        {"prompt": "tone", "init": "nothing.wav"},
+    ]
+    done = call("batch", "-", "--format", "jsonl", text="\n".join(map(json.dumps, rows)), stderr=subprocess.STDOUT)
+    assert done.returncode == 1
+    told = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in told[:3]] == ["line 3", "line 4", "line 5"]
+    assert "a loop needs bpm and bars" in told[0]
+    assert "extend needs initial audio" in told[1]
+    assert "nothing.wav cannot be read" in told[2]
+    assert told[3:] == ["001-rain.wav", "002-wind.wav", "2 made, 0 there before, 3 failed"]
+
+
+def test_a_sidecar_that_is_there_is_refused_before_the_work(call, tmp_path):
+    (tmp_path / "001-rain.json").write_text("mine")
+    rows = [{"prompt": "rain", "steps": 1_000_000}, {"prompt": "wind", "seconds": 0.1, "steps": 1}]
+    done = call("batch", "-", "--format", "jsonl", "--json", text="\n".join(map(json.dumps, rows)))
+    assert done.returncode == 1
+    assert "line 1: 001-rain.json exists" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["001-rain.json", "002-wind.json", "002-wind.wav"]
+    assert (tmp_path / "001-rain.json").read_text() == "mine"
+    assert json.loads((tmp_path / "002-wind.json").read_text())["sao-onnx"]["prompt"] == "wind"
+    assert [json.loads(line)["prompt"] for line in done.stdout.splitlines()] == ["wind"]
 
 
 def test_what_is_there_and_is_another_clip(call, tmp_path):

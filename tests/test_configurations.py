@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import sao_onnx
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx_convert.pipeline import TorchPipeline
 
@@ -143,7 +144,7 @@ def test_generates_what_pytorch_generates(converted):
     numbers = {number.id: 0.002 * (i + 1) for i, number in enumerate(engine.manifest.conditioning.numbers)}
     latents = pipeline.sample(*pipeline.condition("a warm pad, slow", numbers), seed=11, steps=4)
     audio = pipeline.decode(latents)[0].numpy()
-    clip = engine.generate("a warm pad, slow", seed=11, steps=4, numbers=numbers, trim=False, normalize=False)
+    clip = engine.generate("a warm pad, slow", seed=11, steps=4, numbers=numbers, full_window=True, normalize="none")
     np.testing.assert_allclose(clip.latents, latents[0].numpy(), rtol=0, atol=1e-4)
     np.testing.assert_allclose(clip.samples, audio, rtol=0, atol=1e-4)
     assert audio.std() > 1e-3
@@ -175,7 +176,7 @@ def test_audio_to_audio_runs(converted):
 def test_the_manifest_says_what_the_configuration_says(converted):
     checkpoint, bundle = converted
     config = json.loads((checkpoint / "model_config.json").read_text())
-    manifest = sao_onnx.open_bundle(bundle).manifest
+    manifest = open_bundle(bundle).manifest
     conditioning = config["model"]["conditioning"]
     expected = [
         (c["id"], c["config"]["min_val"], c["config"]["max_val"]) for c in conditioning["configs"] if c["type"] == "number"
@@ -192,7 +193,7 @@ def test_int8(converted):
     _, bundle = converted
     exact, rounded = (sao_onnx.load(bundle, precision=precision, threads=2) for precision in ("fp32", "int8"))
     assert all(graph.snr > 20 for graph in exact.manifest.graphs)
-    one, other = (engine.generate("rain", seed=1, trim=False, normalize=False) for engine in (exact, rounded))
+    one, other = (engine.generate("rain", seed=1, full_window=True, normalize="none") for engine in (exact, rounded))
     assert one.samples.shape == other.samples.shape
     assert np.corrcoef(one.samples.ravel(), other.samples.ravel())[0, 1] > 0.97
 

@@ -64,7 +64,7 @@ def _refused(checkpoint: Path, error: type[Exception], match: str, t5: Path | No
 
 def test_the_committed_miniature_is_what_the_converter_writes(converted, miniature):
     new, old = (sao_onnx.load(folder, precision="fp32", threads=2) for folder in (converted, miniature))
-    one, other = (engine.generate("slow rain", seconds=1, seed=3, normalize=False) for engine in (new, old))
+    one, other = (engine.generate("slow rain", seconds=1, seed=3, normalize="none") for engine in (new, old))
     np.testing.assert_allclose(one.latents, other.latents, rtol=0, atol=1e-5)
     np.testing.assert_allclose(one.samples, other.samples, rtol=0, atol=1e-5)
     assert new.manifest.graphs[0].inputs == old.manifest.graphs[0].inputs
@@ -74,7 +74,7 @@ def test_the_committed_miniature_is_what_the_converter_writes(converted, miniatu
 def test_generates_what_pytorch_generates(converted, checkpoint):
     pipeline = TorchPipeline.load(checkpoint, checkpoint / "t5")
     latents = pipeline.sample(*pipeline.condition("dark drums", {"seconds_total": 2.0}), seed=8, steps=8)
-    clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, trim=False, normalize=False)
+    clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, full_window=True, normalize="none")
     np.testing.assert_allclose(clip.latents, latents[0], rtol=0, atol=1e-4)
     np.testing.assert_allclose(clip.samples, pipeline.decode(latents)[0], rtol=0, atol=1e-4)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import sao_onnx
 from sao_onnx.audio.files import FORMATS, encode_audio, read_audio, read_tags, write_whole
+from sao_onnx.errors import AudioFileError, OutputExistsError
 
 
 def _tone(frames=4410):
@@ -52,7 +52,7 @@ def test_floating_point_keeps_what_is_beyond_full_scale(tmp_path):
     [(".wav", 8, "known: 16, 24, 32"), (".flac", 32, "known: 16, 24"), (".mp3", 16, "leave the bits out")],
 )
 def test_unknown_bits(suffix, bits, message):
-    with pytest.raises(sao_onnx.AudioFileError, match=message):
+    with pytest.raises(AudioFileError, match=message):
         encode_audio(_tone(), 44100, suffix, bits=bits)
 
 
@@ -71,7 +71,7 @@ def test_tags(tmp_path, suffix):
 
 def test_tags_of_what_is_no_audio(tmp_path):
     (tmp_path / "a.wav").write_text("no")
-    with pytest.raises(sao_onnx.AudioFileError, match="cannot be read as audio"):
+    with pytest.raises(AudioFileError, match="cannot be read as audio"):
         read_tags(tmp_path / "a.wav")
 
 
@@ -95,14 +95,14 @@ def test_wav_is_16_bit_and_clipped(tmp_path):
 
 
 def test_unknown_format():
-    with pytest.raises(sao_onnx.AudioFileError, match=r"'\.xyz'.*\.wav, \.flac, \.ogg"):
+    with pytest.raises(AudioFileError, match=r"'\.xyz'.*\.wav, \.flac, \.ogg"):
         encode_audio(_tone(), 44100, ".xyz")
 
 
 def test_existing_file_is_kept(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"mine")
-    with pytest.raises(sao_onnx.OutputExistsError, match="exists; use --force"):
+    with pytest.raises(OutputExistsError, match="exists; use --force"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"mine"
     write_whole(path, b"new", overwrite=True)
@@ -119,7 +119,7 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", appear)
-    with pytest.raises(sao_onnx.OutputExistsError):
+    with pytest.raises(OutputExistsError):
         write_whole(path, b"mine")
     assert path.read_bytes() == b"theirs"
     assert os.listdir(tmp_path) == ["a.wav"]
@@ -142,18 +142,18 @@ def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(sao_onnx.AudioFileError, match="No space left on device"):
+    with pytest.raises(AudioFileError, match="No space left on device"):
         write_whole(tmp_path / "a.wav", b"mine")
     assert os.listdir(tmp_path) == []
 
 
 def test_no_such_folder(tmp_path):
-    with pytest.raises(sao_onnx.AudioFileError, match="does not exist; create it first"):
+    with pytest.raises(AudioFileError, match="does not exist; create it first"):
         write_whole(tmp_path / "x" / "a.wav", b"")
 
 
 def test_folder_as_a_file(tmp_path):
-    with pytest.raises(sao_onnx.AudioFileError, match="is a folder"):
+    with pytest.raises(AudioFileError, match="is a folder"):
         write_whole(tmp_path, b"", overwrite=True)
 
 
@@ -166,7 +166,7 @@ def test_permissions_follow_the_umask(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not audio at all", b"RIFF\xff\xff\xff\xffWAVE"])
 def test_not_audio(tmp_path, content):
     (tmp_path / "x.wav").write_bytes(content)
-    with pytest.raises(sao_onnx.AudioFileError, match="cannot be read as audio"):
+    with pytest.raises(AudioFileError, match="cannot be read as audio"):
         read_audio(tmp_path / "x.wav")
     with pytest.raises(OSError, match="cannot be read as audio"):
         read_audio(tmp_path / "missing.wav")

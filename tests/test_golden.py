@@ -8,8 +8,8 @@ import pytest
 import sao_onnx
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.sampling.noise import Noise
+from sao_onnx.sampling.objectives import OBJECTIVES
 from sao_onnx.sampling.samplers import SAMPLERS
-from sao_onnx.sampling.schedules import schedule
 from sao_onnx.stages.autoencoder import Decoder, Encoder
 from sao_onnx.stages.conditioning import Conditioner
 from sao_onnx.stages.denoiser import Denoiser
@@ -128,19 +128,21 @@ def test_runs(engine, golden, name):
     clip = engine.generate(
         str(golden["prompts"][request]),
         seconds=float(golden["seconds_total"][request]),
-        trim=False,
-        normalize=False,
+        full_window=True,
+        normalize="none",
         **options,
     )
     _close(clip.latents[None], golden[f"{name}_latents"], 1e-4)
     _close(clip.samples[None], golden[f"{name}_audio"], 1e-4)
 
 
-def _sample(decode, engine, velocity, count, golden, name):
+def _sample(decode, engine, predict, count, golden, name):
     """Sample and decode a run that `generate` does not offer, stage by stage."""
     noise = Noise(42)
     shape = (count, engine.manifest.latents.channels, engine.manifest.window_latents)
-    *_, last = SAMPLERS["pingpong"](velocity, noise.normal(shape), schedule(8), lambda: noise.normal(shape))
+    objective = OBJECTIVES[engine.manifest.sampling.objective]
+    start, sigmas = noise.normal(shape), objective.sigmas(8)
+    *_, last = SAMPLERS["pingpong"](predict, objective, start, sigmas, lambda: noise.normal(shape))
     _close(last.latents, golden[f"{name}_latents"], 1e-4)
     _close(decode(last.latents), golden[f"{name}_audio"], 1e-4)
 
@@ -150,15 +152,15 @@ def test_run_batch_of_three(engine, graph, decode, conditioner, golden):
     conditioning = conditioner(
         [str(golden["prompts"][i]) for i in chosen], {"seconds_total": [golden["seconds_total"][i] for i in chosen]}
     )
-    velocity = Denoiser(graph("context"), graph("dit")).velocity(conditioning)
-    _sample(decode, engine, velocity, 3, golden, "pingpong_batch3")
+    predict = Denoiser(graph("context"), graph("dit")).prediction(conditioning)
+    _sample(decode, engine, predict, 3, golden, "pingpong_batch3")
 
 
 def test_run_with_a_negative_prompt_of_its_own_duration(engine, graph, decode, conditioner, golden):
     positive = conditioner([str(golden["prompts"][0])], {"seconds_total": golden["seconds_total"][:1]})
     negative = conditioner(["noise, hiss"], {"seconds_total": [11.0]})
-    velocity = Denoiser(graph("context"), graph("dit")).guided(positive, negative, 3.5)
-    _sample(decode, engine, velocity, 1, golden, "pingpong_negative")
+    predict = Denoiser(graph("context"), graph("dit")).guided(positive, negative, 3.5)
+    _sample(decode, engine, predict, 1, golden, "pingpong_negative")
 
 
 def test_every_run_is_covered(golden):

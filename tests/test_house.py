@@ -19,6 +19,7 @@ FLOORS = [
     "audio",
     "sampling",
     "stages",
+    "option",
     "request",
     "provenance",
     "clip",

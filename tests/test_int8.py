@@ -88,7 +88,7 @@ def _tensors(bundle, role):
 
 def test_a_clip_stays_close(both):
     exact, rounded = (
-        sao_onnx.load(both.folder, precision=precision).generate("slow rain", seed=3, trim=False, normalize=False)
+        sao_onnx.load(both.folder, precision=precision).generate("slow rain", seed=3, full_window=True, normalize="none")
         for precision in ("fp32", "int8")
     )
     assert decibels(exact.latents, rounded.latents) > 20

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import sao_onnx
+from sao_onnx.errors import RequestError
 from sao_onnx.planning.loops import joined, loop_seconds, with_tempo
 from tests.processes import COMMAND, succeed
 
@@ -23,6 +23,7 @@ def test_the_tempo_is_said_once():
     assert with_tempo("tech house", 92.5) == "tech house, 92.5 BPM"
     for prompt in ("128 BPM tech house", "house at 90bpm"):
         assert with_tempo(prompt, 128) == prompt
+    assert with_tempo("tech house", None) == "tech house"
 
 
 def test_the_end_leads_into_the_start():
@@ -52,14 +53,15 @@ def test_what_repeats_already_stays_as_it_is():
 def test_a_loop(engine):
     clip = engine.generate("rain", bpm=173, bars=1, beats=5, seed=2, steps=2)
     assert clip.samples.shape[1] == round(5 * 60 / 173 * 44100)
-    assert clip.recipe.prompt == "rain, 173 BPM"
+    assert clip.provenance.prompt == "rain, 173 BPM"
     # The model is told of its whole window, not of the loop, or it would come to an end.
-    whole = engine.generate("rain, 173 BPM", seed=2, steps=2, trim=False, normalize=False)
+    whole = engine.generate("rain, 173 BPM", seed=2, steps=2, full_window=True, normalize="none")
     np.testing.assert_array_equal(clip.latents, whole.latents)
-    frames = clip.samples.shape[1]
-    raw = engine.generate("rain", bpm=173, bars=1, beats=5, seed=2, steps=2, normalize=False)
-    np.testing.assert_allclose(raw.samples[:, 2300:], whole.samples[:, 2300:frames], atol=1e-6)
-    np.testing.assert_allclose(raw.samples[:, 0], whole.samples[:, frames], atol=0.01)
+    frames, overlap = clip.samples.shape[1], round(0.05 * 44100)
+    raw = engine.generate("rain", bpm=173, bars=1, beats=5, seed=2, steps=2, normalize="none")
+    np.testing.assert_allclose(raw.samples, joined(whole.samples[:, : frames + overlap], frames), atol=1e-6)
+    # Joined, the start is another than that of the window.
+    assert np.abs(raw.samples[:, :overlap] - whole.samples[:, :overlap]).max() > 1e-3
 
 
 def test_a_loop_as_long_as_the_window(engine):
@@ -84,7 +86,7 @@ def test_a_loop_as_long_as_the_window(engine):
     ],
 )
 def test_bad_loops(engine, options, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
+    with pytest.raises(RequestError, match=message):
         engine.generate("rain", **options)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.errors import NotEnoughMemoryError
 from sao_onnx.runtime import machine
 from sao_onnx.runtime.memory import estimate_peak, require_memory
 from tests.processes import succeed
@@ -114,9 +115,7 @@ def _with_memory(monkeypatch, available, swap):
 def test_what_does_not_fit_is_refused(monkeypatch, miniature):
     bundle = open_bundle(miniature)
     _with_memory(monkeypatch, 100_000_000, 10_000_000)
-    with pytest.raises(
-        sao_onnx.NotEnoughMemoryError, match=r"takes about 13\d MB, and 110 MB can be had; choose --precision int8"
-    ):
+    with pytest.raises(NotEnoughMemoryError, match=r"takes about 13\d MB, and 110 MB can be had; choose --precision int8"):
         require_memory(bundle, "fp32")
     with pytest.raises(MemoryError, match="can be had; close other"):
         require_memory(bundle, "int8")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-import sao_onnx
 from sao_onnx.bundle.manifest import FORMAT, parse_manifest, safe_path
+from sao_onnx.errors import BundleError
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def data(miniature) -> dict:
 
 
 def _refused(data: dict, match: str) -> None:
-    with pytest.raises(sao_onnx.BundleError, match=match):
+    with pytest.raises(BundleError, match=match):
         parse_manifest(json.dumps(data))
 
 
@@ -28,12 +28,12 @@ def test_round_trip(miniature):
 
 
 def test_not_json():
-    with pytest.raises(sao_onnx.BundleError, match="not valid JSON"):
+    with pytest.raises(BundleError, match="not valid JSON"):
         parse_manifest("{")
 
 
 def test_not_an_object():
-    with pytest.raises(sao_onnx.BundleError, match="format None"):
+    with pytest.raises(BundleError, match="format None"):
         parse_manifest("[]")
 
 

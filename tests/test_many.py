@@ -7,7 +7,9 @@ import asyncio
 import numpy as np
 import pytest
 
-import sao_onnx
+from sao_onnx.errors import RequestError
+from sao_onnx.request import Options, Request
+from sao_onnx.running.many import in_order
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
@@ -36,10 +38,69 @@ def test_no_more_is_begun_than_asked_for(engine):
 def test_errors_come_in_their_place(engine):
     clips = engine.generate_many([("rain", {"seconds": 0.1, "steps": 1}), ("rain", {"seconds": -1})])
     assert next(clips).seconds == pytest.approx(0.1)
-    with pytest.raises(sao_onnx.RequestError, match="seconds is -1"):
+    with pytest.raises(RequestError, match="seconds is -1"):
         next(clips)
-    with pytest.raises(sao_onnx.RequestError, match="jobs is 0"):
+    with pytest.raises(RequestError, match="jobs is 0"):
         engine.generate_many([], jobs=0)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_errors_come_where_the_clip_would_have_come(engine, jobs):
+    """However many are begun ahead, all clips before the error are handed out."""
+    short: Options = {"seconds": 0.1, "steps": 1}
+    requests = [("rain", short), ("kick", short), ("rain", {**short, "secons": 1}), ("rain", short)]
+    clips = engine.generate_many(requests, jobs=jobs)
+    assert [next(clips).provenance.prompt for _ in range(2)] == ["rain", "kick"]
+    with pytest.raises(RequestError, match="did you mean 'seconds'"):
+        next(clips)
+    clips = engine.generate_many(["rain", "kick"], seed=2**32 - 1, jobs=jobs, seconds=0.1, steps=1)
+    assert next(clips).seed == 2**32 - 1
+    with pytest.raises(RequestError, match="seed is 4294967296, expected 0 to 4294967295"):
+        next(clips)
+
+
+def test_prompts_in_a_list(engine):
+    clips = list(engine.generate_many(["rain", "kick", "wind"], seed=7, seconds=0.2, steps=1))
+    assert [(clip.provenance.prompt, clip.seed) for clip in clips] == [("rain", 7), ("kick", 8), ("wind", 9)]
+    np.testing.assert_array_equal(clips[1].samples, engine.generate("kick", seed=8, seconds=0.2, steps=1).samples)
+    drawn = list(engine.generate_many(["rain", "rain"], seconds=0.1, steps=1))
+    assert drawn[0].seed != drawn[1].seed
+
+
+def test_what_a_request_says_itself_comes_first(engine):
+    requests = [
+        "rain",
+        ("rain", {"seed": 3, "mono": True}),
+        Request("rain", seconds=0.3),
+        (Request("rain", seconds=0.3, seed=1), {"seed": 2}),
+    ]
+    clips = list(engine.generate_many(requests, seed=10, seconds=0.2, steps=1, mono=False))
+    assert [clip.seed for clip in clips] == [10, 3, 12, 2]
+    assert [len(clip.samples) for clip in clips] == [2, 1, 2, 2]
+    assert [clip.seconds for clip in clips] == pytest.approx([0.2, 0.2, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("single", ["rain", Request("rain")])
+def test_a_single_request_is_no_list(engine, single):
+    """A text is a sequence as well: of letters."""
+    with pytest.raises(RequestError, match="expected several in a list; for one clip use generate"):
+        engine.generate_many(single)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_work_is_in_order(jobs):
+    def work(item):
+        if item == 2:
+            raise ValueError("two")
+        return item * item
+
+    found = []
+    for item, result in in_order(work, iter(range(4)), jobs):
+        try:
+            found.append((item, result()))
+        except ValueError as error:
+            found.append((item, str(error)))
+    assert found == [(0, 0), (1, 1), (2, "two"), (3, 9)]
 
 
 def test_from_asyncio(engine):
@@ -68,10 +129,10 @@ def test_which_part_of_a_longer_recording(engine):
     part = engine.generate("rain", init_audio=(noise, rate), init_start=7.0, **options)
     alone = engine.generate("rain", init_audio=(noise[:, 7 * rate :], rate), **options)
     np.testing.assert_array_equal(part.samples, alone.samples)
-    for start in (10.0, -1.0):
-        with pytest.raises(sao_onnx.RequestError, match=r"expected 0 or more and less than 10\.000"):
+    for start, message in ((10.0, r"expected 0 or more and less than 10\.000, where the audio ends"), (-1.0, "at least 0")):
+        with pytest.raises(RequestError, match=message):
             engine.generate("rain", init_audio=(noise, rate), init_start=start)
-    with pytest.raises(sao_onnx.RequestError, match="init_start needs initial audio"):
+    with pytest.raises(RequestError, match="init_start needs initial audio"):
         engine.generate("rain", init_start=1.0)
 
 

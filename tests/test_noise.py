@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sao_onnx.sampling.noise import MAX_SEED, Noise, random_seed
+from sao_onnx.request import MAX_SEED, random_seed
+from sao_onnx.sampling.noise import Noise
 
 
 @pytest.mark.parametrize("seed", [0, 7, 42, MAX_SEED])

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import sao_onnx
-from sao_onnx.cli.words import to_options
+from sao_onnx.errors import RequestError
+from sao_onnx.events import Decoded
 from sao_onnx.planning.regions import kept, weights
-from sao_onnx.sampling.samplers import SAMPLERS, keeping
-from sao_onnx.sampling.schedules import schedule
 from tests.processes import COMMAND, run
+from tests.recordings import tones
 
 
 def test_what_is_kept():
@@ -28,21 +27,14 @@ def test_what_is_kept():
     ("keep", "regenerate", "message"),
     [
         ([(0, 1)], [(2, 3)], "exclude each other"),
-        ([(3, 3)], None, "3 to 3 s, expected 0 or more"),
-        ([(4, 3)], None, "the end behind the start"),
-        ([(-1, 3)], None, "-1 to 3 s"),
-        ([(0, float("nan"))], None, "0 to nan s"),
         ([(0, 11)], None, "a region ends at 11 s, and the clip at 10.000 s"),
-        ([(1,)], None, "expected two numbers"),
-        ([3], None, "expected two numbers"),
-        ([("a", "b")], None, "expected two numbers"),
         ([(0, 10)], None, "everything would be kept"),
         ([(0, 6), (5, 10)], None, "everything would be kept"),
         (None, [], "everything would be kept"),
     ],
 )
 def test_bad_regions(keep, regenerate, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
+    with pytest.raises(RequestError, match=message):
         kept(keep, regenerate, 10)
 
 
@@ -57,33 +49,9 @@ def test_weights():
     assert weights((), 5, 10, 0.5, 10).sum() == 0
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_the_sampler_arrives_at_what_is_known(name):
-    random = np.random.default_rng(0)
-    shape = (1, 3, 10)
-    known, other = (random.standard_normal(shape).astype(np.float32) for _ in range(2))
-    share = np.array([1, 1, 1, 0.75, 0.25, 0, 0, 0, 0, 0], np.float32)
-    seen = []
-
-    def velocity(x, t):
-        seen.append((x, t))
-        return (x - other) / t
-
-    def draw():
-        return random.standard_normal(shape, dtype=np.float32)
-
-    *_, last = SAMPLERS[name](keeping(velocity, known, share), draw(), schedule(8), draw)
-    np.testing.assert_allclose(last.latents, share * known + (1 - share) * other, atol=1e-4)
-    # The network meets what is known with the noise of the level over it: at a low level it is nearly that.
-    x, t = seen[-1]
-    assert np.abs(x[..., :3] - (1 - t) * known[..., :3]).std() < 1.5 * t
-
-
 @pytest.fixture(scope="module")
 def recording():
-    rate = 44100
-    times = np.arange(3 * rate) / rate
-    return np.stack([np.sin(2 * np.pi * 220 * times), np.sin(2 * np.pi * 330 * times)]).astype(np.float32) * 0.3, rate
+    return tones(3.0)
 
 
 def test_kept_regions_come_back_as_they_were(engine, recording):
@@ -98,7 +66,7 @@ def test_kept_regions_come_back_as_they_were(engine, recording):
     assert np.abs(clip.samples[middle] - samples[middle]).mean() > 0.01
     other = engine.generate("rain", regenerate=[(1, 2.5)], **options)
     np.testing.assert_array_equal(other.samples, clip.samples)
-    assert clip.recipe.options["keep"] == [(0, 1), (2.5, 3)]
+    assert clip.provenance.options["keep"] == ((0, 1), (2.5, 3))
 
 
 def test_no_click_at_the_seams(engine, recording):
@@ -112,7 +80,7 @@ def test_no_click_at_the_seams(engine, recording):
 
 def test_pieces_are_kept_as_well(engine, recording):
     events = list(engine.stream("rain", keep=[(0, 2)], init_audio=recording, seconds=3.0, seed=4, steps=2))
-    pieces = np.concatenate([event.samples for event in events if isinstance(event, sao_onnx.Decoded)], axis=1)
+    pieces = np.concatenate([event.samples for event in events if isinstance(event, Decoded)], axis=1)
     np.testing.assert_array_equal(pieces, events[-1].clip.samples)
 
 
@@ -124,7 +92,9 @@ def test_kept_latents_guide_the_rest(engine, recording):
     two = engine.generate("rain", init_audio=(0.2 * samples[::-1].copy(), rate), **options)
     ratio = engine.manifest.latents.ratio
     after = np.s_[:, round(1.1 * rate / ratio) : round(2 * rate / ratio)]
-    assert np.abs(one.latents[after] - two.latents[after]).max() > 1e-4
+    assert np.abs(one.latents[after] - two.latents[after]).max() > 1e-3
+    same = engine.generate("rain", init_audio=(samples.copy(), rate), **options)
+    np.testing.assert_array_equal(same.latents, one.latents)
 
 
 def test_normalizing_what_is_kept_must_be_asked_for(engine, recording):
@@ -135,16 +105,8 @@ def test_normalizing_what_is_kept_must_be_asked_for(engine, recording):
 
 def test_needs_initial_audio(engine):
     for option in ("keep", "regenerate"):
-        with pytest.raises(sao_onnx.RequestError, match="need initial audio"):
+        with pytest.raises(RequestError, match="need initial audio"):
             engine.generate("rain", **{option: [(0, 1)]})
-
-
-def test_words():
-    assert to_options({"init": "a", "keep": "0:3 8:11.5"})["keep"] == [(0, 3), (8, 11.5)]
-    assert to_options({"init": "a", "keep": ["0:3", "8:9"]})["keep"] == [(0, 3), (8, 9)]
-    for bad in ("0-3", "1:2:3", "a:b", ":3"):
-        with pytest.raises(sao_onnx.RequestError, match="expected FROM:TO in seconds"):
-            to_options({"init": "a", "keep": bad})
 
 
 def test_the_command(miniature, recording, tmp_path):

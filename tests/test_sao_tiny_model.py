@@ -13,6 +13,7 @@ import sao_onnx
 from models.sao_tiny import listen
 from models.sao_tiny.evaluate import Judge
 from sao_onnx.planning.loops import loop_seconds
+from sao_onnx.provenance import read_provenance
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_class(tiny, prompt, kind):
 def test_side_and_end(tiny):
     assert listen.side(tiny.generate("saw wave at A3 on the left", seed=1).samples) > 6
     assert listen.side(tiny.generate("white noise, panned right", seed=1).samples) < -6
-    whole = tiny.generate("white noise", seconds=2, seed=1, trim=False).samples
+    whole = tiny.generate("white noise", seconds=2, seed=1, full_window=True).samples
     assert listen.level_after(whole, 2.1) < -40
 
 
@@ -86,6 +87,6 @@ def test_tags_bring_a_clip_back(tiny, tmp_path, suffix):
     clip.save(path)
     info = soundfile.info(path)
     assert abs(info.frames / info.samplerate - 1.5) < 0.06
-    recipe = sao_onnx.recipe_of(path)
+    recipe = read_provenance(path)
     again = tiny.generate(recipe.prompt, seed=recipe.seed, **recipe.options)
     np.testing.assert_array_equal(again.samples, clip.samples)

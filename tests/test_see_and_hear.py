@@ -8,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-import sao_onnx
-from sao_onnx.audio.picture import spectrogram
+from sao_onnx.audio.picture import plot, spectrogram
+from sao_onnx.errors import MissingExtraError, OutputExistsError, RequestError, SaoOnnxError
+from sao_onnx.events import Sampled
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +20,17 @@ def clip(engine):
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_a_picture(clip, tmp_path, suffix, start):
-    path = sao_onnx.plot(clip, tmp_path / f"clip{suffix}")
+    path = plot(clip, tmp_path / f"clip{suffix}")
     assert path.read_bytes().startswith(start)
-    with pytest.raises(sao_onnx.OutputExistsError):
-        sao_onnx.plot(clip, path)
-    sao_onnx.plot(clip, path, overwrite=True)
+    with pytest.raises(OutputExistsError):
+        plot(clip, path)
+    plot(clip, path, overwrite=True)
 
 
 def test_a_picture_of_silence_and_of_mono(clip, tmp_path):
     from dataclasses import replace
 
-    sao_onnx.plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+    plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
 
 
 def test_a_spectrogram_shows_the_tone():
@@ -43,14 +44,14 @@ def test_a_spectrogram_shows_the_tone():
 
 
 def test_unknown_pictures(clip, tmp_path):
-    with pytest.raises(sao_onnx.RequestError, match=r"known: \.png, \.svg, \.pdf"):
-        sao_onnx.plot(clip, tmp_path / "clip.gif")
+    with pytest.raises(RequestError, match=r"known: \.png, \.svg, \.pdf"):
+        plot(clip, tmp_path / "clip.gif")
 
 
 def test_without_matplotlib(clip, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(sao_onnx.MissingExtraError, match=r"drawing needs matplotlib.*sao-onnx\[plot\]"):
-        sao_onnx.plot(clip, tmp_path / "clip.png")
+    with pytest.raises(MissingExtraError, match=r"drawing needs matplotlib.*sao-onnx\[plot\]"):
+        plot(clip, tmp_path / "clip.png")
 
 
 def _player(monkeypatch, play):
@@ -79,7 +80,7 @@ def test_without_a_loudspeaker(clip, monkeypatch):
         raise module.PortAudioError("no device")
 
     module = _player(monkeypatch, fail)
-    with pytest.raises(sao_onnx.Error, match="cannot be played: no device"):
+    with pytest.raises(SaoOnnxError, match="cannot be played: no device"):
         play(clip)
 
 
@@ -87,7 +88,7 @@ def test_without_sounddevice(clip, monkeypatch):
     from sao_onnx.cli.play import play
 
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(sao_onnx.MissingExtraError, match=r"playing needs sounddevice.*sao-onnx\[play\]"):
+    with pytest.raises(MissingExtraError, match=r"playing needs sounddevice.*sao-onnx\[play\]"):
         play(clip)
 
 
@@ -110,7 +111,7 @@ def test_the_command(miniature, tmp_path, monkeypatch):
 
 
 def test_an_estimate_can_be_heard(engine, clip):
-    estimates = [event.denoised for event in engine.stream("rain", seed=1, steps=3) if isinstance(event, sao_onnx.Sampled)]
+    estimates = [event.denoised for event in engine.stream("rain", seed=1, steps=3) if isinstance(event, Sampled)]
     whole = engine.decode(estimates[-1])
     assert whole.shape == (2, engine.manifest.audio.window)
     assert whole.dtype == np.float32
@@ -118,9 +119,9 @@ def test_an_estimate_can_be_heard(engine, clip):
     np.testing.assert_allclose(start, whole[:, :22050], atol=1e-6)
     assert not np.allclose(engine.decode(estimates[0], 0.5), start)
     for bad in (estimates[0][None], estimates[0][:3], estimates[0][:, :0]):
-        with pytest.raises(sao_onnx.RequestError, match="latents have shape"):
+        with pytest.raises(RequestError, match="latents have shape"):
             engine.decode(bad)
-    with pytest.raises(sao_onnx.RequestError, match="seconds is 0"):
+    with pytest.raises(RequestError, match="seconds is 0"):
         engine.decode(estimates[0], 0)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.errors import SaoOnnxError
 from sao_onnx.running import tune as tune_module
 from sao_onnx.running.tune import tune
 from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
@@ -56,13 +57,13 @@ def test_what_is_kept_is_used(opened):
 
 def test_a_tuned_engine_makes_the_same_clip(opened):
     """Threads and tiles move rounding alone; a part in another precision is that precision's."""
-    plain = sao_onnx.load(opened.folder, precision="fp32").generate("rain", seed=5, normalize=False)
+    plain = sao_onnx.load(opened.folder, precision="fp32").generate("rain", seed=5, normalize="none")
     save_tuning(opened, Tuning(1, 1, (1, 5), "fp32", "fp32"))
-    tuned = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize=False)
+    tuned = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize="none")
     # T5 is the bundle's best precision, int8; so compare the decoder alone, from the same latents.
     assert np.abs(tuned.latents - plain.latents).max() < 0.5
     save_tuning(opened, Tuning(2, 2, (4, 2), "fp32", "int8"))
-    mixed = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize=False)
+    mixed = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize="none")
     np.testing.assert_allclose(mixed.latents, tuned.latents, atol=1e-4)
     assert not np.allclose(mixed.samples, tuned.samples, atol=1e-4)
 
@@ -98,7 +99,7 @@ def test_a_tuning_is_for_one_machine_and_one_bundle(opened, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_to(opened, state):
     state.write_text("a file")
-    with pytest.raises(sao_onnx.Error, match="cannot be written"):
+    with pytest.raises(SaoOnnxError, match="cannot be written"):
         save_tuning(opened, default_tuning(opened, "int8", 2))
 
 

@@ -1,11 +1,11 @@
-"""What can go wrong in a conversion, as types. All are `sao_onnx.Error`."""
+"""What can go wrong in a conversion, as types. All are `sao_onnx.SaoOnnxError`."""
 
 from __future__ import annotations
 
-from sao_onnx.errors import Error
+from sao_onnx.errors import SaoOnnxError
 
 
-class ConversionError(Error):
+class ConversionError(SaoOnnxError):
     """A checkpoint could not be converted."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from sao_onnx.bundle.bundle import digest, open_bundle
-from sao_onnx.errors import Error
+from sao_onnx.errors import SaoOnnxError
 from sao_onnx_convert.writer import write_manifest
 
 OWN_INPUTS = {"MatMulInteger": (1, 3), "MatMulIntegerToFloat": (1, 5), "QLinearConv": (3, 5)}
@@ -81,7 +81,7 @@ def main() -> None:
     arguments.add_argument("bundle", type=Path)
     try:
         written = unshare(arguments.parse_args().bundle)
-    except Error as error:
+    except SaoOnnxError as error:
         raise SystemExit(f"error: {error}") from error
     done = f"written: {', '.join(written)}" if written else "nothing to do: no product shares constants with another"
     sys.stdout.write(f"{done}\n")

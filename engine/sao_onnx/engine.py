@@ -22,7 +22,7 @@ from sao_onnx.bundle.names import find
 from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError
 from sao_onnx.events import Event, Finished
-from sao_onnx.option import finite_number
+from sao_onnx.option import finite_number, whole_number
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
 from sao_onnx.provenance import Provenance, initial_name, recorded_options
@@ -193,11 +193,15 @@ class Engine:
                 and each following clip has the next one.
 
         Raises:
-            RequestError: `jobs` is less than 1. Others are those of `generate`, raised where the clip would have come.
+            RequestError: `jobs` is less than 1, or `requests` is a single one. Others are those of `generate`, raised where the
+                clip would have come.
         """
         if jobs < 1:
             raise RequestError(f"jobs is {jobs}, expected at least 1")
-        return (result() for _, result in in_order(self.generate, _seeded(requests, options), jobs))
+        if isinstance(requests, (str, Request)):
+            raise RequestError(f"requests is one {type(requests).__name__}, expected several in a list; for one clip use generate")
+        seeded = _seeded(requests, options)
+        return (result() for _, result in in_order(lambda one: self.generate(one[0], **one[1]), seeded, jobs))
 
     def decode(self, latents: Array, seconds: float | None = None) -> Array:
         """Audio of latents, for listening to an estimate (`Sampled.denoised`) before sampling is done.
@@ -258,12 +262,13 @@ def _request(prompt: str | Request, options: Options) -> Request:
     return Request.of(prompt.prompt, {**prompt.given(), **options}) if options else prompt
 
 
-def _seeded(requests: Iterable[str | Request | tuple[str, Options]], options: Options) -> Iterator[Request]:
-    """Requests with the options for all, and seeds that count on from a first one."""
+def _seeded(requests: Iterable[str | Request | tuple[str, Options]], options: Options) -> Iterator[tuple[str, Options]]:
+    """Prompts with their options and those for all, and seeds that count on from a first one; not yet checked."""
     seed = options.get("seed")
+    first = None if seed is None else whole_number("seed", seed)
     for index, given in enumerate(requests):
         prompt, own = given if isinstance(given, tuple) else (given, cast(Options, {}))
         base = prompt.given() if isinstance(prompt, Request) else {}
         text = prompt.prompt if isinstance(prompt, Request) else prompt
-        counted = {} if seed is None else {"seed": seed + index}
-        yield Request.of(text, {**options, **counted, **base, **own})
+        counted = {} if first is None else {"seed": first + index}
+        yield text, cast(Options, {**options, **counted, **base, **own})

@@ -7,9 +7,6 @@ class SaoOnnxError(Exception):
     """Base of every error that sao-onnx raises on purpose."""
 
 
-Error = SaoOnnxError
-
-
 class RequestError(SaoOnnxError, ValueError):
     """A request asks for something outside the allowed range."""
 

@@ -131,7 +131,8 @@ class Kind:
         low, high = self.option.minimum, self.option.maximum
         too_low = low is not None and (value <= low if self.option.above else value < low)
         if too_low or (high is not None and value > high):
-            raise RequestError(f"{name} is {value:.15g}, expected {self.option.range}")
+            expected = f"{self.option.range} {self.option.unit}".rstrip()
+            raise RequestError(f"{name} is {value:.15g}, expected {expected}")
         return value
 
     def read(self, text: Any) -> Any:
@@ -213,6 +214,8 @@ def _read(parse: Callable[[Any], Any], text: Any, expected: str) -> Any:
 
 def read_number(text: Any) -> float:
     """A number as it was written. Raises ValueError where it is none."""
+    if isinstance(text, bool):
+        raise ValueError("expected a number")
     return float(_read(float, text, "a number"))
 
 

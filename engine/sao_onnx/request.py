@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import typing
 import warnings
 from collections.abc import Mapping, Sequence
@@ -291,12 +292,20 @@ def known(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(options)
     if "trim" in found:
-        warnings.warn("trim=False is now full_window=True", DeprecationWarning, stacklevel=4)
+        _warn_of_old_name("trim=False is now full_window=True")
         found["full_window"] = not found.pop("trim")
     if isinstance(given := found.get("normalize"), bool):
         found["normalize"] = "peak" if given else "none"
-        warnings.warn(f'normalize={given} is now normalize="{found["normalize"]}"', DeprecationWarning, stacklevel=4)
+        _warn_of_old_name(f'normalize={given} is now normalize="{found["normalize"]}"')
     for name in found:
         if name not in kinds():
             raise unknown_option(name, kinds())
     return {name: value for name, value in found.items() if value is not None or kinds()[name].optional}
+
+
+def _warn_of_old_name(message: str) -> None:
+    """Warn about the line that uses it, the nearest one outside of this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DeprecationWarning, stacklevel=level)

@@ -26,6 +26,7 @@ from models.sao_tiny.judge import FIRST, Judge
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, describe, render
 from models.sao_tiny.signals import SAMPLE_RATE
 from models.sao_tiny.sounds import LOOPS, TONES, hertz
+from sao_onnx.bundle.manifest import Precision
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -78,7 +79,7 @@ def _true_end(sound: Sound) -> float:
     return max(listen.end(render(np.random.default_rng(seed), sound)) for seed in range(3))
 
 
-def evaluate(bundle: Path, precision: str, count: int, say: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(bundle: Path, precision: Precision, count: int, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures for one precision."""
     engine = sao_onnx.load(bundle, precision=precision)
     classifier = Judge()
@@ -112,7 +113,7 @@ def evaluate(bundle: Path, precision: str, count: int, say: Callable[[str], None
 
 
 def _generate(engine: sao_onnx.Engine, example: Example, seed: int) -> Audio:
-    return engine.generate(example.prompt, seconds=example.sound.seconds, seed=seed, trim=False).samples
+    return engine.generate(example.prompt, seconds=example.sound.seconds, seed=seed, full_window=True).samples
 
 
 def references(sound: Sound) -> list[Audio]:

@@ -99,7 +99,7 @@ def draw_kinds(path: Path, model: str) -> None:
     for index, (kind, part) in enumerate(zip(KINDS, parts.flat, strict=False)):
         sound = request(kind)
         prompt = describe(np.random.default_rng(index), sound)
-        made = engine.generate(prompt, seconds=sound.seconds, seed=SEED, trim=False).samples
+        made = engine.generate(prompt, seconds=sound.seconds, seed=SEED, full_window=True).samples
         true = render(np.random.default_rng(index), sound)
         brief = listen.end(true) < BRIEF
         size = 1024 if brief else 4096

@@ -17,6 +17,7 @@ import numpy as np
 
 import sao_onnx
 from sao_onnx.audio.files import FORMATS, encode_audio, read_audio
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.cli import app
 from sao_onnx.runtime.tuning import Tuning
 
@@ -27,7 +28,7 @@ STEPS = 3
 def clips(folder: Path) -> dict[str, np.ndarray]:
     """Latents and audio of every way to make a clip, in every precision."""
     found = {}
-    for precision in sao_onnx.open_bundle(folder).manifest.precisions:
+    for precision in open_bundle(folder).manifest.precisions:
         engine = sao_onnx.load(folder, precision=precision, threads=2, tuned=False)
         tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(30_000) / 32_000, dtype=np.float32)[None]
         small = Tuning(1, 1, (2,) * (len(engine.manifest.decoder) - 1), precision, precision)

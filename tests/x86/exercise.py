@@ -31,7 +31,7 @@ def products(folder: Path) -> dict[str, np.ndarray]:
 def clip(bundle: str, steps: int) -> dict[str, np.ndarray]:
     """Latents and samples of a clip in 8 bits, and the latents of a recording."""
     engine = sao_onnx.load(bundle, precision="int8", threads=1, tuned=False)
-    made = engine.generate("128 BPM tech house drum loop", seconds=SECONDS, seed=3, steps=steps, normalize=False)
+    made = engine.generate("128 BPM tech house drum loop", seconds=SECONDS, seed=3, steps=steps, normalize="none")
     encoder = load_encoder(engine.bundle, "int8", SessionFactory(1))
     audio = np.resize(made.samples, (1, len(made.samples), engine.manifest.latents.ratio * 4))
     return {"latents": made.latents, "samples": made.samples, "encoded": encoder(audio, Noise(1))}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sao_onnx.bundle.manifest import Role
-from sao_onnx.request import DURATION
+from sao_onnx.planning.planner import DURATION
 from sao_onnx_convert.networks.autoencoder import Stage
 from sao_onnx_convert.pipeline import TorchPipeline
 

@@ -194,7 +194,7 @@ def _tasks(engine: Engine, lines: list[Line], naming: Naming) -> tuple[list[Task
             task = _task(line, index, naming)
             if task.path in taken:
                 raise RequestError(f"{task.path} is the file of another line, too")
-            if task.path.is_file() and not naming.force and _is_clip_of(task.path, line.prompt):
+            if task.path.is_file() and not naming.force and _is_clip_of(task.path, task.request):
                 done += 1
                 continue
             require_writable(task.path, naming.bits, naming.force, sidecar=naming.sidecar)
@@ -230,10 +230,11 @@ def _task(line: Line, index: int, naming: Naming) -> Task:
     return Task(line.number, naming.folder / (str(output) if output else given), Request.of(line.prompt, options))
 
 
-def _is_clip_of(path: Path, prompt: str) -> bool:
-    """Whether a file was made of a prompt; audio without metadata is taken for it."""
+def _is_clip_of(path: Path, request: Request) -> bool:
+    """Whether a file was made of the prompt of a request; audio without metadata is taken for it."""
     from sao_onnx.audio.files import read_tags
     from sao_onnx.errors import AudioFileError
+    from sao_onnx.planning.loops import with_tempo
     from sao_onnx.provenance import read_provenance
 
     try:
@@ -241,6 +242,6 @@ def _is_clip_of(path: Path, prompt: str) -> bool:
     except AudioFileError:
         return False
     try:
-        return read_provenance(path).prompt == prompt
+        return read_provenance(path).prompt == with_tempo(request.prompt, request.bpm)
     except AudioFileError:
         return True

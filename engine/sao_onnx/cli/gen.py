@@ -97,13 +97,15 @@ def _request(prompt: str | None, written: dict[str, Any], recorded: Provenance |
 
 def _recorded_audio(name: str, file: Path | None) -> Path:
     """The initial audio that the tags of a file name: as it is named, or beside the file."""
+    from sao_onnx.errors import AudioFileError
+
     if not name:
         raise typer.BadParameter("the clip was started from audio that was no file; name it with --init-audio")
     places = [Path(name), *([] if file is None else [file.parent / name])]
     for place in places:
         if place.is_file():
             return place
-    raise typer.BadParameter(f"the clip was started from {name}, which is not here; name it with --init-audio")
+    raise AudioFileError(f"the clip was started from {name}, which is not here; name it with --init-audio")
 
 
 def _targets(output: str, request: Request, count: int) -> list[tuple[int, Path]]:

@@ -94,7 +94,7 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
         except (ValueError, TypeError) as error:
             raise RequestError(f"{name} is {value!r}; {error}") from error
         if twice := options.keys() & read.keys():
-            raise RequestError(f"{name} is one more way to say {min(twice)}; give one of them")
+            raise RequestError(f"{min(twice)} is given twice, the second time as {name}; give it once")
         options |= read
     return options
 

@@ -17,9 +17,11 @@ def loop_seconds(bpm: float, bars: int, beats: int) -> float:
     return bars * beats * 60 / bpm
 
 
-def with_tempo(prompt: str, bpm: float) -> str:
-    """The prompt, with the tempo where it names none."""
-    return prompt if re.search(r"\d\s*bpm\b", prompt, re.IGNORECASE) else f"{prompt}, {bpm:g} BPM"
+def with_tempo(prompt: str, bpm: float | None) -> str:
+    """The prompt, with the tempo, if there is one, where it names none."""
+    if bpm is None or re.search(r"\d\s*bpm\b", prompt, re.IGNORECASE):
+        return prompt
+    return f"{prompt}, {bpm:g} BPM"
 
 
 def joined(samples: Array, frames: int) -> Array:

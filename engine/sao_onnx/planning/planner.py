@@ -63,7 +63,7 @@ def plan(manifest: Manifest, request: Request) -> Plan:
         return _window(manifest, request, latents, sigmas, seed + index, part)
 
     return Plan(
-        prompt=request.prompt if request.bpm is None else with_tempo(request.prompt, request.bpm),
+        prompt=with_tempo(request.prompt, request.bpm),
         objective=manifest.sampling.objective,
         sampler=request.sampler or manifest.sampling.sampler,
         guidance=_guidance(manifest, request),
@@ -83,7 +83,7 @@ def _check_together(request: Request) -> None:
     if request.init_audio is not None and request.latents is not None:
         raise RequestError("init_audio and latents exclude each other; both are what to start from")
     needs: tuple[tuple[Any, str], ...] = (
-        (request.init_noise_level, "a noise level was given without initial audio; give both or neither"),
+        (request.init_noise_level, "init_noise_level, or strength, needs initial audio to start from; give both or neither"),
         (request.keep, "keep and regenerate need initial audio, which they are about"),
         (request.regenerate, "keep and regenerate need initial audio, which they are about"),
     )

@@ -14,7 +14,7 @@ import platformdirs
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.bundle.schema import SchemaError, read
-from sao_onnx.errors import Error
+from sao_onnx.errors import SaoOnnxError
 from sao_onnx.runtime.machine import describe_machine
 
 
@@ -67,7 +67,7 @@ def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
         The file.
 
     Raises:
-        Error: It cannot be written.
+        SaoOnnxError: It cannot be written.
     """
     path = tuning_path(bundle)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -76,7 +76,7 @@ def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
         partial.write_text(json.dumps(asdict(tuning), indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        raise Error(f"{path} cannot be written: {error.strerror or error}") from error
+        raise SaoOnnxError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
