@@ -25,18 +25,24 @@ from bench.common import decibels, parser, prepared, processor
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.running.loading import load_conditioner
 from sao_onnx.runtime.sessions import SessionFactory
-from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.export import save
-from sao_onnx_convert.int8 import recipe
-from sao_onnx_convert.int8.calibration import Signals, collect_signals
-from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
-from sao_onnx_convert.int8.ranges import Observer, Range, Seen, quantization
-from sao_onnx_convert.int8.weights import store_tables_in_int8
-from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, split_decoder, without_parametrization
-from sao_onnx_convert.parts import Part, context, dit, text_encoder
-from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.transformer import Linears, Product, context_graph, dit_graph, single
-from sao_onnx_convert.validate import measure
+from sao_onnx_convert.export.builder import GraphBuilder
+from sao_onnx_convert.export.checks import measure
+from sao_onnx_convert.export.modules import save
+from sao_onnx_convert.export.part import Part
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import (
+    DecoderBlock,
+    ResidualUnit,
+    split_decoder,
+    without_parametrization,
+)
+from sao_onnx_convert.family.stable_audio_open.parts import context, dit, text_encoder
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.transformer import Linears, Product, context_graph, dit_graph, single
+from sao_onnx_convert.quantize import recipe
+from sao_onnx_convert.quantize.calibration import Signals, collect_signals
+from sao_onnx_convert.quantize.matmul import quantize_linears, rotated_rows, rows
+from sao_onnx_convert.quantize.ranges import Observer, Range, Seen, quantization
+from sao_onnx_convert.quantize.weights import store_tables_in_int8
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

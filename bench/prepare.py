@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from bench.common import FULL_SIZE, PROMPT, SEED, parser
 from sao_onnx_convert import convert
-from sao_onnx_convert.export import export_module, export_text_encoder
-from sao_onnx_convert.networks.autoencoder import without_parametrization
-from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.synthetic import write_checkpoint, write_t5
-from sao_onnx_convert.text_encoder import TextEncoder
+from sao_onnx_convert.export.modules import export_module, export_text_encoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import without_parametrization
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.synthetic import write_checkpoint, write_t5
+from sao_onnx_convert.family.stable_audio_open.text_encoder import TextEncoder
 
 MOST_STEPS = 16
 

@@ -21,9 +21,9 @@ from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Role
 from sao_onnx.runtime.onnx_runtime import ort
 from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
-from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.int8.matmul import rows
-from sao_onnx_convert.transformer import single
+from sao_onnx_convert.export.builder import GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.transformer import single
+from sao_onnx_convert.quantize.matmul import rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

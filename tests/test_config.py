@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sao_onnx_convert import UnsupportedModelError
-from sao_onnx_convert.config import load_config, parse_config
+from sao_onnx_convert.source.config import load_config, parse_config
 from tests.conftest import ROOT
 
 ENCODER = "model.pretransform.config.encoder.config"
@@ -176,7 +176,7 @@ def test_the_released_model_has_its_750_tensors():
     """The networks' tensors are those of the released checkpoint, name by name and shape by shape."""
     import torch
 
-    from sao_onnx_convert.networks.model import AudioModel
+    from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
 
     folder = ROOT / "models" / "stable-audio-open-small"
     expected = json.loads((folder / "tensors.json").read_text())

@@ -25,9 +25,9 @@ from sao_onnx_convert import (
     UnsupportedModelError,
     convert,
 )
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Decoder, split_decoder
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.source.config import load_config
 from tests.conftest import ROOT
 
 
@@ -233,7 +233,7 @@ def test_t5_of_another_width(copy):
 
 
 def test_a_graph_that_differs_fails_the_conversion(copy, monkeypatch):
-    from sao_onnx_convert import validate
+    from sao_onnx_convert.export import checks as validate
 
     monkeypatch.setattr(validate, "TOLERANCE", 1e-12)
     _refused(copy, ParityError, "text_encoder: the graph differs from its torch module by")

@@ -21,12 +21,12 @@ import sao_onnx
 from bench.processors import PROCESSORS, UnavailableError, environment
 from sao_onnx.runtime import products
 from sao_onnx.runtime.sessions import EXACT_PRODUCTS, SessionFactory
-from sao_onnx_convert.builder import MICROSOFT, GraphBuilder
-from sao_onnx_convert.int8.matmul import cut, in_blocks, rows
-from sao_onnx_convert.int8.pairs import TOGETHER, quantize_in_pairs, sums
+from sao_onnx_convert.bundle.writer import describe_files, write_manifest
+from sao_onnx_convert.export.builder import MICROSOFT, GraphBuilder
+from sao_onnx_convert.quantize.matmul import cut, in_blocks, rows
+from sao_onnx_convert.quantize.overflow import TOGETHER, quantize_in_pairs, sums
 from sao_onnx_convert.unshare import OWN_INPUTS, unshare
 from sao_onnx_convert.unshare import main as mend
-from sao_onnx_convert.writer import describe_files, write_manifest
 from tests import processes
 from tests.conftest import ROOT
 from tests.x86 import exercise

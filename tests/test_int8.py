@@ -16,13 +16,13 @@ import sao_onnx
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.stages.autoencoder import Decoder
 from sao_onnx_convert import convert
-from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Stream, _table_scale
-from sao_onnx_convert.int8.matmul import hadamard, quantize_linears, rotated_rows, rows
-from sao_onnx_convert.int8.ranges import Observer, quantization
-from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
-from sao_onnx_convert.networks.autoencoder import Snake, SnakeBeta
-from sao_onnx_convert.transformer import single
+from sao_onnx_convert.export.builder import GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Snake, SnakeBeta
+from sao_onnx_convert.family.stable_audio_open.transformer import single
+from sao_onnx_convert.quantize.decoder import Code, DecoderBuilder, Stream, _table_scale
+from sao_onnx_convert.quantize.matmul import hadamard, quantize_linears, rotated_rows, rows
+from sao_onnx_convert.quantize.ranges import Observer, quantization
+from sao_onnx_convert.quantize.weights import store_convolutions_in_int8, store_tables_in_int8
 
 
 def decibels(signal: np.ndarray, found: np.ndarray) -> float:
@@ -122,7 +122,7 @@ def test_conversion_is_repeatable(both, only):
 
 
 def test_a_part_that_8_bits_would_ruin_stays_in_single_precision(checkpoint, both, tmp_path, monkeypatch):
-    from sao_onnx_convert.int8 import recipe
+    from sao_onnx_convert.quantize import recipe
 
     lost = {graph.role: graph.snr for graph in both.manifest.graphs if graph.precision == "int8"}
     decoders = both.manifest.decoder_roles
@@ -141,7 +141,7 @@ def test_a_part_that_misses_its_bound_is_reported(checkpoint, tmp_path, monkeypa
     from typer.testing import CliRunner
 
     from sao_onnx.cli import app
-    from sao_onnx_convert.int8 import recipe
+    from sao_onnx_convert.quantize import recipe
 
     monkeypatch.setitem(recipe.MIN_SNR, "dit", 99.0)
     arguments = ["convert", str(checkpoint), "--t5", str(checkpoint / "t5"), "-o", str(tmp_path / "b"), "--precision", "int8"]
@@ -242,8 +242,8 @@ def test_stored_tables():
 
 @pytest.fixture(scope="module")
 def plain_decoder(checkpoint):
-    from sao_onnx_convert.networks.autoencoder import without_parametrization
-    from sao_onnx_convert.pipeline import TorchPipeline
+    from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import without_parametrization
+    from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
     return without_parametrization(TorchPipeline.load(checkpoint, checkpoint / "t5").model.autoencoder.decoder)
 

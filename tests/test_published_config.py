@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sao_onnx_convert import UnsupportedModelError
-from sao_onnx_convert.config import load_config, parse_config
+from sao_onnx_convert.source.config import load_config, parse_config
 
 SNARE_LENGTH = {"id": "tail_seconds", "type": "number", "config": {"min_val": 0, "max_val": 9}}
 WET = {"id": "wetness", "type": "number", "config": {"min_val": 0, "max_val": 1}}

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, UnsupportedModelError, convert
-from sao_onnx_convert.config import parse_config
+from sao_onnx_convert.family.stable_audio_open.text_encoder import load_text, t5_width
+from sao_onnx_convert.source.config import parse_config
 from sao_onnx_convert.source.files import WeightFiles
 from sao_onnx_convert.source.source import Folder
 from sao_onnx_convert.source.t5_config import T5Config, check_text_encoder, read_t5_config
 from sao_onnx_convert.source.t5_files import T5Files, choose_t5
 from sao_onnx_convert.source.t5_names import SIZES, repository
-from sao_onnx_convert.text_encoder import load_text, t5_width
 from tests.conftest import GOLDEN
 
 TEXTS = [

@@ -16,11 +16,17 @@ from models.sao_tiny.twin import mono, stereo
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx_convert import convert
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import Autoencoder, split_decoder
-from sao_onnx_convert.parts import AudioEncoder
+from sao_onnx_convert.family.stable_audio_open.dual_mono import (
+    HalfByHalf,
+    HalfByHalfEncoder,
+    halved,
+    halved_autoencoder,
+    halved_stages,
+)
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, split_decoder
+from sao_onnx_convert.family.stable_audio_open.parts import AudioEncoder
+from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.config_fields import OobleckDecoderConfig, OobleckEncoderConfig
-from sao_onnx_convert.twin import HalfByHalf, HalfByHalfEncoder, halved, halved_autoencoder, halved_stages
 from tests.conftest import MINIATURE
 
 PREFIX = "pretransform.model."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.contenders.clip import Array, Network, main
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
 
 @functools.cache

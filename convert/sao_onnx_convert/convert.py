@@ -27,14 +27,17 @@ from sao_onnx.bundle.manifest import (
     Sampling,
 )
 from sao_onnx.errors import SaoOnnxWarning
-from sao_onnx_convert import parts
-from sao_onnx_convert.config import load_config
+from sao_onnx_convert.bundle.graphs import Announce, discard, eight_bit, single_precision
+from sao_onnx_convert.bundle.space import bundle_bytes, require_space
+from sao_onnx_convert.bundle.writer import describe_files, require_free, staged, write_manifest
 from sao_onnx_convert.errors import CheckpointNotFoundError, UnsupportedModelError
-from sao_onnx_convert.graphs import Announce, discard, eight_bit, single_precision
-from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
-from sao_onnx_convert.networks.model import load_model
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open import parts
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Stage, decoder_cuts, split_decoder
+from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.text_encoder import Text, load_text
 from sao_onnx_convert.source.cache import cache_folder
+from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.file_names import CONFIG, TOKENIZER
 from sao_onnx_convert.source.files import choose_checkpoint, choose_config
@@ -43,9 +46,6 @@ from sao_onnx_convert.source.source import Folder, Source
 from sao_onnx_convert.source.t5_config import check_text_encoder, read_t5_config
 from sao_onnx_convert.source.t5_files import LANDMARKS, choose_t5, t5_folder
 from sao_onnx_convert.source.t5_names import repository
-from sao_onnx_convert.space import bundle_bytes, require_space
-from sao_onnx_convert.text_encoder import Text, load_text
-from sao_onnx_convert.writer import describe_files, require_free, staged, write_manifest
 
 STEPS = 8
 """Sampling steps that the released model is meant for."""

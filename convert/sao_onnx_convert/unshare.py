@@ -17,7 +17,7 @@ import onnx
 
 from sao_onnx.bundle.bundle import digest, open_bundle
 from sao_onnx.errors import Error
-from sao_onnx_convert.writer import write_manifest
+from sao_onnx_convert.bundle.writer import write_manifest
 
 OWN_INPUTS = {"MatMulInteger": (1, 3), "MatMulIntegerToFloat": (1, 5), "QLinearConv": (3, 5)}
 """Where each kind of 8-bit product reads its weights and their zero points."""

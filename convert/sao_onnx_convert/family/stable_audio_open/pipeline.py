@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.model import AudioModel, load_model
+from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel, load_model
+from sao_onnx_convert.family.stable_audio_open.text_encoder import Text, load_text, t5_width
+from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.file_names import CONFIG, WEIGHTS
-from sao_onnx_convert.text_encoder import Text, load_text, t5_width
 
 
 class TorchPipeline:

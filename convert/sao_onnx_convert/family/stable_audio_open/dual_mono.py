@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.networks.autoencoder import Autoencoder, Conv, ConvTranspose, SnakeBeta
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, Conv, ConvTranspose, SnakeBeta
 
 Layers = TypeVar("Layers", bound=nn.Module)
 

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from sao_onnx_convert.networks.autoencoder import Autoencoder
-from sao_onnx_convert.networks.conditioners import NumberConditioner, PromptProjection
-from sao_onnx_convert.networks.dit import DiffusionTransformer, rotary_frequencies
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.conditioners import NumberConditioner, PromptProjection
+from sao_onnx_convert.family.stable_audio_open.networks.dit import DiffusionTransformer, rotary_frequencies
 from sao_onnx_convert.source.config_fields import ModelConfig, NumberConditionerConfig
 from sao_onnx_convert.source.weights import load_weights
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from sao_onnx_convert.builder import Array
-from sao_onnx_convert.networks.autoencoder import ResidualUnit, Snake
+from sao_onnx_convert.export.builder import Array
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import ResidualUnit, Snake
 
 STEPS = 255
 """The largest code."""

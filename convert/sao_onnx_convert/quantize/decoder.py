@@ -27,11 +27,11 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.int8.matmul import rows
-from sao_onnx_convert.int8.pairs import quantize_in_pairs
-from sao_onnx_convert.int8.ranges import STEPS, TINY, Range, Seen, quantization
-from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
+from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
+from sao_onnx_convert.quantize.matmul import rows
+from sao_onnx_convert.quantize.overflow import quantize_in_pairs
+from sao_onnx_convert.quantize.ranges import STEPS, TINY, Range, Seen, quantization
 
 MIDDLE = 128
 """The zero point of every `QLinearConv`, whatever its channels' own."""

@@ -10,10 +10,10 @@ import torch
 from transformers import T5EncoderModel
 
 from sao_onnx_convert.errors import DiskSpaceError, UnsupportedModelError
-from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
+from sao_onnx_convert.family.stable_audio_open.text_encoder import transformers_config
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.t5_config import T5Config
-from sao_onnx_convert.text_encoder import transformers_config
 
 INT8_SHARE = 0.3
 """Bytes of the 8-bit graphs for each byte of the single-precision ones: 0.27 at full size, more in small models."""

@@ -10,15 +10,15 @@ from pathlib import Path
 import onnx
 
 from sao_onnx.bundle.manifest import Graph, Precision, Role
-from sao_onnx_convert.export import save
-from sao_onnx_convert.int8 import recipe
-from sao_onnx_convert.int8.calibration import collect_signals
-from sao_onnx_convert.networks.autoencoder import Stage
-from sao_onnx_convert.parts import Part
-from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.transformer import context_graph, dit_graph
-from sao_onnx_convert.validate import TOLERANCE, measure, measure_chain, random_trials, require_close
-from sao_onnx_convert.writer import describe_graph
+from sao_onnx_convert.bundle.writer import describe_graph
+from sao_onnx_convert.export.checks import TOLERANCE, measure, measure_chain, random_trials, require_close
+from sao_onnx_convert.export.modules import save
+from sao_onnx_convert.export.part import Part
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Stage
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.transformer import context_graph, dit_graph
+from sao_onnx_convert.quantize import recipe
+from sao_onnx_convert.quantize.calibration import collect_signals
 
 Announce = Callable[[str], None]
 

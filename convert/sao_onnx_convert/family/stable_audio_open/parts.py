@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sao_onnx.bundle.manifest import DECODER_ROLES, Role
-from sao_onnx_convert.export import Axes, export_module, export_text_encoder, save
-from sao_onnx_convert.networks.autoencoder import Autoencoder, Stage, without_parametrization
-from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.export.modules import Axes, export_module, export_text_encoder, save
+from sao_onnx_convert.export.part import Part, Sample
+from sao_onnx_convert.family.stable_audio_open.dual_mono import HalfByHalfEncoder, halved, halved_autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, Stage, without_parametrization
+from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
+from sao_onnx_convert.family.stable_audio_open.text_encoder import Text, TextEncoder
+from sao_onnx_convert.family.stable_audio_open.transformer import context_graph, dit_graph
 from sao_onnx_convert.source.config_fields import ModelConfig
-from sao_onnx_convert.text_encoder import Text, TextEncoder
-from sao_onnx_convert.transformer import context_graph, dit_graph
-from sao_onnx_convert.twin import HalfByHalfEncoder, halved, halved_autoencoder
 
 BATCH: Axes = {0: "batch"}
 FRAMES: Axes = {0: "batch", 2: "frames"}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One graph to be made.
-
-    Attributes:
-        role: What it is for.
-        module: The torch module, or a method of one, that says what it computes.
-        export: Writes the graph to a path.
-        outputs: Names of the outputs, in the order in which the module returns them.
-        sample: Random inputs by name, for a batch and a length of its dynamic axis.
-    """
-
-    role: Role
-    module: Callable[..., Any]
-    export: Callable[[Path], None]
-    outputs: tuple[str, ...]
-    sample: Callable[[int, int, torch.Generator], dict[str, Tensor]]
 
 
 class NumberConditioners(nn.Module):
@@ -134,7 +114,7 @@ def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
     def prepare(layers: nn.Module) -> nn.Module:
         return without_parametrization(halved(layers))
 
-    def sampler(index: int) -> Callable[[int, int, torch.Generator], dict[str, Tensor]]:
+    def sampler(index: int) -> Sample:
         def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
             x = torch.randn(batch, channels, length, generator=random)
             with torch.no_grad():
@@ -171,7 +151,7 @@ def _part(
     module: nn.Module,
     axes: dict[str, Axes],
     outputs: tuple[str, ...],
-    sample: Callable[[int, int, torch.Generator], dict[str, Tensor]],
+    sample: Sample,
     prepare: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> Part:
     module = module.eval()

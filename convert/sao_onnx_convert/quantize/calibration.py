@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sao_onnx.bundle.manifest import Role
 from sao_onnx.request import DURATION
-from sao_onnx_convert.networks.autoencoder import Stage
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Stage
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
 PROMPTS = (
     "128 BPM tech house drum loop",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sao_onnx.runtime.sessions import WIDENED, SessionFactory
 from sao_onnx_convert.errors import ParityError
-from sao_onnx_convert.parts import Part
+from sao_onnx_convert.export.part import Part
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

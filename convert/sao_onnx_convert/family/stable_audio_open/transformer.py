@@ -20,8 +20,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.networks.dit import (
+from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.networks.dit import (
     Attention,
     Block,
     DiffusionTransformer,

@@ -17,7 +17,6 @@ from optimum.utils import NormalizedTextConfig
 from torch import Tensor, nn
 
 from sao_onnx_convert.quiet import quiet
-from sao_onnx_convert.text_encoder import TextEncoder
 
 OPSET = 20
 # optimum traces with the TorchScript exporter, which ends at this one.
@@ -83,8 +82,14 @@ class _TextEncoderExport(TextEncoderOnnxConfig):  # type: ignore[misc]
         return {"embeddings": {0: "batch", 1: "tokens"}}
 
 
-def export_text_encoder(module: TextEncoder, path: Path) -> None:
-    """Export the T5 encoder with optimum, simplified by onnxsim (which halves its nodes)."""
+def export_text_encoder(module: nn.Module, path: Path) -> None:
+    """Export a text encoder with optimum, simplified by onnxsim (which halves the nodes of a T5).
+
+    Args:
+        module: Token ids and mask [batch, tokens] to embeddings [batch, tokens, width]. Its attribute `config` is that of the
+            transformers model inside.
+        path: The `.onnx` file to write; the weights go to the same name with `.data` appended.
+    """
     from onnxsim import simplify
 
     with quiet():

@@ -33,14 +33,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.builder import Array, GraphBuilder
-from sao_onnx_convert.int8.decoder import DecoderBuilder
-from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
-from sao_onnx_convert.int8.ranges import Observer
-from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
-from sao_onnx_convert.networks.autoencoder import Stage, without_parametrization
-from sao_onnx_convert.transformer import Product
-from sao_onnx_convert.twin import halved_stages
+from sao_onnx_convert.export.builder import Array, GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.dual_mono import halved_stages
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Stage, without_parametrization
+from sao_onnx_convert.family.stable_audio_open.transformer import Product
+from sao_onnx_convert.quantize.decoder import DecoderBuilder
+from sao_onnx_convert.quantize.matmul import quantize_linears, rotated_rows, rows
+from sao_onnx_convert.quantize.ranges import Observer
+from sao_onnx_convert.quantize.weights import store_convolutions_in_int8, store_tables_in_int8
 
 MIN_SNR = {"text_encoder": 30.0, "context": 30.0, "dit": 30.0, "decoder": 40.0, "encoder": 40.0}
 """Decibels that each part should keep against PyTorch, the decoder as a whole. A part below is reported, not refused."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sao_onnx_convert.builder import Array
-from sao_onnx_convert.int8.ranges import TINY
+from sao_onnx_convert.export.builder import Array
+from sao_onnx_convert.quantize.ranges import TINY
 
 LARGEST = 127
 """Of a weight."""

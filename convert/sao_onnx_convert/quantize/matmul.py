@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from sao_onnx_convert.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
 
 BLOCK = 128
 """Inputs of a block."""
