@@ -114,15 +114,9 @@ def test_imports_of_the_converter_point_down(path):
 
 def test_folders_of_the_converter_hold_no_circles():
     """Inside a folder a module imports from modules that do not import it, directly or through others."""
-    known = {
-        path.relative_to(CONVERTER.parent).with_suffix("").as_posix().replace("/", ".") for path in CONVERTER.rglob("*.py")
-    }
-    below = {
-        name: {
-            found for found in _imports(CONVERTER.parent / f"{name.replace('.', '/')}.py") if found in known and found != name
-        }
-        for name in known
-    }
+    root = CONVERTER.parent
+    files = {path.relative_to(root).with_suffix("").as_posix().replace("/", "."): path for path in CONVERTER.rglob("*.py")}
+    below = {name: (_imports(path) & files.keys()) - {name} for name, path in files.items()}
     while below:
         ground = {name for name, needed in below.items() if not needed & below.keys()}
         assert ground, f"these import each other: {sorted(below)}"
