@@ -36,7 +36,7 @@ def _network(module: Callable[..., Tensor], variant: str, *example: Tensor) -> N
 
 def text_encoder(folder: Path, variant: str, threads: int) -> Network:
     """T5. It is not worth compiling."""
-    encoder = _pipeline(folder, threads).text.encoder
+    encoder = _pipeline(folder, threads).t5.encoder
     return _network(lambda ids, mask: encoder(input_ids=ids, attention_mask=mask).last_hidden_state, "eager")
 
 

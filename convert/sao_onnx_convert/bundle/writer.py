@@ -1,4 +1,4 @@
-"""Writes bundles: the only place that makes a manifest."""
+"""Writes bundles: the folder in which one is built, and its manifest."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
-
-from sao_onnx.bundle.bundle import MANIFEST, digest
-from sao_onnx.bundle.manifest import DType, File, FileRole, Graph, Manifest, Precision, Role, Tensor
+from sao_onnx.bundle.bundle import MANIFEST
+from sao_onnx.bundle.manifest import Manifest
 from sao_onnx_convert.errors import ConversionError, TargetExistsError
-
-_DTYPES: dict[int, DType] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
 
 
 def staging_folder(target: Path) -> Path:
@@ -24,14 +20,15 @@ def staging_folder(target: Path) -> Path:
 
 @contextlib.contextmanager
 def staged(target: Path, force: bool) -> Iterator[Path]:
-    """A new folder that becomes the target when the block ends, and vanishes when it fails.
+    """A new folder that becomes the target when the block ends, and is removed when the block fails.
 
     Args:
-        target: The bundle to be.
+        target: Where the bundle will be.
         force: Replace an existing bundle. Another folder is never replaced.
 
     Raises:
-        TargetExistsError: The target exists.
+        TargetExistsError: The target exists and must not be replaced.
+        ConversionError: The system refuses to write it.
     """
     require_free(target, force)
     folder = staging_folder(target)
@@ -66,54 +63,11 @@ def require_free(target: Path, force: bool) -> None:
         raise TargetExistsError(f"{target} exists; use --force (force=True) to replace it")
 
 
-def describe_graph(
-    folder: Path,
-    path: Path,
-    role: Role,
-    precision: Precision,
-    *,
-    max_error: float,
-    snr: float,
-    tolerance: float | None = None,
-    min_snr: float | None = None,
-) -> Graph:
-    """The manifest's entry for a graph in a bundle's folder."""
-    model = onnx.load(path, load_external_data=False)
-    weights = {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and entry.key == "location"
-    }
-    return Graph(
-        role=role,
-        precision=precision,
-        path=path.relative_to(folder).as_posix(),
-        weights=tuple(sorted((path.parent / name).relative_to(folder).as_posix() for name in weights)),
-        inputs=tuple(map(_tensor, model.graph.input)),
-        outputs=tuple(map(_tensor, model.graph.output)),
-        max_error=max_error,
-        snr=snr,
-        tolerance=tolerance,
-        min_snr=min_snr,
-    )
-
-
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
-    tensor = value.type.tensor_type
-    shape = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
-    return Tensor(value.name, _DTYPES[tensor.elem_type], shape)
-
-
-def describe_files(folder: Path, roles: dict[str, FileRole]) -> tuple[File, ...]:
-    """The manifest's entries for files in a bundle's folder, with sizes and digests."""
-    return tuple(
-        File(path, role, (folder / path).stat().st_size, digest(folder / path)) for path, role in sorted(roles.items())
-    )
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, and let whoever may read it read the rest: some libraries write for the owner alone."""
+    """Write `manifest.json`, and give all other files its permissions.
+
+    Some libraries write files that only their owner may read.
+    """
     path = folder / MANIFEST
     path.write_text(manifest.to_json(), encoding="utf-8")
     for file in manifest.files:

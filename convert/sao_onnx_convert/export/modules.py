@@ -16,24 +16,25 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.utils import NormalizedTextConfig
 from torch import Tensor, nn
 
+from sao_onnx_convert.export.builder import OPSET
 from sao_onnx_convert.quiet import quiet
 
-OPSET = 20
-# optimum traces with the TorchScript exporter, which ends at this one.
 TEXT_OPSET = 18
+"""Version of ONNX's operators in the text encoder's graph: the newest one of the TorchScript exporter, which optimum uses."""
 
-EXTERNAL = 1000
-"""Bytes from which a tensor lies beside its graph. Smaller ones stay inside, where the tools look for shapes and axes."""
+MIN_EXTERNAL_BYTES = 1000
+"""Size from which a tensor is stored in the file beside the graph. Smaller ones stay in the graph, where tools look for shapes
+and axes."""
 
 Axes = Mapping[int, str]
 """Dynamic axes of a tensor by position."""
 
 
 def export_module(module: nn.Module, path: Path, inputs: Mapping[str, tuple[Tensor, Axes]], outputs: Sequence[str]) -> None:
-    """Export a module with torch's exporter, weights beside the graph in one file.
+    """Export a module with torch's exporter, its weights in one file beside the graph.
 
-    onnxsim is not applied: this exporter folds constants itself, and onnxsim was seen to add nodes to its DiT (307 to 324)
-    and to change nothing in its decoder.
+    onnxsim is not applied: this exporter folds constants itself. onnxsim added nodes to its DiT (307 to 324) and changed
+    nothing in its decoder.
 
     Args:
         module: In evaluation mode.
@@ -45,7 +46,7 @@ def export_module(module: nn.Module, path: Path, inputs: Mapping[str, tuple[Tens
     dims = {name: torch.export.Dim(name) for name in names}
     shapes: tuple[Any, ...] = tuple({i: dims[name] for i, name in axes.items()} for _, axes in inputs.values())
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
-        # A `*numbers` is one argument that holds several.
+        # The exporter takes `*numbers` as one argument that is a tuple.
         shapes = (shapes,)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -62,13 +63,13 @@ def export_module(module: nn.Module, path: Path, inputs: Mapping[str, tuple[Tens
         raise RuntimeError("torch.onnx.export returned no program")
     program.save(path, external_data=True)
     graph = onnx.load(path, load_external_data=False)
-    _forget_origin(graph)
+    _remove_origin(graph)
     onnx.save(graph, path)
     onnx.checker.check_model(path)
 
 
 class _TextEncoderExport(TextEncoderOnnxConfig):  # type: ignore[misc]
-    """optimum's description of the encoder alone; its own one for T5 has no mask, and its default task adds a decoder."""
+    """Inputs and outputs for optimum. Its own description of T5 has no mask, and its default task adds a decoder."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
 
@@ -98,24 +99,29 @@ def export_text_encoder(module: nn.Module, path: Path) -> None:
     simplified, agrees = simplify(copy.deepcopy(graph))
     if agrees and len(simplified.graph.node) < len(graph.graph.node):
         graph = simplified
-    _forget_origin(graph)
+    _remove_origin(graph)
     for leftover in path.parent.glob(f"{path.name}?data"):
         leftover.unlink()
     save(graph, path)
 
 
 def save(graph: onnx.ModelProto, path: Path) -> None:
-    """Write and check a graph with its weights in one external file beside it."""
-    # Not `save_as_external_data`, which asks the system for a unique name by way of the network card, and then does not use it.
+    """Write a graph with its weights in one file beside it, and check it.
+
+    Args:
+        graph: With its weights loaded.
+        path: The `.onnx` file to write; the weights go to the same name with `.data` appended.
+    """
+    # Not `save_as_external_data`: it makes a unique name from the network card's address, and then does not use it.
     for tensor in graph.graph.initializer:
-        if tensor.HasField("raw_data") and len(tensor.raw_data) >= EXTERNAL:
+        if tensor.HasField("raw_data") and len(tensor.raw_data) >= MIN_EXTERNAL_BYTES:
             set_external_data(tensor, f"{path.name}.data")
     onnx.save(graph, path)
     onnx.checker.check_model(path)
 
 
-def _forget_origin(graph: onnx.ModelProto) -> None:
-    """Drop stack traces and source paths: they are large, and they are the machine's, not the model's."""
+def _remove_origin(graph: onnx.ModelProto) -> None:
+    """Remove stack traces and source paths, which are large and tell about this machine."""
     del graph.metadata_props[:]
     graph.doc_string = ""
     del graph.graph.metadata_props[:]
@@ -124,5 +130,5 @@ def _forget_origin(graph: onnx.ModelProto) -> None:
     for item in (*graph.graph.node, *values, *graph.graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ""
-    # Shapes of inner tensors double the file, and ONNX Runtime infers them again.
+    # Shapes of inner tensors double the file, and ONNX Runtime infers them anyway.
     del graph.graph.value_info[:]

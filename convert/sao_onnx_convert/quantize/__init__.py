@@ -1,1 +1,1 @@
-"""The int8 recipe: calibration, and the graphs of each part that compute in 8 bits."""
+"""The quantization recipe, its calibration, and the graphs in 8 bits."""

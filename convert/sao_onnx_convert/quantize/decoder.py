@@ -1,325 +1,163 @@
-"""The decoder in 8 bits.
+"""The decoder in 8 bits: its graphs, built from the layers.
 
-Convolutions are `QLinearConv` with unsigned activations and signed weights of one scale per output channel; `recipe` says why.
-Everything between two convolutions is a table: Snake, and the quantization of its result, are looked up.
+Convolutions are `QLinearConv`, with unsigned activations and signed weights (`recipe` says why). Everything between two
+convolutions is a lookup table. `decoder_graph` has the arithmetic.
 
-How a value is stored:
-- a `Code`, uint8: `real = scale[c] · (code − zero[c])`, scale and zero point of each channel its own. `QLinearConv` wants one
-  of each for its whole input and output, so the channels' scales are folded into its weights (input side) and into its weight
-  scales (output side), which are of one channel each, and the zero points into its bias.
-- a `Stream`, float32: `real = scale[c] · value`. The residual stream of a block is kept in the units of its tables' index, so
-  that an index is the value itself, cut off and truncated.
-
-A lookup is `GatherElements`: 0.8 ns a value where `Cos` alone takes 1.9 (one core of an AMD Zen 4), and every function of one
-value costs the same. Snake of a code has 256 values, so its table is exact; a stream is read to `LEVELS` steps of its largest
-value on each side of zero. An index below zero counts from the table's end.
-
-A transposed convolution is a convolution with stride × channels outputs over pairs of input frames, whose outputs are
+A transposed convolution becomes a convolution with stride × channels outputs over pairs of input frames. Its outputs are
 interleaved while they are still 8 bits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.export.builder import SLICE_END, Array
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
-from sao_onnx_convert.quantize.matmul import rows
-from sao_onnx_convert.quantize.overflow import quantize_in_pairs
-from sao_onnx_convert.quantize.ranges import STEPS, TINY, Range, Seen, quantization
-
-MIDDLE = 128
-"""The zero point of every `QLinearConv`, whatever its channels' own."""
-
-LAST = np.iinfo(np.int64).max
-
-LEVELS = 512
-"""Steps of a stream on each side of zero, where the result is 8 bits. Twice as many made no difference."""
-
-HEADROOM = 1.5
-"""How much further than what was seen a stream's steps reach: what lies beyond is cut off."""
-
-FINE_LEVELS = 4096
-"""The same for the last Snake, whose result stays in single precision."""
-
-
-@dataclass(frozen=True)
-class Code:
-    """An 8-bit value in a graph: `real = scale[c] · (code − zero[c])`."""
-
-    name: str
-    scale: Array
-    zero: Array
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A single-precision value in a graph: `real = scale[c] · value`."""
-
-    name: str
-    scale: Array
+from sao_onnx_convert.quantize.decoder_graph import DecoderGraph, Quantized, Scaled, table_scale
+from sao_onnx_convert.quantize.matmul import row_matmuls
+from sao_onnx_convert.quantize.ranges import ActivationRange, ChannelRange
 
 
 class DecoderBuilder:
     """Builds one of the decoder's graphs from its layers.
 
     Args:
-        seen: By every layer that `Observer` watches, on what the decoder is calibrated with.
-        parts: Of which the layers compute one, each over channels of its own: 2 for the halves of `twin`, otherwise 1.
+        activations: Of every layer that `Observer` records, from calibration.
+        copies: How many times the layers run side by side, each on channels of its own: 2 for a dual mono decoder.
     """
 
-    def __init__(self, seen: dict[nn.Module, Seen], parts: int = 1) -> None:
-        self._graph = GraphBuilder()
-        self._seen = seen
-        self._parts = parts
+    def __init__(self, activations: dict[nn.Module, ActivationRange], copies: int = 1) -> None:
+        self._graph = DecoderGraph(copies)
+        self._builder = self._graph.builder
+        self._activations = activations
+        self._copies = copies
 
     def build(self, layers: nn.Sequential, source: str, target: str) -> onnx.ModelProto:
-        """The graph of a run of the decoder's layers, from the input `source` to the output `target`."""
+        """The graph of some of the decoder's layers.
+
+        Args:
+            layers: Consecutive layers, as `without_parametrization` makes them.
+            source: Name of the input.
+            target: Name of the output.
+        """
         convs = [child for child in layers.modules() if isinstance(child, (nn.Conv1d, nn.ConvTranspose1d))]
         inputs, outputs = convs[0].in_channels, convs[-1].out_channels
-        batch = source if self._parts == 1 else self._shaped(source, self._parts, inputs)
-        x, behind_conv = Stream(batch, np.ones(inputs)), False
+        batch = source if self._copies == 1 else self._graph.reshaped(source, self._copies, inputs)
+        x = Scaled(batch, np.ones(inputs))
         if isinstance(layers[0], DecoderBlock):
-            scale = _table_scale(self._seen[layers[0].layers[0]].input)
-            x = Stream(self._scaled(batch, 1 / scale), scale)
+            scale = table_scale(self._activations[layers[0].layers[0]].input)
+            x = Scaled(self._graph.multiplied(batch, 1 / scale), scale)
+        before: nn.Module | None = None
         for layer in layers:
-            if isinstance(layer, DecoderBlock):
-                # Measured: 8 bits at the first block's upsampling cost more than all others together, and it is little work.
-                x = self._block(x, layer, wide=behind_conv)
-            elif isinstance(layer, Snake):
-                x = self._fine_snake(x, layer)
-            elif isinstance(layer, nn.Conv1d):
-                # The first convolution of all and the last: little work, and the last one's output is the audio itself.
-                x = self._wide_conv(x, layer)
-            elif isinstance(layer, nn.Tanh):
-                x = Stream(self._graph.node("Tanh", self._real(x)), np.ones_like(x.scale))
-            behind_conv = isinstance(layer, nn.Conv1d)
-        if self._parts == 1:
-            self._graph.node("Identity", self._real(x), output=target)
+            x = self._layer(x, layer, before)
+            before = layer
+        if self._copies == 1:
+            self._builder.node("Identity", self._graph.real(x), output=target)
         else:
-            self._shaped(self._real(x), 1, self._parts * outputs, target)
-        shapes = {source: self._parts * inputs, target: self._parts * outputs}
-        return self._graph.model(
-            # Lookups take one clip at a time.
-            "decoder",
-            [source],
-            [target],
-            {name: (1, width, f"{name}_frames") for name, width in shapes.items()},
-        )
+            self._graph.reshaped(self._graph.real(x), 1, self._copies * outputs, target)
+        widths = {source: self._copies * inputs, target: self._copies * outputs}
+        # The lookup tables have no batch axis that could grow, so the graph takes one clip at a time.
+        shapes: dict[str, tuple[int | str, ...]] = {name: (1, width, f"{name}_frames") for name, width in widths.items()}
+        return self._builder.model("decoder", [source], [target], shapes)
 
-    def _shaped(self, x: str, batch: int, channels: int, output: str | None = None) -> str:
-        """A value as [batch, channels, frames]."""
-        return self._graph.node("Reshape", x, self._graph.constant(np.array([batch, channels, -1], np.int64)), output=output)
+    def _layer(self, x: Scaled, layer: nn.Module, before: nn.Module | None) -> Scaled:
+        if isinstance(layer, DecoderBlock):
+            # The upsampling of the first block cost more in 8 bits than all others together, and is little work.
+            return self._block(x, layer, precise=isinstance(before, nn.Conv1d))
+        if isinstance(layer, Snake):
+            return self._graph.fine_snake(x, layer)
+        if isinstance(layer, nn.Conv1d):
+            # The first convolution of all and the last are little work, and the last one's output is the audio itself.
+            return self._float_conv(x, layer)
+        if isinstance(layer, nn.Tanh):
+            return Scaled(self._builder.node("Tanh", self._graph.real(x)), np.ones_like(x.scale))
+        return x
 
-    def _block(self, x: Stream, block: DecoderBlock, wide: bool) -> Stream:
+    def _block(self, x: Scaled, block: DecoderBlock, precise: bool) -> Scaled:
         snake, upsample, *units = cast(Any, block.layers)
-        # One unit of measure serves all tables that read the block's stream: what enters a unit, and what leaves the last.
-        seen = self._seen[units[-1]].output
+        # All tables of the block share one scale: it holds what enters each unit, and what leaves the last one.
+        values = self._activations[units[-1]].output
         for unit in units:
-            seen |= self._seen[unit].input
-        scale = _table_scale(seen)
-        if wide:
-            y = self._wide_upsample(x, snake, upsample)
-            y = Stream(self._scaled(y.name, 1 / scale), scale)
+            values |= self._activations[unit].input
+        scale = table_scale(values)
+        if precise:
+            y = self._precise_upsample(x, snake, upsample)
+            y = Scaled(self._graph.multiplied(y.name, 1 / scale), scale)
         else:
-            y = self._stream(self._upsample(x, snake, upsample), scale)
+            y = self._graph.dequantized(self._upsample(x, snake, upsample), scale)
         for unit in units:
             y = self._unit(y, unit)
         return y
 
-    def _unit(self, x: Stream, unit: ResidualUnit) -> Stream:
+    def _unit(self, x: Scaled, unit: ResidualUnit) -> Scaled:
         first, dilated, second, pointwise = cast(Any, unit.layers)
-        inner = self._conv(self._snake_of_stream(x, first), dilated)
-        outer = self._conv(self._snake_of_code(inner, second), pointwise)
-        return Stream(self._graph.node("Add", x.name, self._stream(outer, x.scale).name), x.scale)
+        inner = self._conv(self._graph.snake_of_scaled(x, first, self._activations[first].output), dilated)
+        outer = self._conv(self._graph.snake_of_quantized(inner, second, self._activations[second].output), pointwise)
+        return Scaled(self._builder.node("Add", x.name, self._graph.dequantized(outer, x.scale).name), x.scale)
 
-    def _snake_of_stream(self, x: Stream, snake: Snake) -> Code:
-        """Snake of a stream in table units, as a code that has a zero to pad with."""
-        scale, zero = quantization(self._seen[snake].output, with_zero=True)
-        values = _snake(_indexed(LEVELS) * x.scale[:, None], snake)
-        return Code(self._lookup(self._index(x.name, LEVELS), _codes(values, scale, zero)), scale, zero)
-
-    def _snake_of_code(self, x: Code, snake: Snake) -> Code:
-        """Snake of a code, as a code."""
-        scale, zero = quantization(self._seen[snake].output)
-        values = _snake(x.scale[:, None] * (np.arange(STEPS + 1) - x.zero[:, None]), snake)
-        index = self._graph.node("Cast", x.name, to=onnx.TensorProto.INT32)
-        return Code(self._lookup(index, _codes(values, scale, zero)), scale, zero)
-
-    def _fine_snake(self, x: Stream, snake: Snake) -> Stream:
-        """Snake of a stream in table units of `LEVELS`, in single precision."""
-        finer = FINE_LEVELS / LEVELS
-        index = self._index(self._graph.node("Mul", x.name, self._graph.constant(np.array(finer, np.float32))), FINE_LEVELS)
-        values = _snake(_indexed(FINE_LEVELS) * x.scale[:, None] / finer, snake)
-        return Stream(self._lookup(index, values.astype(np.float32)), np.ones_like(x.scale))
-
-    def _index(self, x: str, levels: int) -> str:
-        """The index of a value in a table of twice `levels`; what lies beyond reads the table's edge."""
-        edges = (self._graph.constant(np.array(edge, np.float32)) for edge in (1 - levels, levels - 1))
-        return self._graph.node("Cast", self._graph.node("Clip", x, *edges), to=onnx.TensorProto.INT32)
-
-    def _lookup(self, index: str, table: Array) -> str:
-        """Table [channels, entries] at an index [parts, channels, frames]."""
-        tables = self._graph.constant(table[None])
-        if self._parts > 1:
-            # Stored once; ONNX Runtime repeats it when the graph is loaded.
-            tables = self._graph.node("Concat", *[tables] * self._parts, axis=0)
-        return self._graph.node("GatherElements", tables, index, axis=2)
-
-    def _conv(self, x: Code, conv: nn.Conv1d) -> Code:
+    def _conv(self, x: Quantized, conv: nn.Conv1d) -> Quantized:
         weight, bias = conv.weight.detach().double().numpy(), _bias(conv.bias, conv.out_channels)
-        return self._linear(self._padded(x, int(conv.padding[0])), weight, bias, self._seen[conv], int(conv.dilation[0]))
+        padded = self._graph.padded(x, int(conv.padding[0]))
+        return self._graph.conv(padded, weight, bias, self._activations[conv], int(conv.dilation[0]))
 
-    def _padded(self, x: Code, frames: int) -> Code:
-        """A code with frames of zeros, which are another code in every channel, on both sides."""
-        if not frames:
-            return x
-        zero = np.broadcast_to(x.zero.astype(np.uint8)[:, None], (self._parts, len(x.zero), frames))
-        zeros = self._graph.constant(zero)
-        return replace(x, name=self._graph.node("Concat", zeros, x.name, zeros, axis=2))
-
-    def _linear(self, x: Code, weight: Array, bias: Array, seen: Seen, dilation: int = 1) -> Code:
-        """A QLinearConv of weights [outputs, inputs, kernel], without padding."""
-        # It reads codes as offsets from one zero point; what that leaves out of each channel is constant.
-        bias = bias + np.einsum("oik,i->o", weight, x.scale * (MIDDLE - x.zero))
-        folded = weight * x.scale[:, None]
-        codes, steps = quantize_in_pairs(folded)
-        # Rounded weights shift the mean of what they compute; the bias takes it back.
-        average = seen.mean / x.scale + x.zero - MIDDLE
-        bias = bias + np.einsum("oik,i->o", folded - codes * steps[:, None, None], average)
-        scale, zero = quantization(seen.output, with_zero=True)
-        offset = bias + scale * (zero - MIDDLE)
-        name = self._graph.node(
-            "QLinearConv",
-            x.name,
-            self._graph.constant(np.array(1, np.float32)),
-            self._graph.constant(np.array(MIDDLE, np.uint8)),
-            self._graph.own_constant(codes.astype(np.int8)),
-            self._graph.constant((steps / scale).astype(np.float32)),
-            self._graph.own_constant(np.zeros(len(steps), np.int8)),
-            self._graph.constant(np.array(1, np.float32)),
-            self._graph.constant(np.array(MIDDLE, np.uint8)),
-            self._graph.constant(np.round(offset / steps).astype(np.int32)),
-            # Of this domain ONNX Runtime leaves the weights signed where it makes others unsigned; these cannot overflow.
-            domain=MICROSOFT,
-            kernel_shape=[weight.shape[2]],
-            dilations=[dilation],
-        )
-        return Code(name, scale, zero)
-
-    def _upsample(self, x: Stream, snake: Snake, conv: nn.ConvTranspose1d) -> Code:
+    def _upsample(self, x: Scaled, snake: Snake, conv: nn.ConvTranspose1d) -> Quantized:
         stride, padding = int(conv.stride[0]), int(conv.padding[0])
         inputs, outputs = conv.in_channels, conv.out_channels
-        # As a convolution, the frame before comes first.
-        pairs = _pairs(conv)[:, :, ::-1].transpose(0, 3, 1, 2).reshape(outputs * stride, inputs, 2)
-        seen = self._seen[conv]
-        spread = Range(np.repeat(seen.output.low, stride), np.repeat(seen.output.high, stride))
+        # As a convolution: the weights for the frame before come first.
+        weight = _frame_weights(conv)[:, :, ::-1].transpose(0, 3, 1, 2).reshape(outputs * stride, inputs, 2)
+        activations = self._activations[conv]
+        result = ChannelRange(np.repeat(activations.output.low, stride), np.repeat(activations.output.high, stride))
         bias = np.repeat(_bias(conv.bias, outputs), stride)
-        source = self._padded(self._snake_of_stream(x, snake), 1)
-        result = self._linear(source, pairs, bias, replace(seen, output=spread))
-        graph = self._graph
-        apart = graph.node("Reshape", result.name, graph.constant(np.array([0, outputs, stride, -1], np.int64)))
-        turned = graph.node("Transpose", apart, perm=[0, 1, 3, 2])
-        joined = graph.node("Reshape", turned, graph.constant(np.array([0, outputs, -1], np.int64)))
-        bounds = (graph.constant(np.array([value], np.int64)) for value in (padding, -padding, 2))
-        return Code(graph.node("Slice", joined, *bounds), result.scale[::stride], result.zero[::stride])
+        source = self._graph.padded(self._graph.snake_of_scaled(x, snake, self._activations[snake].output), 1)
+        y = self._graph.conv(source, weight, bias, replace(activations, output=result))
+        builder = self._builder
+        apart = builder.node("Reshape", y.name, builder.constant(np.array([0, outputs, stride, -1], np.int64)))
+        turned = builder.node("Transpose", apart, perm=[0, 1, 3, 2])
+        joined = builder.node("Reshape", turned, builder.constant(np.array([0, outputs, -1], np.int64)))
+        bounds = (builder.constant(np.array([value], np.int64)) for value in (padding, -padding, 2))
+        return Quantized(builder.node("Slice", joined, *bounds), y.scale[::stride], y.zero_point[::stride])
 
-    def _wide_upsample(self, x: Stream, snake: Snake, conv: nn.ConvTranspose1d) -> Stream:
-        """The upsampling of a real value as a product over pairs of frames, each row in 8 bits."""
-        graph, stride, padding = self._graph, int(conv.stride[0]), int(conv.padding[0])
+    def _precise_upsample(self, x: Scaled, snake: Snake, conv: nn.ConvTranspose1d) -> Scaled:
+        """Upsampling as one matmul over pairs of frames, with a scale for each pair."""
+        builder, stride, padding = self._builder, int(conv.stride[0]), int(conv.padding[0])
         inputs, outputs = conv.in_channels, conv.out_channels
-        # [2 × inputs, stride × outputs]: the frame's own taps above those for the frame before it.
-        matrix = _pairs(conv).transpose(2, 1, 3, 0).reshape(2 * inputs, stride * outputs)
-        frames = graph.node("Transpose", self._wide_snake(x, snake), perm=[0, 2, 1])
-        padded = graph.node("Pad", frames, graph.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
-        own, before = self._frames(padded, 1, LAST), self._frames(padded, 0, -1)
-        pairs = graph.node("Concat", own, before, axis=2)
-        (product,) = rows(graph, pairs, [matrix.astype(np.float32)])
-        joined = graph.node("Reshape", product, graph.constant(np.array([0, -1, outputs], np.int64)))
-        audio = graph.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
-        return Stream(graph.node("Add", audio, self._channels(_bias(conv.bias, outputs))), np.ones(outputs))
-
-    def _wide_snake(self, x: Stream, snake: Snake) -> str:
-        """Snake of a stream, computed: `x + m·sin²(αx)`."""
-        real = self._real(x)
-        sine = self._graph.node("Sin", self._scaled(real, _alpha(snake)))
-        return self._graph.node("Add", real, self._scaled(self._graph.node("Mul", sine, sine), _magnitude(snake)))
+        # [2 × inputs, stride × outputs]: the weights for the frame itself, then those for the frame before it.
+        matrix = _frame_weights(conv).transpose(2, 1, 3, 0).reshape(2 * inputs, stride * outputs)
+        frames = builder.node("Transpose", self._graph.computed_snake(x, snake), perm=[0, 2, 1])
+        padded = builder.node("Pad", frames, builder.constant(np.array([0, 1, 0, 0, 1, 0], np.int64)))
+        own, before = self._frames(padded, 1, SLICE_END), self._frames(padded, 0, -1)
+        pairs = builder.node("Concat", own, before, axis=2)
+        (upsampled,) = row_matmuls(builder, pairs, [matrix.astype(np.float32)])
+        joined = builder.node("Reshape", upsampled, builder.constant(np.array([0, -1, outputs], np.int64)))
+        y = builder.node("Transpose", self._frames(joined, padding, -padding), perm=[0, 2, 1])
+        return Scaled(builder.node("Add", y, self._graph.channels(_bias(conv.bias, outputs))), np.ones(outputs))
 
     def _frames(self, x: str, start: int, end: int) -> str:
         """A slice of the middle axis."""
-        bounds = (self._graph.constant(np.array([value], np.int64)) for value in (start, end, 1))
-        return self._graph.node("Slice", x, *bounds)
+        bounds = (self._builder.constant(np.array([value], np.int64)) for value in (start, end, 1))
+        return self._builder.node("Slice", x, *bounds)
 
-    def _stream(self, x: Code, scale: Array) -> Stream:
-        """A code as a stream of the given scale."""
-        factor = self._graph.constant((x.scale / scale).astype(np.float32))
-        zero = self._graph.constant(x.zero.astype(np.uint8))
-        return Stream(self._graph.node("DequantizeLinear", x.name, factor, zero, axis=1), scale)
-
-    def _real(self, x: Stream) -> str:
-        """A stream's real value."""
-        return x.name if (x.scale == 1).all() else self._scaled(x.name, x.scale)
-
-    def _wide_conv(self, x: Stream, conv: nn.Conv1d) -> Stream:
+    def _float_conv(self, x: Scaled, conv: nn.Conv1d) -> Scaled:
+        """A convolution in single precision."""
         padding, dilation = int(conv.padding[0]), int(conv.dilation[0])
-        inputs = [self._real(x), self._graph.constant(conv.weight.detach().numpy())]
+        inputs = [self._graph.real(x), self._builder.constant(conv.weight.detach().numpy())]
         if conv.bias is not None:
-            inputs.append(self._graph.constant(conv.bias.detach().numpy()))
+            inputs.append(self._builder.constant(conv.bias.detach().numpy()))
         attributes: dict[str, Any] = {
             "dilations": [dilation],
             "pads": [padding, padding],
             "kernel_shape": [conv.kernel_size[0]],
         }
-        return Stream(self._graph.node("Conv", *inputs, **attributes), np.ones(conv.out_channels))
-
-    def _scaled(self, x: str, factor: Array) -> str:
-        return self._graph.node("Mul", x, self._channels(factor))
-
-    def _channels(self, values: Array) -> str:
-        return self._graph.constant(values[:, None].astype(np.float32))
+        return Scaled(self._builder.node("Conv", *inputs, **attributes), np.ones(conv.out_channels))
 
 
-def _table_scale(seen: Range) -> Array:
-    """The unit of a stream that was seen to take these values."""
-    return np.maximum(HEADROOM * np.maximum(seen.high, -seen.low) / LEVELS, TINY)
-
-
-def _indexed(levels: int) -> Array:
-    """The value that each entry of a table stands for, in steps; entries from `levels` on are the negative ones.
-
-    An index is truncated, so an entry stands for the middle of the step away from zero, and the one at zero for two steps.
-    """
-    above = np.arange(levels) + 0.5
-    below = np.arange(-levels, 0) - 0.5
-    return np.concatenate([[0.0], above[1:], below])
-
-
-def _snake(x: Array, snake: Snake) -> Array:
-    """Snake of values [channels, ...]."""
-    result: Array = x + _magnitude(snake)[:, None] * np.sin(_alpha(snake)[:, None] * x) ** 2
-    return result
-
-
-def _codes(values: Array, scale: Array, zero: Array) -> Array:
-    """Values [channels, ...] as codes of one scale and zero point a channel."""
-    return np.clip(np.round(values / scale[:, None] + zero[:, None]), 0, STEPS).astype(np.uint8)
-
-
-def _alpha(snake: Snake) -> Array:
-    return snake.alpha[:, 0].double().numpy()
-
-
-def _magnitude(snake: Snake) -> Array:
-    return snake.magnitude[:, 0].double().numpy()
-
-
-def _pairs(conv: nn.ConvTranspose1d) -> Array:
-    """Weights w of an upsampling, [outputs, inputs, 2, stride].
+def _frame_weights(conv: nn.ConvTranspose1d) -> Array:
+    """Weights w of an upsampling for an input frame and the one before it, [outputs, inputs, 2, stride].
 
     Output frame m·stride + j − padding is `w[0, j]·x[m] + w[1, j]·x[m − 1]`.
     """

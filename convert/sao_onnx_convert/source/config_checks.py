@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from torch import nn
 
+from sao_onnx.bundle.manifest import ObjectiveName
 from sao_onnx.bundle.schema import SchemaError
 from sao_onnx_convert.source.config_fields import DiTConfig, ModelConfig, T5ConditionerConfig
 from sao_onnx_convert.source.t5_names import is_path, is_t5
@@ -16,6 +17,9 @@ OBJECTIVE = "model.diffusion.diffusion_objective"
 PRETRANSFORM = "model.pretransform.config"
 DIT = "model.diffusion.config"
 CONDITIONERS = "model.conditioning.configs"
+
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+EXPECTED_OBJECTIVES = " or ".join(map(repr, OBJECTIVES))
 
 LARGEST = 1 << 16
 """No size of a network is larger, or a slip in the file would ask for more memory than any machine has."""
@@ -43,7 +47,7 @@ def check_family(data: Mapping[str, Any]) -> None:
         found = "found 'v'" if "diffusion_objective" in diffusion else "not given, which means 'v'"
         _refuse(
             OBJECTIVE,
-            f"{found}, expected 'rf_denoiser'; Stable Audio Open 1.0 and models made from it are not supported, "
+            f"{found}, expected {EXPECTED_OBJECTIVES}; Stable Audio Open 1.0 and models made from it are not supported, "
             "only Stable Audio Open Small and models made from it",
         )
     conditioning = networks.get("conditioning")
@@ -64,20 +68,14 @@ def check(config: ModelConfig) -> None:
     Raises:
         SchemaError: Says which field it is, what was found and what was expected.
     """
+    if (found := config.model.diffusion.diffusion_objective) not in OBJECTIVES:
+        _refuse(OBJECTIVE, f"found {found!r}, expected {EXPECTED_OBJECTIVES}")
     _check_sizes(config)
     _check_conditioning(config)
     _check_autoencoder(config)
     _check_agreement(config)
     _check_dit(config.model.diffusion.config)
     _check_window(config)
-    # Last, so that it is the only reason where it is given.
-    objective = config.model.diffusion.diffusion_objective
-    if objective == "rectified_flow":
-        _refuse(
-            OBJECTIVE, "found 'rectified_flow', expected 'rf_denoiser'; base models with this objective are not supported yet"
-        )
-    if objective != "rf_denoiser":
-        _refuse(OBJECTIVE, f"found {objective!r}, expected 'rf_denoiser'")
 
 
 def _check_sizes(config: ModelConfig) -> None:

@@ -12,7 +12,9 @@ The reference (stable-audio-tools) reads the file in two ways, and so do these c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
+
+from sao_onnx.bundle.manifest import ObjectiveName
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ class DiffusionConfig:
     global_cond_ids: tuple[str, ...] = ()
     input_concat_ids: tuple[str, ...] = ()
     prepend_cond_ids: tuple[str, ...] = ()
-    # The reference's samplers for the supported objective are handed their times, so this shift never applies.
+    # Passed to the reference's samplers, and read there only where they make their own sigmas. `sample_rf` hands Euler,
+    # DPM-Solver++ and ping-pong sigmas that are not shifted, so it has no effect on a generation with them.
     distribution_shift_options: dict[str, Any] | None = None
     # Read by later versions of the reference only, which then compute something else.
     sampling_distribution_shift_options: None = None
@@ -256,6 +259,11 @@ class ModelConfig:
     audio_channels: int | None = None
     training: Any = None
     lora: Any = None
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """What the model was trained to predict. `check` has refused all others."""
+        return cast(ObjectiveName, self.model.diffusion.diffusion_objective)
 
     @property
     def channels(self) -> int:

@@ -1,7 +1,8 @@
-"""Autoencoders that do the same to both channels of their audio, each with half of the network.
+"""Dual mono autoencoders: networks that do the same to the left and to the right channel, and nothing between them.
 
-Such a network has every weight twice and zeros between, and does four times the work that is needed. It is exported as one
-half that runs over a batch of twice the size.
+Such a network holds every weight twice, with zeros between, and does four times the work that is needed. It is exported as the
+mono network alone, which runs over a batch of twice the size. Channels here are those of every layer: the first half of them
+belongs to the first audio channel.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoe
 Layers = TypeVar("Layers", bound=nn.Module)
 
 
-class HalfByHalf(nn.Module):
-    """One half of a network over both halves of its channels: [b, 2 × inputs, n] to [b, 2 × outputs, m]."""
+class DualMono(nn.Module):
+    """Mono layers over both halves of the channels: [b, 2 × inputs, n] to [b, 2 × outputs, m]."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()
@@ -30,8 +31,11 @@ class HalfByHalf(nn.Module):
         return y.reshape(x.shape[0], 2 * y.shape[1], y.shape[2])
 
 
-class HalfByHalfEncoder(nn.Module):
-    """The autoencoder of one half of the channels over both: audio to mean and standard deviation of the latents."""
+class DualMonoEncoder(nn.Module):
+    """A mono autoencoder's encoder over both channels.
+
+    Audio [b, 2, frames] to mean and standard deviation of the latents, [b, 2 × latent channels, n] each.
+    """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -43,32 +47,33 @@ class HalfByHalfEncoder(nn.Module):
         return mean.reshape(shape), stdev.reshape(shape)
 
 
-def halved(layers: nn.Module) -> nn.Module:
-    """Layers that do the same to both halves of their channels as `HalfByHalf`; others as they are."""
-    return HalfByHalf(_half(layers)) if _has_equal_halves(layers) else layers
+def as_dual_mono(layers: nn.Module) -> nn.Module:
+    """Layers that are dual mono as `DualMono`, which computes the same with less work; other layers as they are."""
+    return DualMono(_mono(layers)) if _is_dual_mono(layers) else layers
 
 
-def halved_stages(stages: Sequence[nn.Sequential]) -> list[nn.Sequential] | None:
-    """One half of every stage, if all of them do the same to both halves of their channels."""
-    return [_half(layers) for layers in stages] if all(map(_has_equal_halves, stages)) else None
+def mono_layers(parts: Sequence[nn.Sequential]) -> list[nn.Sequential] | None:
+    """The mono network of each part, if all parts are dual mono; otherwise None."""
+    return [_mono(layers) for layers in parts] if all(map(_is_dual_mono, parts)) else None
 
 
-def halved_autoencoder(model: Autoencoder) -> Autoencoder | None:
-    """The autoencoder of one half, if this one is two of them side by side.
+def mono_autoencoder(model: Autoencoder) -> Autoencoder | None:
+    """The mono autoencoder inside a dual mono one; None if this one is not dual mono.
 
-    Its latents are means of both halves, then scales of both halves; those of a half are its means, then its scales.
+    The encoder's last layer gives the means of both halves of the latents, then the scales of both. Only that layer's outputs
+    have to be put in another order, so that the halves are apart.
     """
     last = model.encoder.layers[-1]
     outputs = sum(len(parameter) for name, parameter in last.named_parameters() if name == "weight_v")
-    # Whole networks are not copied in vain.
-    if outputs % 4 or not all(_is_twice(module) for module in model.modules() if module is not last):
+    # Looked at first, because copying a whole network takes memory and time.
+    if outputs % 4 or not all(_layer_is_dual_mono(module) for module in model.modules() if module is not last):
         return None
-    turned = _half_after_half(model)
-    return _half(turned) if _has_equal_halves(turned) else None
+    reordered = _with_halves_apart(model)
+    return _mono(reordered) if _is_dual_mono(reordered) else None
 
 
-def _half_after_half(model: Autoencoder) -> Autoencoder:
-    """A copy whose latents are means and scales of one half, then those of the other."""
+def _with_halves_apart(model: Autoencoder) -> Autoencoder:
+    """A copy whose encoder gives means and scales of the first half of the latents, then those of the second."""
     model = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in model.encoder.layers[-1].parameters():
@@ -77,44 +82,44 @@ def _half_after_half(model: Autoencoder) -> Autoencoder:
     return model
 
 
-def _has_equal_halves(layers: nn.Module) -> bool:
+def _is_dual_mono(layers: nn.Module) -> bool:
     """Whether layers do the same to both halves of their channels, and nothing from one to the other."""
-    return all(_is_twice(module) for module in layers.modules())
+    return all(_layer_is_dual_mono(module) for module in layers.modules())
 
 
-def _is_twice(module: nn.Module) -> bool:
-    """The same of one layer; of what has no weights of its own it is true."""
+def _layer_is_dual_mono(module: nn.Module) -> bool:
+    """The same for one layer. A layer without weights of its own is dual mono."""
     if isinstance(module, SnakeBeta):
-        return _repeats(module.alpha) and _repeats(module.beta)
+        return _halves_are_equal(module.alpha) and _halves_are_equal(module.beta)
     if not isinstance(module, Conv | ConvTranspose):
         return True
-    # The parameters themselves: norms of the same numbers in other places may differ in their last bit.
+    # Parameters are compared, not the weights that they give: norms of the same numbers may differ in their last bit.
     weight = module.weight_v.detach()
     if weight.shape[0] % 2 or weight.shape[1] % 2:
         return False
     rows, columns = weight.shape[0] // 2, weight.shape[1] // 2
     if weight[:rows, columns:].any() or weight[rows:, :columns].any():
         return False
-    alike = torch.equal(weight[:rows, :columns], weight[rows:, columns:]) and _repeats(module.weight_g)
-    return alike and (module.bias is None or _repeats(module.bias))
+    equal = torch.equal(weight[:rows, :columns], weight[rows:, columns:]) and _halves_are_equal(module.weight_g)
+    return equal and (module.bias is None or _halves_are_equal(module.bias))
 
 
-def _repeats(values: Tensor) -> bool:
+def _halves_are_equal(values: Tensor) -> bool:
     return len(values) % 2 == 0 and torch.equal(values[: len(values) // 2], values[len(values) // 2 :])
 
 
-def _half(layers: Layers) -> Layers:
+def _mono(layers: Layers) -> Layers:
     """A copy with the first half of every weight."""
     result = copy.deepcopy(layers)
     for module in result.modules():
         if isinstance(module, Conv | ConvTranspose):
-            module.weight_v = _first(module.weight_v[:, : module.weight_v.shape[1] // 2])
-            module.weight_g = _first(module.weight_g)
-            module.bias = None if module.bias is None else _first(module.bias)
+            module.weight_v = _first_half(module.weight_v[:, : module.weight_v.shape[1] // 2])
+            module.weight_g = _first_half(module.weight_g)
+            module.bias = None if module.bias is None else _first_half(module.bias)
         elif isinstance(module, SnakeBeta):
-            module.alpha, module.beta = _first(module.alpha), _first(module.beta)
+            module.alpha, module.beta = _first_half(module.alpha), _first_half(module.beta)
     return result
 
 
-def _first(values: Tensor) -> nn.Parameter:
+def _first_half(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values.detach()[: len(values) // 2].clone(), requires_grad=False)

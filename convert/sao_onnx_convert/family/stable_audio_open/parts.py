@@ -1,8 +1,8 @@
-"""The graphs that a bundle is made of: which module each comes from, and what goes in and out."""
+"""The parts of the model that become graphs: the module of each, and its inputs and outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from sao_onnx.bundle.manifest import DECODER_ROLES, Role
 from sao_onnx_convert.export.modules import Axes, export_module, export_text_encoder, save
 from sao_onnx_convert.export.part import Part, Sample
-from sao_onnx_convert.family.stable_audio_open.dual_mono import HalfByHalfEncoder, halved, halved_autoencoder
-from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, Stage, without_parametrization
+from sao_onnx_convert.family.stable_audio_open.dual_mono import DualMonoEncoder, as_dual_mono, mono_autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import (
+    Autoencoder,
+    DecoderSegment,
+    without_parametrization,
+)
 from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
-from sao_onnx_convert.family.stable_audio_open.text_encoder import Text, TextEncoder
+from sao_onnx_convert.family.stable_audio_open.text_encoder import T5, TextEncoder
 from sao_onnx_convert.family.stable_audio_open.transformer import context_graph, dit_graph
 from sao_onnx_convert.source.config_fields import ModelConfig
 
@@ -23,9 +27,9 @@ FRAMES: Axes = {0: "batch", 2: "frames"}
 
 
 class NumberConditioners(nn.Module):
-    """Every number conditioner as one module: numbers [b] each to tokens [b, 1, width] each, in the order of the ids."""
+    """All number conditioners as one module: numbers [b] to tokens [b, 1, width], one of each for every id, in that order."""
 
-    def __init__(self, model: AudioModel, ids: tuple[str, ...]) -> None:
+    def __init__(self, model: AudioModel, ids: Sequence[str]) -> None:
         super().__init__()
         self.conditioners = nn.ModuleList(model.number(id) for id in ids)
 
@@ -34,7 +38,7 @@ class NumberConditioners(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """Audio to mean and standard deviation of the latents."""
+    """Audio [b, channels, frames] to mean and standard deviation of the latents, [b, latent channels, n] each."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -44,13 +48,13 @@ class AudioEncoder(nn.Module):
         return self.autoencoder.encode(audio)
 
 
-def text_encoder(text: Text, model: AudioModel, config: ModelConfig) -> Part:
-    """Ids and mask [b, tokens] to embeddings [b, tokens, width]."""
-    module = TextEncoder(text.encoder, model.prompt_projection(config.prompt.id)).eval()
+def text_encoder(t5: T5, model: AudioModel, config: ModelConfig) -> Part:
+    """Token ids and mask [b, tokens] to embeddings [b, tokens, width]."""
+    module = TextEncoder(t5.encoder, model.prompt_projection(config.prompt.id)).eval()
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
         length = min(length, config.prompt.config.max_length)
-        ids = torch.randint(0, text.encoder.config.vocab_size, (batch, length), generator=random)
+        ids = torch.randint(0, t5.encoder.config.vocab_size, (batch, length), generator=random)
         mask = torch.ones_like(ids)
         mask[-1, (length + 1) // 2 :] = 0
         return {"input_ids": ids, "attention_mask": mask}
@@ -63,24 +67,19 @@ def number_conditioner(model: AudioModel, config: ModelConfig) -> Part:
     ids = tuple(number.id for number in config.numbers)
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
-        # Half of the draws lie outside the range, where they must be clamped.
+        # Half of the numbers are outside the range, where they must be clamped.
         return {
             number.id: number.config.min_val
             + (number.config.max_val - number.config.min_val) * (2 * torch.rand(batch, generator=random) - 0.5)
             for number in config.numbers
         }
 
-    return _part(
-        "number_conditioner",
-        NumberConditioners(model, ids),
-        dict.fromkeys(ids, BATCH),
-        tuple(f"{id}_embedding" for id in ids),
-        sample,
-    )
+    outputs = tuple(f"{id}_embedding" for id in ids)
+    return _exported_part("number_conditioner", NumberConditioners(model, ids), dict.fromkeys(ids, BATCH), outputs, sample)
 
 
 def context(model: AudioModel, config: ModelConfig) -> Part:
-    """Conditioning tokens to the keys and values of the DiT's cross-attention."""
+    """Conditioning tokens [b, tokens, width] to the keys and values of the DiT's cross-attention."""
     options = config.model.diffusion.config
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
@@ -91,7 +90,7 @@ def context(model: AudioModel, config: ModelConfig) -> Part:
 
 
 def dit(model: AudioModel, config: ModelConfig) -> Part:
-    """Latents, times, keys, values and the global condition to a velocity."""
+    """Latents [b, channels, n], times [b], keys, values and the global condition to a velocity [b, channels, n]."""
     options = config.model.diffusion.config
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
@@ -107,57 +106,58 @@ def dit(model: AudioModel, config: ModelConfig) -> Part:
     return Part("dit", model.dit.velocity, lambda path: save(dit_graph(model.dit, config.window), path), ("velocity",), sample)
 
 
-def decoder(stages: list[Stage], config: ModelConfig) -> list[Part]:
-    """Latents to features, features to features of a higher rate, features to audio."""
+def decoder(segments: Sequence[DecoderSegment], config: ModelConfig) -> list[Part]:
+    """A part for each segment: latents to features, features to features of a higher rate, features to audio."""
     channels = config.model.pretransform.config.latent_dim
+    names = ["latents", *(f"features_{i}" for i in range(1, len(segments))), "audio"]
 
     def prepare(layers: nn.Module) -> nn.Module:
-        return without_parametrization(halved(layers))
+        return without_parametrization(as_dual_mono(layers))
 
     def sampler(index: int) -> Sample:
         def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
             x = torch.randn(batch, channels, length, generator=random)
             with torch.no_grad():
-                for stage in stages[:index]:
-                    # Later stages are tried on the first few frames, or their trials would take longer than all others.
-                    x = stage.layers(x)[:, :, : 8 * length]
+                for segment in segments[:index]:
+                    # The first frames are enough: later segments have many more of them, and would take the most time.
+                    x = segment.layers(x)[:, :, : 8 * length]
             return {names[index]: x}
 
         return sample
 
-    names = ["latents", *(f"features_{i}" for i in range(1, len(stages))), "audio"]
     return [
-        _part(role, stage.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), prepare)
-        for i, (role, stage) in enumerate(zip(DECODER_ROLES, stages, strict=False))
+        _exported_part(role, segment.layers, {names[i]: FRAMES}, (names[i + 1],), sampler(i), prepare)
+        for i, (role, segment) in enumerate(zip(DECODER_ROLES, segments, strict=False))
     ]
 
 
 def encoder(model: AudioModel, config: ModelConfig) -> Part:
-    """Audio to mean and standard deviation of the latents."""
+    """Audio [b, channels, frames] to mean and standard deviation of the latents, [b, latent channels, n] each."""
     ratio = config.model.pretransform.config.downsampling_ratio
 
     def sample(batch: int, length: int, random: torch.Generator) -> dict[str, Tensor]:
         return {"audio": 0.3 * torch.randn(batch, config.channels, ratio * length, generator=random)}
 
     def prepare(module: nn.Module) -> nn.Module:
-        half = halved_autoencoder(model.autoencoder)
-        return without_parametrization(module if half is None else HalfByHalfEncoder(half))
+        mono = mono_autoencoder(model.autoencoder)
+        return without_parametrization(module if mono is None else DualMonoEncoder(mono))
 
-    return _part("encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, prepare)
+    return _exported_part("encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, prepare)
 
 
-def _part(
+def _exported_part(
     role: Role,
     module: nn.Module,
-    axes: dict[str, Axes],
+    axes: Mapping[str, Axes],
     outputs: tuple[str, ...],
     sample: Sample,
     prepare: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> Part:
+    """A part that torch's exporter writes, from what `prepare` makes of the module."""
     module = module.eval()
 
     def export(path: Path) -> None:
-        # Two and nine: the exporter takes a size of one, or two equal ones, for a constant.
+        # Two and nine: the exporter takes a size of one, or two equal sizes, for a constant.
         example = sample(2, 9, torch.Generator().manual_seed(0))
         export_module(prepare(module), path, {name: (example[name], axes[name]) for name in axes}, outputs)
 

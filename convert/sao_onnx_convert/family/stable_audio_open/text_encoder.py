@@ -25,12 +25,13 @@ from sao_onnx_convert.source.weights import require_finite, require_floats, weig
 
 
 @dataclass(frozen=True)
-class Text:
-    """A tokenizer and the encoder behind it.
+class T5:
+    """A T5 encoder and its tokenizer.
 
     Attributes:
-        tokenizer: Without truncation or padding.
-        pad_id: The token that the reference pads with.
+        tokenizer: Set to neither truncate nor pad.
+        pad_id: Id of the token that the reference pads with.
+        encoder: In single precision.
         width: Channels of the embeddings.
     """
 
@@ -69,7 +70,7 @@ def transformers_config(config: T5Config) -> TransformersConfig:
     )
 
 
-def load_text(folder: Path, files: T5Files | None = None) -> Text:
+def load_t5(folder: Path, files: T5Files | None = None) -> T5:
     """Load the T5 encoder and tokenizer.
 
     The encoder's weights are rounded to half precision and widened again: the reference keeps them in half precision
@@ -93,7 +94,7 @@ def load_text(folder: Path, files: T5Files | None = None) -> Text:
         raise CheckpointError(
             f"{folder}: the tokenizer has tokens up to {last}, the encoder only {config.vocab_size}; take both from one model"
         )
-    return Text(tokenizer, _pad_id(folder, tokenizer, config, settings, added), _encoder(base, files, config), config.d_model)
+    return T5(tokenizer, _pad_id(folder, tokenizer, config, settings, added), _encoder(base, files, config), config.d_model)
 
 
 def _found(folder: Path) -> tuple[Path, T5Files]:

@@ -1,12 +1,13 @@
 """The DiT as two ONNX graphs, built node by node from its torch module.
 
-`context` makes the keys and values that every block's cross-attention reads. They depend on the conditioning alone, so they are
-made once for a clip. `dit` is what runs at every step.
+`context` makes the keys and values that the cross-attention of every block reads. They depend on the conditioning alone, so
+they are made once for a clip. `dit` runs at every step.
 
-ONNX Runtime's own operators take the place of what an exporter writes as dozens: attention is one `MultiHeadAttention`, a
-rotation one `RotaryEmbedding`, and neither needs transposed copies. (`SkipLayerNormalization` would be one for a sum and the
-norm behind it, but took four times as long as the two.) The 1×1 convolutions around the blocks are folded into the projections
-beside them. How a block's linears multiply is a precision's business, and handed in.
+The graphs use ONNX Runtime's own operators, each of which stands for dozens of an exporter's: attention is one
+`MultiHeadAttention`, a rotary embedding one `RotaryEmbedding`, and neither needs transposed copies. (`SkipLayerNormalization`
+would be one for a sum and the norm behind it, but took four times as long as the two.) The 1×1 convolutions before and after
+the blocks are multiplied into the projections beside them. How the matmuls of a block are computed depends on the precision,
+and is passed in.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.export.builder import MICROSOFT, SLICE_END, Array, GraphBuilder
 from sao_onnx_convert.family.stable_audio_open.networks.dit import (
     Attention,
     Block,
@@ -32,47 +33,52 @@ from sao_onnx_convert.family.stable_audio_open.networks.dit import (
     RotaryEmbedding,
 )
 
-LAST = np.iinfo(np.int64).max
-
 LAYER_NORM_EPSILON = 1e-5
 
+MatmulName = Literal["qkv", "out", "query", "context", "context_out", "gate", "down"]
+"""The matmuls of a block: `qkv` and `out` of the self-attention; `query`, `context` (keys and values) and `context_out` of the
+cross-attention; `gate` and `down`, the two Linears of the feed-forward."""
 
-Product = Literal["qkv", "out", "query", "context", "context_out", "gate", "down"]
-"""The products of a block: of self-attention its inputs and its output; of cross-attention the query, the keys and values, and
-the output; of the feed-forward the two halves of its first Linear, and the second."""
 
+class Matmuls(Protocol):
+    """How the matmuls of a block are computed."""
 
-class Linears(Protocol):
-    """How a block's products with constant matrices are computed."""
-
-    def __call__(self, graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
-        """Products of one value with constant matrices.
+    def __call__(self, graph: GraphBuilder, x: str, matrices: Sequence[Array], name: MatmulName) -> list[str]:
+        """Multiply one value by several constant matrices.
 
         Args:
-            graph: Where the nodes go.
-            x: The value, [b, n, inputs].
+            graph: Gets the nodes.
+            x: Name of the value, [b, n, inputs].
             matrices: [inputs, outputs] each.
-            name: Which of a block's products it is.
+            name: Which of a block's matmuls it is.
+
+        Returns:
+            Names of the results, [b, n, outputs] each.
         """
 
 
-def single(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product | None = None) -> list[str]:
-    """`Linears` in single precision."""
+def float_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: MatmulName | None = None) -> list[str]:
+    """`Matmuls` in single precision."""
     return [graph.node("MatMul", x, graph.constant(matrix)) for matrix in matrices]
 
 
-def context_graph(dit: DiffusionTransformer, linears: Linears = single) -> onnx.ModelProto:
-    """Conditioning tokens [b, tokens, width] to keys and values, each [blocks, b, tokens, heads × head width]."""
+def context_graph(dit: DiffusionTransformer, matmuls: Matmuls = float_matmuls) -> onnx.ModelProto:
+    """The graph from conditioning tokens [b, tokens, width] to keys and values, [blocks, b, tokens, heads × head width] each.
+
+    Args:
+        dit: The module.
+        matmuls: How the matmuls of its blocks are computed.
+    """
     graph, width = GraphBuilder(), cast(nn.Linear, dit.to_cond_embed[0]).in_features
     hidden = _mlp(graph, "cross_attention", dit.to_cond_embed)
     outer = graph.constant(np.array([0], np.int64))
     keys, values = [], []
     for block in _blocks(dit):
         attention = block.cross_attn
-        key, value = linears(graph, hidden, _parts(attention.to_kv, 2), "context")
+        key, value = matmuls(graph, hidden, _split_weight(attention.to_kv, 2), "context")
         key = _head_norm(graph, key, attention.k_norm, attention.context_heads)
-        keys.append(graph.node("Unsqueeze", _shared(graph, key, attention), outer))
-        values.append(graph.node("Unsqueeze", _shared(graph, value, attention), outer))
+        keys.append(graph.node("Unsqueeze", _repeated(graph, key, attention), outer))
+        values.append(graph.node("Unsqueeze", _repeated(graph, value, attention), outer))
     graph.node("Concat", *keys, output="keys", axis=0)
     graph.node("Concat", *values, output="values", axis=0)
     tokens, context = ("batch", "tokens", width), (len(keys), "batch", "tokens", _width(dit))
@@ -80,35 +86,35 @@ def context_graph(dit: DiffusionTransformer, linears: Linears = single) -> onnx.
     return graph.model("context", ["cross_attention"], ["keys", "values"], shapes)
 
 
-def dit_graph(dit: DiffusionTransformer, window: int, linears: Linears = single) -> onnx.ModelProto:
-    """Noisy latents, times, keys, values and the global condition to a velocity.
+def dit_graph(dit: DiffusionTransformer, window: int, matmuls: Matmuls = float_matmuls) -> onnx.ModelProto:
+    """The graph from noisy latents, times, keys, values and the global condition to a velocity.
 
     Args:
         dit: The module.
         window: Latents of the longest clip.
-        linears: How its blocks multiply.
+        matmuls: How the matmuls of its blocks are computed.
     """
     graph, transformer, blocks = GraphBuilder(), dit.transformer, _blocks(dit)
     one = graph.constant(np.array([1], np.int64))
     frequencies = 2 * math.pi * dit.timestep_features.weight.detach().T
-    (angle,) = single(graph, graph.node("Unsqueeze", "times", one), [frequencies.contiguous().numpy()])
+    (angle,) = float_matmuls(graph, graph.node("Unsqueeze", "times", one), [frequencies.contiguous().numpy()])
     features = graph.node("Concat", graph.node("Cos", angle), graph.node("Sin", angle), axis=1)
     token = graph.node(
         "Add", _mlp(graph, "global_condition", dit.to_global_embed), _mlp(graph, features, dit.to_timestep_embed)
     )
-    # `x + conv(x)` and the projection behind it are one matrix; so are the other projection and `y + conv(y)`.
-    project_in = transformer.project_in.weight.detach().double() @ _around(dit.preprocess_conv)
-    project_out = _around(dit.postprocess_conv) @ transformer.project_out.weight.detach().double()
-    (frames,) = single(graph, graph.node("Transpose", "latents", perm=[0, 2, 1]), [project_in.T.float().numpy()])
+    # `x + conv(x)` and the projection after it are one matrix; so are the last projection and `y + conv(y)` after it.
+    project_in = transformer.project_in.weight.detach().double() @ _with_skip(dit.preprocess_conv)
+    project_out = _with_skip(dit.postprocess_conv) @ transformer.project_out.weight.detach().double()
+    (frames,) = float_matmuls(graph, graph.node("Transpose", "latents", perm=[0, 2, 1]), [project_in.T.float().numpy()])
     x = graph.node("Concat", graph.node("Unsqueeze", token, one), frames, axis=1)
     if transformer.pos_emb is not None:
-        x = _placed(graph, x, transformer.pos_emb, window + 1)
+        x = _with_positions(graph, x, transformer.pos_emb, window + 1)
     rotate = _Rotation(graph, transformer.rotary_pos_emb, window + 1)
-    add_block = _BlockBuilder(graph, rotate, linears)
+    add_block = _BlockBuilder(graph, rotate, matmuls)
     for i, block in enumerate(blocks):
         x = add_block(x, block, i)
-    frames = graph.node("Slice", x, one, graph.constant(np.array([LAST], np.int64)), one)
-    (velocity,) = single(graph, frames, [project_out.T.float().numpy()])
+    frames = graph.node("Slice", x, one, graph.constant(np.array([SLICE_END], np.int64)), one)
+    (velocity,) = float_matmuls(graph, frames, [project_out.T.float().numpy()])
     graph.node("Transpose", velocity, output="velocity", perm=[0, 2, 1])
     signal = ("batch", dit.preprocess_conv.in_channels, "frames")
     context = (len(blocks), "batch", "tokens", _width(dit))
@@ -132,8 +138,8 @@ def _width(dit: DiffusionTransformer) -> int:
     return dit.transformer.project_in.out_features
 
 
-def _placed(graph: GraphBuilder, x: str, embedding: PositionEmbedding, length: int) -> str:
-    """Tokens [b, n, width] plus the embedding of their place."""
+def _with_positions(graph: GraphBuilder, x: str, embedding: PositionEmbedding, length: int) -> str:
+    """Tokens [b, n, width] plus the learned embedding of their position."""
     table = embedding(torch.zeros(1, length, embedding.emb.embedding_dim)).detach().numpy()
     first, count = graph.constant(np.zeros(1, np.int64)), graph.node("Shape", x, start=1, end=2)
     return graph.node("Add", x, graph.node("Slice", graph.constant(table), first, count, first))
@@ -150,18 +156,18 @@ class _Rotation:
         self._tables = (first, graph.constant(angles.cos().numpy()), graph.constant(angles.sin().numpy()))
 
     def __call__(self, x: str, heads: int, head_width: int) -> str:
-        # The operator takes a width for a part of a head only.
+        # The operator wants `rotary_embedding_dim` only where a part of each head is rotated.
         part = {"rotary_embedding_dim": self._width, "num_heads": heads} if self._width < head_width else {"num_heads": heads}
         return self._graph.node("RotaryEmbedding", x, *self._tables, domain=MICROSOFT, **part)
 
 
 class _BlockBuilder:
-    """Adds blocks to a graph: each part normalised before, and added to the stream after."""
+    """Adds transformer blocks to a graph: what each part gives for the normalised tokens is added to the tokens."""
 
-    def __init__(self, graph: GraphBuilder, rotate: _Rotation, linears: Linears) -> None:
+    def __init__(self, graph: GraphBuilder, rotate: _Rotation, matmuls: Matmuls) -> None:
         self._graph = graph
         self._rotate = rotate
-        self._linears = linears
+        self._matmuls = matmuls
 
     def __call__(self, x: str, block: Block, index: int) -> str:
         x = self._add(x, self._self_attention(_layer_norm(self._graph, x, block.pre_norm), block.self_attn))
@@ -172,32 +178,32 @@ class _BlockBuilder:
         return self._graph.node("Add", x, y)
 
     def _self_attention(self, x: str, attention: Attention) -> str:
-        query, key, value = self._linears(self._graph, x, _parts(attention.to_qkv, 3), "qkv")
+        query, key, value = self._matmuls(self._graph, x, _split_weight(attention.to_qkv, 3), "qkv")
         width = attention.to_out.in_features // attention.heads
         query = self._rotate(_head_norm(self._graph, query, attention.q_norm, attention.heads), attention.heads, width)
         key = self._rotate(_head_norm(self._graph, key, attention.k_norm, attention.heads), attention.heads, width)
         return self._attend(query, key, value, attention, "out")
 
     def _cross_attention(self, x: str, attention: Attention, index: int) -> str:
-        (query,) = self._linears(self._graph, x, _parts(attention.to_q, 1), "query")
+        (query,) = self._matmuls(self._graph, x, _split_weight(attention.to_q, 1), "query")
         query = _head_norm(self._graph, query, attention.q_norm, attention.heads)
         block = self._graph.constant(np.array(index, np.int64))
         key, value = (self._graph.node("Gather", name, block, axis=0) for name in ("keys", "values"))
         return self._attend(query, key, value, attention, "context_out")
 
-    def _attend(self, query: str, key: str, value: str, attention: Attention, name: Product) -> str:
+    def _attend(self, query: str, key: str, value: str, attention: Attention, name: MatmulName) -> str:
         heads = attention.heads
         attended = self._graph.node("MultiHeadAttention", query, key, value, domain=MICROSOFT, num_heads=heads)
-        (out,) = self._linears(self._graph, attended, _parts(attention.to_out, 1), name)
+        (out,) = self._matmuls(self._graph, attended, _split_weight(attention.to_out, 1), name)
         return out
 
     def _feed_forward(self, x: str, feed_forward: FeedForward) -> str:
         gated, _, down = cast(tuple[GatedLinear, nn.Identity, nn.Linear], tuple(feed_forward.ff))
-        halves = self._linears(self._graph, x, _parts(gated.proj, 2), "gate")
+        halves = self._matmuls(self._graph, x, _split_weight(gated.proj, 2), "gate")
         biases = gated.proj.bias.detach().chunk(2)
         value, gate = (_biased(self._graph, half, bias) for half, bias in zip(halves, biases, strict=True))
         hidden = self._graph.node("Mul", value, _silu(self._graph, gate))
-        (out,) = self._linears(self._graph, hidden, _parts(down, 1), "down")
+        (out,) = self._matmuls(self._graph, hidden, _split_weight(down, 1), "down")
         return _biased(self._graph, out, down.bias)
 
 
@@ -207,7 +213,7 @@ def _layer_norm(graph: GraphBuilder, x: str, norm: LayerNorm) -> str:
 
 
 def _head_norm(graph: GraphBuilder, x: str, norm: nn.Module, heads: int) -> str:
-    """The norm of every head of [b, n, heads × head width], where the model has one."""
+    """Layer normalisation of each head of [b, n, heads × head width], if the model has it."""
     if not isinstance(norm, nn.LayerNorm):
         return x
     apart = graph.node("Reshape", x, graph.constant(np.array([0, 0, heads, -1], np.int64)))
@@ -216,8 +222,8 @@ def _head_norm(graph: GraphBuilder, x: str, norm: nn.Module, heads: int) -> str:
     return graph.node("Reshape", normed, graph.constant(np.array([0, 0, -1], np.int64)))
 
 
-def _shared(graph: GraphBuilder, x: str, attention: Attention) -> str:
-    """Keys or values [b, tokens, context heads × head width], each head repeated for the queries that share it."""
+def _repeated(graph: GraphBuilder, x: str, attention: Attention) -> str:
+    """Keys or values [b, tokens, context heads × head width], each head repeated for the query heads that share it."""
     if attention.context_heads == attention.heads:
         return x
     shared = attention.heads // attention.context_heads
@@ -233,7 +239,7 @@ def _mlp(graph: GraphBuilder, x: str, layers: nn.Sequential) -> str:
 
 
 def _linear(graph: GraphBuilder, x: str, linear: nn.Linear) -> str:
-    (y,) = single(graph, x, _parts(linear, 1))
+    (y,) = float_matmuls(graph, x, _split_weight(linear, 1))
     return y if linear.bias is None else _biased(graph, y, linear.bias)
 
 
@@ -245,12 +251,12 @@ def _silu(graph: GraphBuilder, x: str) -> str:
     return graph.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
 
 
-def _parts(linear: nn.Linear, count: int) -> list[Array]:
-    """A Linear's weight as matrices [inputs, outputs] of equal parts of its outputs."""
+def _split_weight(linear: nn.Linear, count: int) -> list[Array]:
+    """The weight of a Linear as matrices [inputs, outputs / count], which divide its outputs."""
     return [part.T.contiguous().numpy() for part in linear.weight.detach().chunk(count)]
 
 
-def _around(conv: nn.Conv1d) -> Tensor:
-    """`x + conv(x)` as a matrix [channels, channels], double precision."""
+def _with_skip(conv: nn.Conv1d) -> Tensor:
+    """The matrix of `x + conv(x)` for a convolution of one tap, float64 [channels, channels]."""
     weight = conv.weight.detach().double()[:, :, 0]
     return weight + torch.eye(len(weight), dtype=torch.float64)

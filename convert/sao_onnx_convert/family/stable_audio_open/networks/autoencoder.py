@@ -1,8 +1,8 @@
 """The Oobleck autoencoder: audio to latents and back.
 
-Written after the configuration and tensor names of the released checkpoint, computing what `OobleckEncoder`,
-`OobleckDecoder` and `VAEBottleneck` of stable-audio-tools 0.0.19 compute. Weight-normalised convolutions and Snake
-activations; every block of the decoder is a Snake, a transposed convolution and three residual units.
+Written after the configuration and the tensor names of the released checkpoint. It computes what `OobleckEncoder`,
+`OobleckDecoder` and `VAEBottleneck` of stable-audio-tools 0.0.19 compute. Its layers are weight-normalised convolutions and
+Snake activations; every block of the decoder is a Snake, a transposed convolution and three residual units.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SnakeBeta(nn.Module):
 
 
 class Snake(nn.Module):
-    """`SnakeBeta` with its logarithms and its division worked out."""
+    """`SnakeBeta` for inference: `x + m·sin²(αx)`, with α and m = 1/β stored as they are."""
 
     alpha: Tensor
     magnitude: Tensor
@@ -174,72 +174,79 @@ class Decoder(_Layers):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A run of the decoder's layers.
+class DecoderSegment:
+    """Consecutive layers of the decoder that become one graph.
 
     Attributes:
-        layers: Features to features; the first stage's input is latents, the last one's output is audio.
-        rate: Frames per latent of its input.
-        context: Frames of its input that it must see on each side of a tile for the tile to be exact.
+        layers: Features to features; the first segment's input is latents, the last one's output is audio.
+        rate: Frames of the input for each latent.
+        margin: Frames of the input that must be there on each side of a tile, so that what the tile gives is exact.
     """
 
     layers: nn.Sequential
     rate: int
-    context: int
+    margin: int
 
 
-def split_decoder(decoder: Decoder, strides: tuple[int, ...]) -> list[Stage]:
-    """Cut a decoder where what follows sees little: no more than one latent on each side, then no more than an eighth.
+def split_decoder(decoder: Decoder, strides: tuple[int, ...]) -> list[DecoderSegment]:
+    """Cut a decoder into two or three segments.
 
-    Nearly all of the receptive field comes from the first, low-rate blocks, and nearly all of the work is in the others. With
-    the first stage run over the whole clip, the others can run in tiles that hardly overlap, the later the smaller.
+    Nearly all of the receptive field comes from the first blocks, which work at a low rate, and nearly all of the work is in
+    the others. So the first segment runs over the whole clip, and the others run in tiles that hardly overlap. The cuts are
+    where the rest of the decoder needs no more than one latent on each side, and where it needs no more than an eighth.
 
     Args:
         decoder: The whole decoder.
-        strides: As in its configuration, the high-rate end first.
+        strides: As in its configuration: those of the blocks in reverse order.
     """
     upsampling, cuts = strides[::-1], decoder_cuts(strides)
     layers = list(decoder.layers)
-    # The first convolution stands before the blocks, the last activation and convolution behind them.
+    # The first convolution is before the blocks, the last activation and convolution are behind them.
     edges = [0, *(cut + 1 for cut in cuts), len(layers)]
-    stages = [Stage(nn.Sequential(*layers[: edges[1]]), 1, 0)]
+    segments = [DecoderSegment(nn.Sequential(*layers[: edges[1]]), 1, 0)]
     for cut, start, stop in zip(cuts, edges[1:-1], edges[2:], strict=True):
         last = stop == len(layers)
         blocks = upsampling[cut:] if last else upsampling[cut : stop - 1]
-        stages.append(Stage(nn.Sequential(*layers[start:stop]), math.prod(upsampling[:cut]), _context(blocks, last)))
-    return stages
+        rate = math.prod(upsampling[:cut])
+        segments.append(DecoderSegment(nn.Sequential(*layers[start:stop]), rate, _margin(blocks, last)))
+    return segments
 
 
 def decoder_cuts(strides: tuple[int, ...]) -> list[int]:
-    """Before which blocks `split_decoder` cuts, in the order in which they run."""
+    """The blocks before which `split_decoder` cuts, one or two, counted from 0 in the order in which they run."""
     upsampling = strides[::-1]
-    reaches = [_context(upsampling[blocks:]) / math.prod(upsampling[:blocks]) for blocks in range(len(upsampling))]
+    margins = [_margin(upsampling[block:]) / math.prod(upsampling[:block]) for block in range(len(upsampling))]
     cuts = []
-    for share in (1, 1 / 8):
-        fitting = [blocks for blocks, reach in enumerate(reaches) if blocks > 0 and reach <= share]
+    for latents in (1, 1 / 8):
+        fitting = [block for block, margin in enumerate(margins) if block > 0 and margin <= latents]
         if fitting and fitting[0] not in cuts:
             cuts.append(fitting[0])
-    # Where no block is that far up, the last one runs in tiles anyway.
+    # Where no block needs as little, the last one runs in tiles anyway.
     return cuts or [len(upsampling) - 1]
 
 
-def _context(upsampling: tuple[int, ...], last: bool = True) -> int:
-    """Frames on each side that decoder blocks of these strides, and the last convolution behind them, need for exact output."""
-    reach = KERNEL // 2 if last else 0
+def _margin(upsampling: tuple[int, ...], last: bool = True) -> int:
+    """Frames on each side that decoder blocks of these strides need for exact output.
+
+    Args:
+        upsampling: Strides, in the order in which the blocks run.
+        last: Whether the last convolution is behind them.
+    """
+    margin = KERNEL // 2 if last else 0
     for stride in reversed(upsampling):
-        reach += sum(dilation * (KERNEL - 1) // 2 for dilation in DILATIONS)
+        margin += sum(dilation * (KERNEL - 1) // 2 for dilation in DILATIONS)
         padding = math.ceil(stride / 2)
         # An output frame o of the transposed convolution reads the inputs i with 0 <= o + padding - stride * i < 2 * stride.
-        left = math.ceil((reach + stride - padding) / stride)
-        right = (reach + padding - 1) // stride + 1
-        reach = max(left, right)
-    return reach
+        left = math.ceil((margin + stride - padding) / stride)
+        right = (margin + padding - 1) // stride + 1
+        margin = max(left, right)
+    return margin
 
 
 def without_parametrization(module: nn.Module) -> nn.Module:
-    """A copy in which every weight is a plain weight: weight norms applied, logarithms of the activations taken.
+    """A copy with plain weights only: weight norms are applied, and the activations hold no logarithms.
 
-    Graphs are exported from it, so that nothing of the parametrization is left to be computed at run time.
+    Graphs are exported from it, so that nothing of this has to be computed at run time.
     """
     module = copy.deepcopy(module)
     for name, child in module.named_children():
