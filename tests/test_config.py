@@ -32,10 +32,9 @@ def _set(config: dict, path: str, value: object) -> None:
         (
             "model.diffusion.diffusion_objective",
             "v",
-            "diffusion_objective: found 'v', expected 'rf_denoiser'; Stable Audio Open 1.0",
+            "diffusion_objective: found 'v', expected 'rf_denoiser' or 'rectified_flow'; Stable Audio Open 1.0",
         ),
         ("model.diffusion.diffusion_objective", "epsilon", "diffusion_objective: found 'epsilon', expected 'rf_denoiser'"),
-        ("model.diffusion.diffusion_objective", "rectified_flow", "expected 'rf_denoiser'"),
         ("model.diffusion.type", "unet", "model.diffusion.type: found 'unet', expected 'dit'"),
         ("model.conditioning.configs.1.type", "clap_text", r"configs\[1\].type: found 'clap_text', supported: 't5', 'number'"),
         ("model.conditioning.configs.1.type", "int", "supported: 't5', 'number'"),

@@ -152,9 +152,9 @@ def test_missing_files(copy, tmp_path):
 def test_an_unsupported_model_is_told_so_first(tmp_path):
     """Whatever else is missing beside its configuration, weights most of all."""
     config = json.loads((ROOT / "models" / "miniature" / "model_config.json").read_text(encoding="utf-8"))
-    config["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+    config["model"]["diffusion"]["diffusion_objective"] = "v"
     (tmp_path / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UnsupportedModelError, match="rectified_flow"):
+    with pytest.raises(UnsupportedModelError, match="found 'v', expected 'rf_denoiser' or 'rectified_flow'"):
         convert(tmp_path, None, tmp_path / "bundle")
 
 

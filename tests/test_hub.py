@@ -136,9 +136,9 @@ def test_the_user_agent_tells_no_more_than_names_and_versions(published):
 def test_a_configuration_that_is_refused_costs_kilobytes(published):
     files = published.repositories["owner/name"]
     config = json.loads(files[CONFIG])
-    config["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+    config["model"]["diffusion"]["diffusion_objective"] = "v"
     published.add("owner/other", files | {CONFIG: json.dumps(config).encode()})
-    _refused(UnsupportedModelError, "rectified_flow", "owner/other")
+    _refused(UnsupportedModelError, "found 'v'", "owner/other")
     assert not published.asked("/content/")
     assert not published.asked("owner/t5")
     assert sum(request.sent for request in published.requests) < 20_000

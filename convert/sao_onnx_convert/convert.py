@@ -45,7 +45,7 @@ class Progress:
     size: int = 0
 
 
-def convert(
+def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     checkpoint: str | Path,
     t5: str | Path | None,
     output: str | Path,

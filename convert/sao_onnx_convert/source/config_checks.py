@@ -106,27 +106,9 @@ def _positive(where: str, values: Iterable[int], largest: int = LARGEST) -> None
 
 
 def _check_conditioning(config: ModelConfig) -> None:
+    _check_conditioners(config)
+    _check_condition_ids(config)
     conditioning, diffusion = config.model.conditioning, config.model.diffusion
-    prompts = [part.id for part in conditioning.configs if isinstance(part, T5ConditionerConfig)]
-    ids = [part.id for part in conditioning.configs]
-    if len(prompts) != 1:
-        _refuse(CONDITIONERS, f"found {len(prompts)} conditioners of type 't5', supported: exactly one")
-    if len(set(ids)) != len(ids):
-        _refuse(CONDITIONERS, f"an id occurs twice: {', '.join(ids)}")
-    for id in ids:
-        # It becomes a part of tensor names.
-        if not id.isprintable() or not id.strip() or "." in id or "/" in id or hasattr(nn.ModuleDict(), id):
-            _refuse(CONDITIONERS, f"{id!r} cannot be the id of a conditioner")
-    if prompts[0] not in diffusion.cross_attention_cond_ids:
-        _refuse("model.diffusion.cross_attention_cond_ids", f"the text conditioner {prompts[0]!r} is missing")
-    if not diffusion.global_cond_ids:
-        _refuse("model.diffusion.global_cond_ids", "found none, supported: at least one number conditioner")
-    for name in ("cross_attention_cond_ids", "global_cond_ids"):
-        for id in getattr(diffusion, name):
-            if id not in ids:
-                _refuse(f"model.diffusion.{name}", f"{id!r} is not among the conditioners {', '.join(ids)}")
-    if prompts[0] in diffusion.global_cond_ids:
-        _refuse("model.diffusion.global_cond_ids", f"{prompts[0]!r} is text, supported: number conditioners")
     for name in ("input_concat_ids", "prepend_cond_ids", "local_add_cond_ids", "modular_local_cond_configs"):
         if found := getattr(diffusion, name):
             _refuse(
@@ -137,6 +119,21 @@ def _check_conditioning(config: ModelConfig) -> None:
             "model.conditioning.pre_encoded_keys",
             f"found {list(conditioning.pre_encoded_keys)}, supported: none; conditioners take text and numbers, not embeddings",
         )
+
+
+def _check_conditioners(config: ModelConfig) -> None:
+    """The list of conditioners, and the options of each."""
+    conditioning = config.model.conditioning
+    ids = [part.id for part in conditioning.configs]
+    prompts = sum(isinstance(part, T5ConditionerConfig) for part in conditioning.configs)
+    if prompts != 1:
+        _refuse(CONDITIONERS, f"found {prompts} conditioners of type 't5', supported: exactly one")
+    if len(set(ids)) != len(ids):
+        _refuse(CONDITIONERS, f"an id occurs twice: {', '.join(ids)}")
+    for id in ids:
+        # An id becomes a part of tensor names.
+        if not id.isprintable() or not id.strip() or "." in id or "/" in id or hasattr(nn.ModuleDict(), id):
+            _refuse(CONDITIONERS, f"{id!r} cannot be the id of a conditioner")
     for index, part in enumerate(conditioning.configs):
         if part.config.output_dim not in (None, conditioning.cond_dim):
             _refuse(
@@ -151,6 +148,22 @@ def _check_conditioning(config: ModelConfig) -> None:
             CONDITIONERS,
             f"found max_length {config.prompt.config.max_length}; max_length must be positive and at most {LARGEST}",
         )
+
+
+def _check_condition_ids(config: ModelConfig) -> None:
+    """Which conditioners the cross-attention and the global condition read."""
+    diffusion, prompt = config.model.diffusion, config.prompt.id
+    ids = [part.id for part in config.model.conditioning.configs]
+    if prompt not in diffusion.cross_attention_cond_ids:
+        _refuse("model.diffusion.cross_attention_cond_ids", f"the text conditioner {prompt!r} is missing")
+    if not diffusion.global_cond_ids:
+        _refuse("model.diffusion.global_cond_ids", "found none, supported: at least one number conditioner")
+    for name in ("cross_attention_cond_ids", "global_cond_ids"):
+        for id in getattr(diffusion, name):
+            if id not in ids:
+                _refuse(f"model.diffusion.{name}", f"{id!r} is not among the conditioners {', '.join(ids)}")
+    if prompt in diffusion.global_cond_ids:
+        _refuse("model.diffusion.global_cond_ids", f"{prompt!r} is text, supported: number conditioners")
 
 
 def _check_autoencoder(config: ModelConfig) -> None:

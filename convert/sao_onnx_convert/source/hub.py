@@ -23,7 +23,9 @@ from sao_onnx_convert.errors import ConversionError, DownloadError
 from sao_onnx_convert.quiet import quiet
 from sao_onnx_convert.source import cache
 from sao_onnx_convert.source.address import Address
-from sao_onnx_convert.source.failures import Attempt, explain, from_xet, http_status, lost_connection, of_the_system, sentence
+from sao_onnx_convert.source.attempt import Attempt
+from sao_onnx_convert.source.error_chain import from_xet, http_status, lost_connection, of_the_system, sentence
+from sao_onnx_convert.source.failures import explain
 from sao_onnx_convert.source.source import Report, Source
 
 # huggingface_hub is imported where it is needed: a conversion from folders takes no network code.
@@ -98,7 +100,7 @@ class Repository(Source):
                     timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 )
                 files = {sibling.rfilename: _described(sibling) for sibling in info.siblings or []}
-        except Exception as error:  # No common base class: see `failures`.
+        except Exception as error:  # Errors share no base class: see `error_chain`.
             if (cached := cls._from_cache(address, landmarks, error)) is not None:
                 return cached
             raise explain(error, attempt) from error
@@ -160,7 +162,7 @@ class Repository(Source):
                 with _silent():
                     path = self._watched(name, report)
                 break
-            except Exception as error:  # No common base class: see `failures`.
+            except Exception as error:  # Errors share no base class: see `error_chain`.
                 before, arrived = arrived, self._arrived(name)
                 if lost_connection(error) and not from_xet(error) and arrived > before:
                     continue
