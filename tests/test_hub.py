@@ -27,8 +27,8 @@ from sao_onnx_convert import (
     DownloadError,
     UnsupportedModelError,
     convert,
-    space,
 )
+from sao_onnx_convert.bundle import space
 from sao_onnx_convert.source import hub as hub_module
 from sao_onnx_convert.source.locate import locate
 from tests.stand_in import Answer, StandIn, error, running
@@ -252,7 +252,7 @@ def test_names_of_a_repository(published, written, revision):
         ("some/folder/with/parts", "neither a folder nor a repository; expected a folder, a repository such as"),
         ("./nothing", "neither a folder nor a repository"),
         ("nothing at all", "neither a folder nor a repository"),
-        ("", "no folder or repository is named"),
+        ("", "the name of the folder or repository is empty"),
         ("owner/name@", "names no revision after it"),
         ("https://example.com/owner/name", "is an address of example.com, not of the hub at http://127"),
         ("https://github.com/owner/name", "is an address of github.com"),
@@ -261,8 +261,8 @@ def test_names_of_a_repository(published, written, revision):
         ("https://huggingface.co/", "is the hub's own address"),
         ("owner/--name", "neither a folder nor a repository"),
         ("owner/na..me", "neither a folder nor a possible name of a repository: .*'owner/na..me'"),
-        ("~nobody_of_that_name/x", "cannot be looked at|neither a folder"),
-        ("x" * 5000, "cannot be looked at|neither a folder"),
+        ("~nobody_of_that_name/x", "cannot be read|neither a folder"),
+        ("x" * 5000, "cannot be read|neither a folder"),
         ("a\0b", "neither a folder"),
     ],
 )
@@ -308,7 +308,7 @@ def test_other_names_of_files(published, checkpoint, tmp_path):
         )
     _refused(CheckpointError, "model.ckpt is a pickled", "owner/renamed", weights_name="model.ckpt")
     _refused(CheckpointError, "model.ckpt is a pickled", f"{published.url}/owner/renamed/blob/main/model.ckpt")
-    _refused(CheckpointError, "weights.npz is no .safetensors file", "owner/renamed", weights_name="weights.npz")
+    _refused(CheckpointError, "weights.npz is not a .safetensors file", "owner/renamed", weights_name="weights.npz")
 
 
 def test_a_folder_of_a_repository(published):

@@ -218,7 +218,7 @@ def test_a_field_that_stands_there_twice(published, tmp_path):
     path = tmp_path / "model_config.json"
     text = json.dumps(published)
     path.write_text(text.replace('"depth": 2', '"depth": 3, "depth": 2'))
-    with pytest.raises(UnsupportedModelError, match=r"model\.diffusion\.config\.depth: stands there twice"):
+    with pytest.raises(UnsupportedModelError, match=r"model\.diffusion\.config\.depth: occurs twice"):
         load_config(path)
     path.write_text(text.replace('"depth": 2', '"depth": 2, "depth": 2'))
     assert load_config(path).model.diffusion.config.depth == 2

@@ -160,7 +160,7 @@ def test_which_files_are_wanted(tmp_path):
         ),
         (
             ["config.json", "model-00001-of-00001.safetensors", "tokenizer.json"],
-            r"lacks model\.safetensors\.index\.json; it holds .*, but not what says how they belong together",
+            r"lacks model\.safetensors\.index\.json; it holds .*, but not their index",
         ),
         (["text_encoder/config.json", "tokenizer/tokenizer.json"], r"lacks text_encoder/model\.safetensors"),
         (["model.safetensors", "tokenizer.json"], r"lacks config\.json;"),
@@ -408,7 +408,7 @@ def test_the_repository_of_a_name(name, expected):
 
 def test_the_configuration_supplies_the_t5(checkpoint, monkeypatch, tmp_path):
     """Without --t5 the named one is fetched."""
-    module = sys.modules["sao_onnx_convert.convert"]
+    module = sys.modules["sao_onnx_convert.source.selection"]
     locate, asked = module.locate, []
 
     def fetch(place, *arguments):
@@ -429,7 +429,7 @@ def test_a_name_that_is_no_repository(checkpoint, tmp_path):
     config["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = "/data/text_encoder"
     (folder / "model_config.json").write_text(json.dumps(config))
     with pytest.raises(
-        CheckpointNotFoundError, match=r"names its text encoder '/data/text_encoder', which is no repository.*--t5"
+        CheckpointNotFoundError, match=r"names the text encoder '/data/text_encoder', which is not a repository.*--t5"
     ):
         convert(folder, None, tmp_path / "bundle")
 

@@ -1,4 +1,4 @@
-"""Room on the disk, looked at before the work."""
+"""Free disk space, checked before the work."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.t5_config import T5Config
 
 INT8_SHARE = 0.3
-"""Bytes of the 8-bit graphs for each byte of the single-precision ones: 0.27 at full size, more in small models."""
+"""Size of the 8-bit graphs relative to the single-precision ones: 0.27 at full size, more in small models."""
 
 MARGIN = 20_000_000
-"""Bytes for the graphs themselves, tokenizer and manifest, and for what others write meanwhile."""
+"""Bytes for nodes, tokenizer and manifest, and for what other programs write in the meantime."""
 
 
 def bundle_bytes(config: ModelConfig, t5: T5Config, precisions: Sequence[str]) -> int:
-    """The most that a conversion keeps on the disk at once, from the configurations alone.
+    """The most bytes that the files of a conversion take at one time, from the configurations alone.
 
-    The single-precision graphs are written in any case: the 8-bit ones are made from them.
+    The single-precision graphs are written in any case, because the 8-bit ones are made from them.
 
     Args:
-        config: Of the audio model.
-        t5: Of the T5 encoder.
+        config: Configuration of the audio model.
+        t5: Configuration of the T5 encoder.
         precisions: Those of the bundle.
 
     Raises:
-        UnsupportedModelError: The encoder's configuration describes none that can be built.
+        UnsupportedModelError: No encoder can be built from its configuration.
     """
     with torch.device("meta"):
         try:
@@ -46,13 +46,14 @@ def bundle_bytes(config: ModelConfig, t5: T5Config, precisions: Sequence[str]) -
 
 
 def require_space(needs: Mapping[str, tuple[Path, int]]) -> None:
-    """Refuse work for which the disk has no room.
+    """Refuse work for which the disk has no space.
 
     Args:
-        needs: What for (as a message says it), where, and how many bytes. Places on one disk share its room.
+        needs: Place and number of bytes, by what they are for (in the words of the message). Places on one disk share its
+        space.
 
     Raises:
-        DiskSpaceError: A disk has less than what is needed there.
+        DiskSpaceError: A disk has less free space than is needed there.
     """
     disks: dict[int, list[tuple[str, Path, int]]] = {}
     for what, (place, size) in needs.items():

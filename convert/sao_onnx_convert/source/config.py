@@ -1,4 +1,4 @@
-"""Reads `model_config.json`, as the reference would: what the file says, and what of it nobody reads."""
+"""Reads and checks `model_config.json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_config(path: Path, note: Note = lambda text: None) -> ModelConfig:
 
     Args:
         path: The file, UTF-8 with or without a byte-order mark.
-        note: Gets one line if there are fields that nobody reads.
+        note: Gets one line if there are fields that have no effect.
 
     Raises:
         UnsupportedModelError: The file is not JSON, has a field or value that is not supported, or contradicts itself.
@@ -31,7 +31,7 @@ def load_config(path: Path, note: Note = lambda text: None) -> ModelConfig:
     data = read_json(path, UnsupportedModelError)
     config = parse_config(data, note)
     for name in _repeated(data):
-        raise UnsupportedModelError(f"model_config.json: {name}: stands there twice with different values")
+        raise UnsupportedModelError(f"model_config.json: {name}: occurs twice with different values")
     return config
 
 
@@ -52,7 +52,7 @@ def parse_config(data: object, note: Note = lambda text: None) -> ModelConfig:
 
 
 def _repeated(data: object) -> Iterator[str]:
-    """Fields that the file has twice with different values, except in what only training reads."""
+    """Fields that occur twice in an object with different values, except in those that only training reads."""
     waiting = [("", data)]
     while waiting:
         where, part = waiting.pop()

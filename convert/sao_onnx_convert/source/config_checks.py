@@ -1,4 +1,4 @@
-"""What dataclasses cannot say about a configuration: which kinds of models are supported, and that the fields fit together."""
+"""Checks of a configuration beyond the types of its fields: is the family supported, and do the fields agree?"""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 EXPECTED_OBJECTIVES = " or ".join(map(repr, OBJECTIVES))
 
 LARGEST = 1 << 16
-"""No size of a network is larger, or a slip in the file would ask for more memory than any machine has."""
+"""The largest size in a network that is accepted, so that a mistake in the file does not ask for more memory than there is."""
 
 LONGEST = 1 << 18
-"""Nor is a window longer, in latents."""
+"""The longest window that is accepted, in latents."""
 
 
 def check_family(data: Mapping[str, Any]) -> None:
-    """Refuse another family of models first, before any of its options that are unknown here.
+    """Refuse other families of models. This comes first, before their options are refused as unknown.
 
     Args:
-        data: The decoded file, nothing of it checked yet.
+        data: The decoded file; nothing in it has been checked yet.
 
     Raises:
         SchemaError: It is a model with the objective `v`, as Stable Audio Open 1.0, or has a text encoder that is not a T5.
@@ -63,7 +63,7 @@ def check_family(data: Mapping[str, Any]) -> None:
 
 
 def check(config: ModelConfig) -> None:
-    """Refuse what is not supported or contradicts itself, naming the field.
+    """Refuse a configuration that is not supported or contradicts itself.
 
     Raises:
         SchemaError: Says which field it is, what was found and what was expected.
@@ -182,7 +182,7 @@ def _check_autoencoder(config: ModelConfig) -> None:
 
 
 def _check_agreement(config: ModelConfig) -> None:
-    """Sizes that follow from others."""
+    """Sizes that must agree with others."""
     networks = config.model
     autoencoder, conditioning, diffusion = networks.pretransform.config, networks.conditioning, networks.diffusion
     encoder, decoder, dit = autoencoder.encoder.config, autoencoder.decoder.config, diffusion.config

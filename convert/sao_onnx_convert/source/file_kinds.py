@@ -1,4 +1,4 @@
-"""What a file really is, where it is not what its name says: a pointer, a web page, a pickle, half a download."""
+"""Recognises files that are not what their names say: a pointer, a web page, a pickle, half a download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JsonObject(dict[str, Any]):
     """A decoded JSON object.
 
     Attributes:
-        repeated: Keys that stand in it more than once with different values; the last value counts.
+        repeated: Keys that occur more than once with different values; the last value counts.
     """
 
     repeated: tuple[str, ...] = ()
@@ -30,15 +30,15 @@ def read_json(path: Path, error: type[ConversionError]) -> Any:
     """Decode a JSON file, UTF-8 with or without a byte-order mark; objects as `JsonObject`.
 
     Raises:
-        error: The file cannot be read, or is not JSON; what it is instead is said where it can be told.
+        error: The file cannot be read, or is not JSON. The message says what it is instead, if that is known.
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise error(f"{path} cannot be read as JSON: it has {path.stat().st_size} bytes, expected a file of text")
         return json.loads(path.read_bytes(), object_pairs_hook=_object)
     except (OSError, ValueError, RecursionError) as problem:
-        reason = "it is nested too deep" if isinstance(problem, RecursionError) else str(problem)
-        raise error(f"{path} cannot be read as JSON: {disguise(path) or reason}") from problem
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        raise error(f"{path} cannot be read as JSON: {actual_kind(path) or reason}") from problem
 
 
 def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -52,14 +52,14 @@ def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
     return result
 
 
-def why_not_safetensors(path: Path, reason: str) -> str:
-    """What is wrong with a file that could not be opened as safetensors, and what to do, as the end of a sentence.
+def explain_unreadable(path: Path, reason: str) -> str:
+    """What is wrong with a file that cannot be read as safetensors, and what to do, as the end of a sentence.
 
     Args:
         path: The file.
-        reason: What the library said, used where nothing better is found.
+        reason: What the library says. It is used where nothing better is known.
     """
-    if found := disguise(path):
+    if found := actual_kind(path):
         return found
     try:
         return _damage(path) or f"{reason}; {DOWNLOAD}"
@@ -92,7 +92,7 @@ BINARIES: tuple[tuple[tuple[bytes, ...], str], ...] = (
 """What a file is, by its first bytes, and what to do."""
 
 
-def disguise(path: Path) -> str | None:
+def actual_kind(path: Path) -> str | None:
     """What a file is instead of what it should be, and what to do, as a clause; None where nothing is known."""
     try:
         with path.open("rb") as file:
@@ -110,7 +110,7 @@ def disguise(path: Path) -> str | None:
 
 
 def _damage(path: Path) -> str | None:
-    """Where the header and the size of a safetensors file contradict each other; None where they do not."""
+    """How the header and the size of a safetensors file contradict each other; None where they do not."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)

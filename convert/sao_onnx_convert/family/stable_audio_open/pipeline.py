@@ -1,7 +1,7 @@
-"""A whole generation in PyTorch, from the checkpoint alone: what the engine must compute, written a second time.
+"""A whole generation in PyTorch, from the checkpoint alone.
 
-It shares the networks with the conversion and nothing with the engine: torch's own noise, a sampling loop of its own, the
-decoder in one piece. Tests compare the engine with it, and benchmarks measure it as PyTorch's side.
+It computes what the engine must compute, and shares no code with it: torch's own noise, samplers of its own, the decoder in one
+piece. The quantization recipe is calibrated with it, tests compare the engine with it, and benchmarks measure it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from sao_onnx_convert.errors import CheckpointError
 from sao_onnx_convert.quiet import quiet
-from sao_onnx_convert.source.file_kinds import disguise, read_json, why_not_safetensors
+from sao_onnx_convert.source.file_kinds import actual_kind, explain_unreadable, read_json
 from sao_onnx_convert.source.file_names import PIECES
 from sao_onnx_convert.source.spiece import tokenizer_from_pieces
 from sao_onnx_convert.source.t5_config import T5Config, read_t5_config
@@ -43,15 +43,15 @@ class T5:
 
 def t5_width(folder: Path) -> int:
     """Channels of the embeddings, from `config.json` alone."""
-    base, files = _found(folder)
+    base, files = _choose(folder)
     return read_t5_config(base / files.config).d_model
 
 
 def transformers_config(config: T5Config) -> TransformersConfig:
-    """What transformers builds an encoder from.
+    """The configuration that transformers builds an encoder from.
 
-    Only what decides the numbers is handed on: of the rest of a published `config.json`, some would change what the encoder
-    returns (`return_dict`), where it runs, or its training.
+    It holds only what decides the numbers. Other fields of a published `config.json` would change what the encoder returns
+    (`return_dict`), where it runs, or how it is trained.
     """
     derived = {"dense_act_fn": config.dense_act_fn, "is_gated_act": config.is_gated_act}
     return TransformersConfig(  # type: ignore[no-untyped-call]
@@ -77,14 +77,14 @@ def load_t5(folder: Path, files: T5Files | None = None) -> T5:
     (`T5Conditioner`), so these are the numbers that the model was trained with.
 
     Args:
-        folder: Holds them; weights of a T5 decoder among them are not read.
-        files: Which of its files they are; None to look for them.
+        folder: Holds them. Weights of a T5 decoder among them are not read.
+        files: Which of its files they are; None to choose them.
 
     Raises:
-        CheckpointError: A file is missing or cannot be read, or tensors are missing, misshapen or not finite.
+        CheckpointError: A file is missing or cannot be read, or tensors are missing, not finite or of another shape.
         UnsupportedModelError: It is not a T5.
     """
-    base, files = _found(folder) if files is None else (folder, files)
+    base, files = _choose(folder) if files is None else (folder, files)
     config = read_t5_config(base / files.config)
     settings, added = _settings(base, files, "tokenizer_config.json"), _settings(base, files, "added_tokens.json")
     tokenizer = _tokenizer(base / files.tokenizer, settings, added)
@@ -97,7 +97,7 @@ def load_t5(folder: Path, files: T5Files | None = None) -> T5:
     return T5(tokenizer, _pad_id(folder, tokenizer, config, settings, added), _encoder(base, files, config), config.d_model)
 
 
-def _found(folder: Path) -> tuple[Path, T5Files]:
+def _choose(folder: Path) -> tuple[Path, T5Files]:
     source = t5_folder(folder)
     return source.folder, choose_t5(source)
 
@@ -112,14 +112,14 @@ def _tokenizer(path: Path, settings: dict[str, Any], added: dict[str, Any]) -> T
     if path.name == PIECES:
         return tokenizer_from_pieces(path, settings, added)
     try:
-        # As the other files, with or without a byte-order mark.
+        # With or without a byte-order mark, like the other files.
         return Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
     except Exception as error:  # The library raises bare Exception.
-        raise CheckpointError(f"{path} cannot be read: {disguise(path) or error}") from error
+        raise CheckpointError(f"{path} cannot be read: {actual_kind(path) or error}") from error
 
 
 def _pad_id(folder: Path, tokenizer: Tokenizer, config: T5Config, settings: dict[str, Any], added: dict[str, Any]) -> int:
-    """The token that transformers would pad with: the one that the tokenizer's settings name, else the encoder's own."""
+    """The token that transformers would pad with: that of the tokenizer's settings, otherwise that of the encoder."""
     token = settings.get("pad_token")
     if isinstance(token, dict):
         token = token.get("content")
@@ -135,7 +135,7 @@ def _pad_id(folder: Path, tokenizer: Tokenizer, config: T5Config, settings: dict
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """None of transformers, which shows one for shards, whatever its loggers were told."""
+    """Hide the progress bars of transformers. It shows one for shards, whatever the level of its loggers is."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -147,7 +147,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 def _encoder(base: Path, files: T5Files, config: T5Config) -> T5EncoderModel:
     folder, path = (base / files.config).parent, base / files.weights.path
-    shards = weight_files(path)  # Says what is wrong with an index more plainly than transformers does.
+    shards = weight_files(path)  # Its errors about an index are clearer than those of transformers.
     require_floats(path)
     try:
         with quiet(), _no_progress_bars():
@@ -160,9 +160,9 @@ def _encoder(base: Path, files: T5Files, config: T5Config) -> T5EncoderModel:
                 local_files_only=True,
             )
     except Exception as error:  # safetensors and transformers share no base class.
-        broken = next((shard for shard in shards if disguise(shard)), path if len(shards) > 1 else shards[0])
+        broken = next((shard for shard in shards if actual_kind(shard)), path if len(shards) > 1 else shards[0])
         reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{broken} cannot be read: {why_not_safetensors(broken, reason)}") from error
+        raise CheckpointError(f"{broken} cannot be read: {explain_unreadable(broken, reason)}") from error
     misshapen = sorted(entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"])
     if report["missing_keys"] or misshapen:
         raise CheckpointError(
@@ -177,7 +177,7 @@ def _encoder(base: Path, files: T5Files, config: T5Config) -> T5EncoderModel:
 class TextEncoder(nn.Module):
     """T5 encoder and projection: ids and mask [b, n] to embeddings [b, n, width].
 
-    The signature is that of a transformers model, so that optimum exports it like one.
+    It has the signature of a transformers model, so that optimum can export it like one.
     """
 
     def __init__(self, encoder: T5EncoderModel, projection: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The conditioners that live in the checkpoint: number embedders, and the projection behind the T5 encoder."""
+"""The conditioners whose weights are in the checkpoint: number conditioners, and the projection after the T5 encoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LearnedPositions(nn.Module):
 
 
 class NumberEmbedder(nn.Module):
-    """Features of a number, then a Linear."""
+    """Features of a number, and a Linear: [b] to [b, width]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class NumberConditioner(nn.Module):
 
 
 class PromptProjection(nn.Module):
-    """What stands between the T5 encoder and the cross-attention: nothing, or a Linear called `proj_out`."""
+    """From T5 embeddings [b, tokens, T5 width] to conditioning tokens [b, tokens, width]: a Linear, or nothing."""
 
     def __init__(self, t5_width: int, width: int, project_out: bool) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ class FourierFeatures(nn.Module):
 
 
 def rotary_frequencies(dim: int) -> Tensor:
-    """Radians a position by which a rotary embedding turns each pair of `dim` channels, [dim / 2]."""
+    """Angular frequencies of a rotary embedding of `dim` channels, in radians for each position, [dim / 2]."""
     return 10000.0 ** -(torch.arange(0, dim, 2).float() / dim)
 
 
@@ -51,24 +51,24 @@ class RotaryEmbedding(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """What is learned of each place in the sequence, [n, dim], `AbsolutePositionalEmbedding` of stable-audio-tools."""
+    """A learned embedding of each position, [n, dim] (`AbsolutePositionalEmbedding` of stable-audio-tools)."""
 
     def __init__(self, dim: int, longest: int) -> None:
         super().__init__()
         self.emb = nn.Embedding(longest, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        places: Tensor = self.emb.weight[: x.shape[1]] * x.shape[2] ** -0.5
-        return places
+        positions: Tensor = self.emb.weight[: x.shape[1]] * x.shape[2] ** -0.5
+        return positions
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate the leading dimensions of every head of x [b, heads, n, d] by angles [n, r], r ≤ d; the others stay."""
+    """Rotate the first r channels of every head of x [b, heads, n, d] by angles [n, r], r ≤ d; the others stay as they are."""
     width = angles.shape[-1]
-    turned, still = x[..., :width], x[..., width:]
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * angles.cos() + torch.cat([-second, first], dim=-1) * angles.sin()
-    return torch.cat([turned, still], dim=-1)
+    rotated, others = x[..., :width], x[..., width:]
+    first, second = rotated.chunk(2, dim=-1)
+    rotated = rotated * angles.cos() + torch.cat([-second, first], dim=-1) * angles.sin()
+    return torch.cat([rotated, others], dim=-1)
 
 
 class LayerNorm(nn.Module):
@@ -86,7 +86,10 @@ class LayerNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention, over itself or over a context whose fewer heads are shared among the query heads."""
+    """Multi-head attention over the tokens themselves, or over a context.
+
+    A context may have fewer heads than the queries; each of them then serves several query heads.
+    """
 
     def __init__(self, dim: int, head_dim: int, context_dim: int | None, qk_norm: bool) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ class Attention(nn.Module):
         return self._attend(q, k, _split(v, self.heads))
 
     def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """What a context [b, tokens, context dim] offers to cross-attention, each [b, tokens, dim], for every query head."""
+        """Keys and values of a context [b, tokens, context dim] for all query heads, [b, tokens, dim] each."""
         k, v = self.to_kv(context).chunk(2, dim=-1)
         k, v = self.k_norm(_split(k, self.context_heads)), _split(v, self.context_heads)
         shared = self.heads // self.context_heads
@@ -152,7 +155,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        # The identity holds the place of a dropout, so that the second Linear is `ff.2` as in the checkpoint.
+        # The identity stands for a dropout, so that the second Linear is called `ff.2` as in the checkpoint.
         self.ff = nn.Sequential(GatedLinear(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,7 +164,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each normalised before and added after."""
+    """Self-attention, cross-attention and feed-forward, each over normalised tokens and added to the tokens."""
 
     def __init__(self, dim: int, head_dim: int, context_dim: int, qk_norm: bool) -> None:
         super().__init__()
@@ -180,7 +183,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Projection in, the prepended token, the blocks, projection out."""
+    """Input projection, prepended token, blocks, output projection."""
 
     def __init__(self, config: DiTConfig, context_dim: int) -> None:
         super().__init__()
@@ -238,7 +241,7 @@ class DiffusionTransformer(nn.Module):
         return torch.stack(keys), torch.stack(values)
 
     def velocity(self, x: Tensor, t: Tensor, keys: Tensor, values: Tensor, global_condition: Tensor) -> Tensor:
-        """What `forward` computes, from the keys and values that `context` makes of the tokens."""
+        """What `forward` computes, given the keys and values that `context` computes from the tokens."""
         time = self.to_timestep_embed(self.timestep_features(t[:, None]))
         prepended = (self.to_global_embed(global_condition) + time)[:, None]
         x = x + self.preprocess_conv(x)

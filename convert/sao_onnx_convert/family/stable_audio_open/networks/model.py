@@ -1,4 +1,4 @@
-"""The whole checkpoint as one module, so that `load_state_dict(strict=True)` proves that every tensor has its place."""
+"""The whole checkpoint as one module, so that `load_state_dict(strict=True)` accounts for every tensor."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class AudioModel(nn.Module):
         return cast(NumberConditioner, self.conditioner.conditioners[id])
 
     def prompt_projection(self, id: str) -> PromptProjection:
-        """The projection behind the text encoder called `id`."""
+        """The projection after the text encoder called `id`."""
         return cast(PromptProjection, self.conditioner.conditioners[id])
 
 
@@ -76,12 +76,12 @@ def load_model(config: ModelConfig, t5_width: int, path: Path) -> AudioModel:
     Args:
         config: The checkpoint's configuration.
         t5_width: Channels of the T5 encoder's embeddings.
-        path: Its safetensors file; where it is sharded, the name that the index beside it is named after.
+        path: Its safetensors file. If it is sharded, the name of the index without `.index.json`.
 
     Raises:
         CheckpointError: As `load_weights` does.
     """
-    with torch.device("meta"):  # Sizes are compared with the file's before any memory is taken for them.
+    with torch.device("meta"):  # No memory is taken before the sizes have been compared with the file's.
         model = AudioModel(config, t5_width)
     load_weights(model, path, rotary_frequencies)
     return model.eval().requires_grad_(False)
