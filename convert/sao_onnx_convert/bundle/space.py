@@ -49,8 +49,8 @@ def require_space(needs: Mapping[str, tuple[Path, int]]) -> None:
     """Refuse work for which the disk has no space.
 
     Args:
-        needs: Place and number of bytes, by what they are for (in the words of the message). Places on one disk share its
-        space.
+        needs: Place and number of bytes, by what they are for (in the words of the message). Places on one disk share its free
+            space.
 
     Raises:
         DiskSpaceError: A disk has less free space than is needed there.

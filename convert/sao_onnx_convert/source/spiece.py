@@ -24,7 +24,8 @@ def tokenizer_from_pieces(path: Path, settings: Mapping[str, Any], added: Mappin
 
     Args:
         path: The `spiece.model`.
-        settings: The decoded `tokenizer_config.json`, empty if there is none. It reads `extra_ids` (100) and `legacy` (true).
+        settings: The decoded `tokenizer_config.json`, empty if there is none. Of it, `extra_ids` (100) and
+            `legacy` (true) are read.
         added: The decoded `added_tokens.json`, empty if there is none: tokens after the others, and their ids.
 
     Raises:
