@@ -1,9 +1,9 @@
 """How a model is sampled: the defaults of every objective, and the samplers in PyTorch.
 
 Written after `sample_rf` of stable-audio-tools 0.0.19 (`inference/sampling.py`), which serves both objectives with the same
-schedule and the same samplers: the objective decides nothing but the defaults. `v` is the velocity that the network predicts at
-the noise level `t`; the estimate of the clean latents is `x − t·v`. The engine has samplers of its own, in NumPy; tests hold
-the two against each other.
+schedule and the same samplers: the objective decides nothing but the defaults. The network predicts a velocity v at a noise
+level σ, and the estimate of the clean latents is `x − σ·v`. The engine has samplers of its own, in NumPy; tests compare the
+two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULTS: Mapping[ObjectiveName, Sampling] = {
     # The model card of Stable Audio Open Small, and `create_sampling_ui` in stable-audio-tools 0.0.19
     # (`interface/interfaces/diffusion_cond.py`, lines 336 to 367).
     "rf_denoiser": Sampling("rf_denoiser", "pingpong", steps=8, cfg_scale=1.0),
-    # The same function's defaults for this objective. No model card of a base model says more.
+    # The same function's defaults for this objective. No model card of such a model was found that names others.
     "rectified_flow": Sampling("rectified_flow", "euler", steps=50, cfg_scale=7.0),
 }
 """What a bundle's manifest recommends for a model of each objective."""
@@ -75,6 +75,7 @@ def dpmpp(velocity: Velocity, x: Tensor, sigmas: Tensor, noise: Noise) -> Iterat
 
 
 SAMPLERS: Mapping[SamplerName, Sampler] = {"pingpong": pingpong, "euler": euler, "dpmpp": dpmpp}
+"""Every sampler by its name."""
 
 
 def _log_snr(sigma: Tensor) -> Tensor:

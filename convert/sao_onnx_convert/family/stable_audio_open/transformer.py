@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sao_onnx_convert.export.builder import MICROSOFT, SLICE_END, Array, GraphBuilder
 from sao_onnx_convert.family.stable_audio_open.networks.dit import (
+    LAYER_NORM_EPSILON,
     Attention,
     Block,
     DiffusionTransformer,
@@ -32,8 +33,6 @@ from sao_onnx_convert.family.stable_audio_open.networks.dit import (
     PositionEmbedding,
     RotaryEmbedding,
 )
-
-LAYER_NORM_EPSILON = 1e-5
 
 MatmulName = Literal["qkv", "out", "query", "context", "context_out", "gate", "down"]
 """The matmuls of a block: `qkv` and `out` of the self-attention; `query`, `context` (keys and values) and `context_out` of the

@@ -17,6 +17,9 @@ from sao_onnx_convert.source.config_fields import DiTConfig
 
 TIMESTEP_FEATURES = 256
 
+LAYER_NORM_EPSILON = 1e-5
+"""Of the norms of the blocks; those of queries and keys have their own."""
+
 
 class FourierFeatures(nn.Module):
     """A time [b, 1] to `[cos 2πtw, sin 2πtw]`, [b, 256], with learned frequencies w."""
@@ -72,7 +75,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with a learned gamma and a stored beta, eps 1e-5."""
+    """Layer normalisation with a learned gamma and a stored beta."""
 
     beta: Tensor
 
@@ -82,7 +85,7 @@ class LayerNorm(nn.Module):
         self.register_buffer("beta", torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, 1e-5)
+        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, LAYER_NORM_EPSILON)
 
 
 class Attention(nn.Module):
