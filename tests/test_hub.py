@@ -252,7 +252,7 @@ def test_names_of_a_repository(published, written, revision):
         ("some/folder/with/parts", "neither a folder nor a repository; expected a folder, a repository such as"),
         ("./nothing", "neither a folder nor a repository"),
         ("nothing at all", "neither a folder nor a repository"),
-        ("", "the name of the folder or repository is empty"),
+        ("", "the name is empty"),
         ("owner/name@", "names no revision after it"),
         ("https://example.com/owner/name", "is an address of example.com, not of the hub at http://127"),
         ("https://github.com/owner/name", "is an address of github.com"),

@@ -26,7 +26,7 @@ def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
         DownloadError: The hub cannot be asked, and nothing is in the cache.
     """
     if not str(place).strip():
-        raise CheckpointNotFoundError("the name of the folder or repository is empty")
+        raise CheckpointNotFoundError("expected a folder or a repository: the name is empty")
     try:
         path = Path(place).expanduser()
         folder, exists = path.is_dir(), path.exists()
