@@ -25,18 +25,24 @@ from bench.common import decibels, parser, prepared, processor
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.running.loading import load_conditioner
 from sao_onnx.runtime.sessions import SessionFactory
-from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.export import save
-from sao_onnx_convert.int8 import recipe
-from sao_onnx_convert.int8.calibration import Signals, collect_signals
-from sao_onnx_convert.int8.matmul import quantize_linears, rotated_rows, rows
-from sao_onnx_convert.int8.ranges import Observer, Range, Seen, quantization
-from sao_onnx_convert.int8.weights import store_tables_in_int8
-from sao_onnx_convert.networks.autoencoder import DecoderBlock, ResidualUnit, split_decoder, without_parametrization
-from sao_onnx_convert.parts import Part, context, dit, text_encoder
-from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.transformer import Linears, Product, context_graph, dit_graph, single
-from sao_onnx_convert.validate import measure
+from sao_onnx_convert.export.builder import GraphBuilder
+from sao_onnx_convert.export.checks import measure
+from sao_onnx_convert.export.modules import save
+from sao_onnx_convert.export.part import Part
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import (
+    DecoderBlock,
+    ResidualUnit,
+    split_decoder,
+    without_parametrization,
+)
+from sao_onnx_convert.family.stable_audio_open.parts import context, dit, text_encoder
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.transformer import MatmulName, Matmuls, context_graph, dit_graph, float_matmuls
+from sao_onnx_convert.quantize import recipe
+from sao_onnx_convert.quantize.calibration import Signals, collect_signals
+from sao_onnx_convert.quantize.matmul import quantize_matmuls, rotated_row_matmuls, row_matmuls
+from sao_onnx_convert.quantize.ranges import ActivationRange, ChannelRange, Observer, quantization
+from sao_onnx_convert.quantize.weights import store_tables_in_int8
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -73,8 +79,8 @@ def fidelity(folder: Path, prompts: int) -> dict[str, Any]:
     pipeline = TorchPipeline.load(folder / "checkpoint", folder / "checkpoint" / "t5")
     pipeline.model.requires_grad_(False)
     strides = pipeline.config.model.pretransform.config.decoder.config.strides
-    stages = split_decoder(pipeline.model.autoencoder.decoder, strides)
-    signals = collect_signals(pipeline, stages, bundle.manifest.decoder_roles, bundle.manifest.sampling.steps)
+    segments = split_decoder(pipeline.model.autoencoder.decoder, strides)
+    signals = collect_signals(pipeline, segments)
     report["dit"] = _dit(pipeline, signals)
     report["text_encoder"] = _text_encoder(bundle, pipeline, signals)
     report["decoder"] = _decoder(pipeline, signals)
@@ -165,16 +171,16 @@ def _prompts(bundle: Bundle, count: int) -> dict[str, Any]:
 
 
 def _dit(pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
-    """The DiT with one kind of product at a time in 8 bits, and with each in other forms."""
-    products: tuple[Product, ...] = ("qkv", "out", "query", "context_out", "gate", "down")
-    everything = recipe.linears
-    variants: list[tuple[str, Linears]] = [(f"{product} alone", _only(product, everything)) for product in products]
-    variants += [(f"all but {product}", _all_but(product)) for product in products]
+    """The DiT with one kind of matmul at a time in 8 bits, and with each in other forms."""
+    names: tuple[MatmulName, ...] = ("qkv", "out", "query", "context_out", "gate", "down")
+    everything = recipe.dit_matmuls
+    variants: list[tuple[str, Matmuls]] = [(f"{name} alone", _only(name, everything)) for name in names]
+    variants += [(f"all but {name}", _all_but(name)) for name in names]
     variants += [
-        ("down alone, not rotated", _only("down", lambda graph, x, matrices, name: rows(graph, x, matrices))),
-        ("gate alone, rotated", _only("gate", lambda graph, x, matrices, name: rotated_rows(graph, x, matrices))),
-        ("all, none rotated", lambda graph, x, matrices, name: rows(graph, x, matrices)),
-        ("all, all rotated", lambda graph, x, matrices, name: rotated_rows(graph, x, matrices)),
+        ("down alone, not rotated", _only("down", lambda graph, x, matrices, name: row_matmuls(graph, x, matrices))),
+        ("gate alone, rotated", _only("gate", lambda graph, x, matrices, name: rotated_row_matmuls(graph, x, matrices))),
+        ("all, none rotated", lambda graph, x, matrices, name: row_matmuls(graph, x, matrices)),
+        ("all, all rotated", lambda graph, x, matrices, name: rotated_row_matmuls(graph, x, matrices)),
         ("the recipe", everything),
     ]
     part = dit(pipeline.model, pipeline.config)
@@ -187,24 +193,24 @@ def _dit(pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
     return found
 
 
-def _only(product: Product, form: Linears) -> Linears:
-    def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
-        return form(graph, x, matrices, name) if name == product else single(graph, x, matrices, name)
+def _only(product: MatmulName, form: Matmuls) -> Matmuls:
+    def matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: MatmulName) -> list[str]:
+        return form(graph, x, matrices, name) if name == product else float_matmuls(graph, x, matrices, name)
 
-    return linears
+    return matmuls
 
 
-def _all_but(product: Product) -> Linears:
-    def linears(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: Product) -> list[str]:
-        return single(graph, x, matrices, name) if name == product else recipe.linears(graph, x, matrices, name)
+def _all_but(product: MatmulName) -> Matmuls:
+    def matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: MatmulName) -> list[str]:
+        return float_matmuls(graph, x, matrices, name) if name == product else recipe.dit_matmuls(graph, x, matrices, name)
 
-    return linears
+    return matmuls
 
 
 def _text_encoder(bundle: Bundle, pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
     """T5 with one kind of layer at a time in 8 bits."""
     source = bundle.path(bundle.manifest.graph("text_encoder", "fp32").path)
-    part = text_encoder(pipeline.text, pipeline.model, pipeline.config)
+    part = text_encoder(pipeline.t5, pipeline.model, pipeline.config)
     kinds = {
         "attention, q k v": ("/q/", "/k/", "/v/"),
         "attention, out": ("/o/",),
@@ -214,7 +220,7 @@ def _text_encoder(bundle: Bundle, pipeline: TorchPipeline, signals: Signals) -> 
     found = []
     for what, marks in kinds.items():
         model = onnx.load(source)
-        quantize_linears(model, functools.partial(_named, marks))
+        quantize_matmuls(model, functools.partial(_named, marks))
         found.append({"what": what, "snr": _snr(model, part, signals)})
     for what, change in (("table of tokens", store_tables_in_int8), ("the recipe", recipe.text_encoder)):
         model = onnx.load(source)
@@ -275,7 +281,9 @@ def _layers(decoder: nn.Module) -> Iterator[tuple[str, list[nn.Module]]]:
 class _Rounded:
     """Rounds input, weight and output of convolutions to 8 bits while it is entered. Biases stay as they are."""
 
-    def __init__(self, convs: Sequence[nn.Module], seen: dict[nn.Module, Seen], weights: bool, activations: bool) -> None:
+    def __init__(
+        self, convs: Sequence[nn.Module], seen: dict[nn.Module, ActivationRange], weights: bool, activations: bool
+    ) -> None:
         self._convs, self._seen, self._weights, self._activations = convs, seen, weights, activations
 
     def __enter__(self) -> None:
@@ -299,15 +307,15 @@ class _Rounded:
             weight.copy_(kept)
 
 
-def _round_input(seen: Range, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _round_input(seen: ChannelRange, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (_round(inputs[0], seen),)
 
 
-def _round_output(seen: Range, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _round_output(seen: ChannelRange, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return _round(output, seen)
 
 
-def _round(x: Tensor, seen: Range) -> Tensor:
+def _round(x: Tensor, seen: ChannelRange) -> Tensor:
     scale, zero = (torch.from_numpy(values)[:, None].float() for values in quantization(seen, with_zero=True))
     return ((x / scale + zero).round().clamp(0, 255) - zero) * scale
 
@@ -349,7 +357,7 @@ def table(report: dict[str, Any]) -> str:
         f"T5 on {prompts['count']} prompts: cosine of the embeddings at least {prompts['least']:.5f}, median "
         f"{prompts['median']:.5f}; {'all values finite' if prompts['finite'] else 'SOME VALUES ARE NOT FINITE'}.",
         "",
-        "## DiT, by kind of product",
+        "## DiT, by kind of matmul",
         "",
         "| in 8 bits | velocity, worst of three noise levels |",
         "|---|---|",

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from bench.common import FULL_SIZE, PROMPT, SEED, parser
 from sao_onnx_convert import convert
-from sao_onnx_convert.export import export_module, export_text_encoder
-from sao_onnx_convert.networks.autoencoder import without_parametrization
-from sao_onnx_convert.pipeline import TorchPipeline
-from sao_onnx_convert.synthetic import write_checkpoint, write_t5
-from sao_onnx_convert.text_encoder import TextEncoder
+from sao_onnx_convert.export.modules import export_module, export_text_encoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import without_parametrization
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.synthetic import write_checkpoint, write_t5
+from sao_onnx_convert.family.stable_audio_open.text_encoder import TextEncoder
 
 MOST_STEPS = 16
 
@@ -49,7 +49,7 @@ def _export(pipeline: TorchPipeline, folder: Path) -> None:
     for target in (plain, programs):
         target.mkdir(exist_ok=True)
     prompt = pipeline.model.prompt_projection(pipeline.config.prompt.id)
-    export_text_encoder(TextEncoder(pipeline.text.encoder, prompt).eval(), plain / "text_encoder.onnx")
+    export_text_encoder(TextEncoder(pipeline.t5.encoder, prompt).eval(), plain / "text_encoder.onnx")
     decoder = without_parametrization(pipeline.model.autoencoder.decoder)
     modules: dict[str, tuple[nn.Module, dict[str, Tensor], str]] = {
         "dit": (pipeline.model.dit, _dit_inputs(pipeline), "velocity"),
@@ -69,8 +69,8 @@ def _dit_inputs(pipeline: TorchPipeline) -> dict[str, Tensor]:
 def _write_inputs(pipeline: TorchPipeline, path: Path) -> None:
     inputs = _dit_inputs(pipeline)
     length = pipeline.config.prompt.config.max_length
-    ids = pipeline.text.tokenizer.encode(PROMPT).ids[:length]
-    padded = np.full((1, length), pipeline.text.pad_id, np.int64)
+    ids = pipeline.t5.tokenizer.encode(PROMPT).ids[:length]
+    padded = np.full((1, length), pipeline.t5.pad_id, np.int64)
     padded[0, : len(ids)] = ids
     mask = (np.arange(length)[None] < len(ids)).astype(np.int64)
     arrays = {name: inputs[name].numpy() for name in ("cross_attention", "global_condition")}

@@ -21,9 +21,9 @@ from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Role
 from sao_onnx.runtime.onnx_runtime import ort
 from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
-from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.int8.matmul import rows
-from sao_onnx_convert.transformer import single
+from sao_onnx_convert.export.builder import GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.transformer import float_matmuls
+from sao_onnx_convert.quantize.matmul import row_matmuls
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -106,7 +106,7 @@ def _limit(precision: str) -> float:
     random = np.random.default_rng(0)
     matrix = random.standard_normal((LIMIT, LIMIT), dtype=np.float32)
     graph = GraphBuilder()
-    (product,) = (rows if precision == "int8" else single)(graph, "x", [matrix])
+    (product,) = (row_matmuls if precision == "int8" else float_matmuls)(graph, "x", [matrix])
     # Only its largest value leaves: copying the product out is not what is measured.
     graph.node("ReduceMax", product, graph.constant(np.array([1, 2], np.int64)), output="y", keepdims=0)
     model = graph.model("limit", ["x"], ["y"], {"x": (1, LIMIT, LIMIT), "y": (1,)})

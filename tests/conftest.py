@@ -56,7 +56,7 @@ def model_config() -> dict:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
     """The miniature's checkpoint, its T5 in the folder `t5`."""
-    from sao_onnx_convert.synthetic import write_checkpoint, write_t5
+    from sao_onnx_convert.family.stable_audio_open.synthetic import write_checkpoint, write_t5
 
     folder = tmp_path_factory.mktemp("checkpoint")
     t5_config = json.loads((MINIATURE / "t5_config.json").read_text())

@@ -14,7 +14,7 @@ import torch
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
 T5 = {"vocab_size": 256, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2, "pad_token_id": 0}
 
@@ -128,7 +128,7 @@ def variant(
 @pytest.fixture(scope="module", params=VARIANTS)
 def converted(request, tmp_path_factory) -> tuple[Path, Path]:
     from sao_onnx_convert import convert
-    from sao_onnx_convert.synthetic import write_checkpoint, write_t5
+    from sao_onnx_convert.family.stable_audio_open.synthetic import write_checkpoint, write_t5
 
     folder = tmp_path_factory.mktemp("variant")
     config, t5_config = variant(**VARIANTS[request.param])

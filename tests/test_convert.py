@@ -25,9 +25,9 @@ from sao_onnx_convert import (
     UnsupportedModelError,
     convert,
 )
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Decoder, split_decoder
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.source.config import load_config
 from tests.conftest import ROOT
 
 
@@ -152,9 +152,9 @@ def test_missing_files(copy, tmp_path):
 def test_an_unsupported_model_is_told_so_first(tmp_path):
     """Whatever else is missing beside its configuration, weights most of all."""
     config = json.loads((ROOT / "models" / "miniature" / "model_config.json").read_text(encoding="utf-8"))
-    config["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+    config["model"]["diffusion"]["diffusion_objective"] = "v"
     (tmp_path / "model_config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UnsupportedModelError, match="rectified_flow"):
+    with pytest.raises(UnsupportedModelError, match="found 'v', expected 'rf_denoiser' or 'rectified_flow'"):
         convert(tmp_path, None, tmp_path / "bundle")
 
 
@@ -233,9 +233,9 @@ def test_t5_of_another_width(copy):
 
 
 def test_a_graph_that_differs_fails_the_conversion(copy, monkeypatch):
-    from sao_onnx_convert import validate
+    from sao_onnx_convert.export import checks
 
-    monkeypatch.setattr(validate, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(checks, "TOLERANCE", 1e-12)
     _refused(copy, ParityError, "text_encoder: the graph differs from its torch module by")
 
 
@@ -281,9 +281,9 @@ def test_every_stage_of_the_decoder_sees_enough_and_no_more(strides):
                 audio = stage.layers(features[:, :, first : stop + context])
                 return audio[:, :, (start - first) * upsampling :][:, :, : (stop - start) * upsampling]
 
-            assert torch.allclose(tile(stage.context), whole, rtol=0, atol=1e-12)
-            assert stage.context < start
-            assert not torch.allclose(tile(stage.context - 1), whole, rtol=0, atol=1e-12)
+            assert torch.allclose(tile(stage.margin), whole, rtol=0, atol=1e-12)
+            assert stage.margin < start
+            assert not torch.allclose(tile(stage.margin - 1), whole, rtol=0, atol=1e-12)
             features = result
         assert torch.allclose(features, decoder(latents), rtol=0, atol=1e-12)
 
@@ -293,4 +293,4 @@ def test_where_the_released_decoder_is_cut():
     with torch.device("meta"):
         decoder = Decoder(config.model.pretransform.config.decoder.config)
     stages = split_decoder(decoder, (2, 4, 4, 8, 8))
-    assert [(stage.rate, stage.context) for stage in stages] == [(1, 0), (8, 7), (256, 16)]
+    assert [(stage.rate, stage.margin) for stage in stages] == [(1, 0), (8, 7), (256, 16)]

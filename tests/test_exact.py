@@ -21,12 +21,13 @@ import sao_onnx
 from bench.processors import PROCESSORS, UnavailableError, environment
 from sao_onnx.runtime import products
 from sao_onnx.runtime.sessions import EXACT_PRODUCTS, SessionFactory
-from sao_onnx_convert.builder import MICROSOFT, GraphBuilder
-from sao_onnx_convert.int8.matmul import cut, in_blocks, rows
-from sao_onnx_convert.int8.pairs import TOGETHER, quantize_in_pairs, sums
+from sao_onnx_convert.bundle.description import describe_files
+from sao_onnx_convert.bundle.writer import write_manifest
+from sao_onnx_convert.export.builder import MICROSOFT, GraphBuilder
+from sao_onnx_convert.quantize.matmul import block_matmul, quantize_blocks, row_matmuls
+from sao_onnx_convert.quantize.overflow import MAX_PAIR_SUM, pair_sums, quantize_without_overflow
 from sao_onnx_convert.unshare import OWN_INPUTS, unshare
 from sao_onnx_convert.unshare import main as mend
-from sao_onnx_convert.writer import describe_files, write_manifest
 from tests import processes
 from tests.conftest import ROOT
 from tests.x86 import exercise
@@ -186,7 +187,7 @@ def test_the_converter_writes_no_other_products(miniature):
         for node in model.graph.node:
             if node.op_type == "QLinearConv":
                 assert node.domain == MICROSOFT
-                assert sums(onnx.numpy_helper.to_array(constants[node.input[3]]).astype(int)).max() <= TOGETHER
+                assert pair_sums(onnx.numpy_helper.to_array(constants[node.input[3]]).astype(int)).max() <= MAX_PAIR_SUM
     assert found & (known | others) == known
 
 
@@ -200,7 +201,10 @@ def test_products_as_the_converter_writes_them(form, inputs, tmp_path):
     x = random.choice(np.array([-127, 127], np.float32), (2, 7, inputs))
     x[0, 0], x[1, 1] = 127, -127
     graph = GraphBuilder()
-    (product,) = rows(graph, "x", [matrix]) if form == "rows" else [in_blocks(graph, cut(graph, "x", inputs), matrix)]
+    if form == "rows":
+        (product,) = row_matmuls(graph, "x", [matrix])
+    else:
+        product = block_matmul(graph, quantize_blocks(graph, "x", inputs), matrix)
     graph.node("Identity", product, output="y")
     path = tmp_path / "product.onnx"
     onnx.save(graph.model("product", ["x"], ["y"], {"x": ("b", "n", inputs), "y": ("b", "n", 33)}), path)
@@ -217,15 +221,15 @@ def test_weights_in_pairs(shape, kind):
         weight[:] = 0.3
     elif kind == "one large":
         weight[:, 0, 0] = 50
-    codes, steps = quantize_in_pairs(weight)
+    codes, steps = quantize_without_overflow(weight)
     assert np.abs(codes).max() <= 127
-    assert sums(codes).max() <= TOGETHER
+    assert pair_sums(codes).max() <= MAX_PAIR_SUM
     # Half a step; one and a half where both of a pair were rounded up.
     assert (np.abs(codes * steps[:, None, None] - weight) <= 1.5 * steps[:, None, None]).all()
     # Signs that differ never add up; a channel's largest weight alone is 127 steps.
     alternating = np.abs(weight) * np.where(np.arange(weight.shape[1]) % 2, -1, 1)[:, None]
     if shape[1] % 2 == 0:
-        np.testing.assert_allclose(quantize_in_pairs(alternating)[1] * 127, np.abs(weight).max(axis=(1, 2)))
+        np.testing.assert_allclose(quantize_without_overflow(alternating)[1] * 127, np.abs(weight).max(axis=(1, 2)))
 
 
 def test_the_largest_product_is_a_model_and_finds_overflow():

@@ -31,20 +31,36 @@ FLOORS = [
 ]
 """Folders and single modules of the engine from the ground up: each imports from those below it, and from its own folder."""
 
-SOURCE_FLOORS = [
-    {"address", "cache", "source", "failures", "file_names", "t5_names", "config_fields"},
-    {"file_kinds", "hub", "layouts", "config_checks"},
-    {"files", "locate", "weights", "t5_config", "spiece"},
-    {"t5_files"},
-]
-"""Modules of the converter's `source`, likewise."""
+CONVERTER = ROOT / "convert" / "sao_onnx_convert"
 
-SOURCE_LIBRARIES = {
-    "weights": {"torch", "safetensors"},
-    "config_checks": {"torch"},
-    "spiece": {"tokenizers", "transformers"},
+CONVERTER_FLOORS = [
+    "errors",
+    "quiet",
+    "libraries",
+    "source",
+    "export",
+    "family",
+    "quantize",
+    "bundle",
+    "convert",
+    "synthetic",
+    "unshare",
+]
+"""Folders and single modules of the converter from the ground up, as `FLOORS`."""
+
+CONVERTER_LIBRARIES = {
+    "source": {"huggingface_hub"},
+    "source/weights.py": {"torch", "safetensors"},
+    "source/config_checks.py": {"torch"},
+    "source/spiece.py": {"tokenizers", "transformers"},
+    "export": {"torch", "onnx", "onnxsim", "optimum"},
+    "family": {"torch", "onnx", "safetensors", "tokenizers", "transformers"},
+    "quantize": {"torch", "onnx"},
+    "bundle": {"torch", "onnx", "transformers"},
+    "libraries.py": {"huggingface_hub", "torch"},
+    "unshare.py": {"onnx"},
 }
-"""What some of them need; the others read files without knowing what a tensor is."""
+"""The large libraries that a folder or a module may use. Most of `source` reads files without knowing what a tensor is."""
 
 PURE = ("sampling", "planning", "audio/prepare.py", "audio/finish.py")
 """What knows no file, no session and no operating system."""
@@ -80,19 +96,33 @@ def test_imports_point_down(path):
         assert parts[1] == own or _floor(parts[1]) < _floor(own), f"{path.name} imports {name}"
 
 
-def test_sources_of_models_point_down_and_know_nothing_of_networks():
-    floors = {module: i for i, modules in enumerate(SOURCE_FLOORS) for module in modules}
-    folder = ROOT / "convert" / "sao_onnx_convert" / "source"
-    assert floors.keys() == {path.stem for path in folder.glob("[!_]*.py")}
-    for path in folder.glob("[!_]*.py"):
-        imports = _imports(path)
-        libraries = {"torch", "transformers", "tokenizers", "safetensors", "onnx"} & {name.split(".")[0] for name in imports}
-        assert libraries <= SOURCE_LIBRARIES.get(path.stem, set()), path
-        ours = [name.split(".") for name in imports if name.startswith("sao_onnx_convert.")]
-        assert {parts[1] for parts in ours} <= {"source", "errors", "quiet"}, path
-        for parts in ours:
-            if parts[1] == "source" and len(parts) > 2:
-                assert floors[parts[2]] < floors[path.stem], f"{path.stem} imports {parts[2]}"
+@pytest.mark.parametrize("path", sorted(CONVERTER.rglob("*.py")), ids=lambda path: path.relative_to(CONVERTER).as_posix())
+def test_imports_of_the_converter_point_down(path):
+    if path == CONVERTER / "__init__.py":
+        return  # It hands on the public names.
+    place = path.relative_to(CONVERTER).as_posix()
+    own = CONVERTER_FLOORS.index(place.split("/")[0].removesuffix(".py"))
+    imports = _imports(path)
+    assert "sao_onnx_convert" not in imports, f"{place} imports the package, which only hands on; import the module"
+    for name in imports:
+        parts = name.split(".")
+        if parts[0] == "sao_onnx_convert" and len(parts) > 1:
+            assert CONVERTER_FLOORS.index(parts[1]) < own or ("/" in place and parts[1] == CONVERTER_FLOORS[own]), name
+    large = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "onnx", "onnxsim", "optimum"}
+    allowed = CONVERTER_LIBRARIES.get(place, CONVERTER_LIBRARIES.get(place.split("/")[0], set()))
+    assert large & {name.split(".")[0] for name in imports} <= allowed
+
+
+def test_folders_of_the_converter_hold_no_circles():
+    """Inside a folder a module imports from modules that do not import it, directly or through others."""
+    root = CONVERTER.parent
+    files = {path.relative_to(root).with_suffix("").as_posix().replace("/", "."): path for path in CONVERTER.rglob("*.py")}
+    below = {name: (_imports(path) & files.keys()) - {name} for name, path in files.items()}
+    while below:
+        ground = {name for name, needed in below.items() if not needed & below.keys()}
+        assert ground, f"these import each other: {sorted(below)}"
+        for name in ground:
+            del below[name]
 
 
 def test_the_engine_needs_nothing_of_the_converter():

@@ -16,13 +16,13 @@ import sao_onnx
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.stages.autoencoder import Decoder
 from sao_onnx_convert import convert
-from sao_onnx_convert.builder import GraphBuilder
-from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Stream, _table_scale
-from sao_onnx_convert.int8.matmul import hadamard, quantize_linears, rotated_rows, rows
-from sao_onnx_convert.int8.ranges import Observer, quantization
-from sao_onnx_convert.int8.weights import store_convolutions_in_int8, store_tables_in_int8
-from sao_onnx_convert.networks.autoencoder import Snake, SnakeBeta
-from sao_onnx_convert.transformer import single
+from sao_onnx_convert.export.builder import GraphBuilder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Snake, SnakeBeta
+from sao_onnx_convert.family.stable_audio_open.transformer import float_matmuls
+from sao_onnx_convert.quantize.decoder_graph import DecoderGraph, Quantized, Scaled, table_scale
+from sao_onnx_convert.quantize.matmul import hadamard, quantize_matmuls, rotated_row_matmuls, row_matmuls
+from sao_onnx_convert.quantize.ranges import Observer, quantization
+from sao_onnx_convert.quantize.weights import store_convolutions_in_int8, store_tables_in_int8
 
 
 def decibels(signal: np.ndarray, found: np.ndarray) -> float:
@@ -122,7 +122,7 @@ def test_conversion_is_repeatable(both, only):
 
 
 def test_a_part_that_8_bits_would_ruin_stays_in_single_precision(checkpoint, both, tmp_path, monkeypatch):
-    from sao_onnx_convert.int8 import recipe
+    from sao_onnx_convert.quantize import recipe
 
     lost = {graph.role: graph.snr for graph in both.manifest.graphs if graph.precision == "int8"}
     decoders = both.manifest.decoder_roles
@@ -141,7 +141,7 @@ def test_a_part_that_misses_its_bound_is_reported(checkpoint, tmp_path, monkeypa
     from typer.testing import CliRunner
 
     from sao_onnx.cli import app
-    from sao_onnx_convert.int8 import recipe
+    from sao_onnx_convert.quantize import recipe
 
     monkeypatch.setitem(recipe.MIN_SNR, "dit", 99.0)
     arguments = ["convert", str(checkpoint), "--t5", str(checkpoint / "t5"), "-o", str(tmp_path / "b"), "--precision", "int8"]
@@ -167,7 +167,7 @@ def _product(form, *matrices: np.ndarray) -> onnx.ModelProto:
     return graph.model("product", ["x"], ["y"], {name: ("b", "n", width) for name, width in widths.items()})
 
 
-@pytest.mark.parametrize("form", [rows, rotated_rows])
+@pytest.mark.parametrize("form", [row_matmuls, rotated_row_matmuls])
 @pytest.mark.parametrize("inputs", [256, 200, 32])
 def test_products_in_rows(form, inputs):
     """Rows of very different size, one of them zero, and two products of one input."""
@@ -189,7 +189,7 @@ def test_a_rotation_spreads_long_tails():
     random = np.random.default_rng(1)
     x = random.standard_normal((1, 20, 256), dtype=np.float32) ** 7
     matrix = random.standard_normal((256, 64), dtype=np.float32)
-    plain, mixed = (decibels(x @ matrix, _run(_product(form, matrix), x=x)) for form in (rows, rotated_rows))
+    plain, mixed = (decibels(x @ matrix, _run(_product(form, matrix), x=x)) for form in (row_matmuls, rotated_row_matmuls))
     assert mixed > plain + 3
 
 
@@ -203,8 +203,8 @@ def test_hadamard():
 def test_products_in_blocks(shape):
     random = np.random.default_rng(0)
     weight, x = random.standard_normal(shape, dtype=np.float32), random.standard_normal((1, 40, shape[0]), dtype=np.float32)
-    model = _product(single, weight)
-    quantize_linears(model)
+    model = _product(float_matmuls, weight)
+    quantize_matmuls(model)
     wide = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and np.prod(t.dims) > 2 * shape[1]]
     assert not wide
     assert decibels(x @ weight, _run(model, x=x)) > 38
@@ -242,8 +242,8 @@ def test_stored_tables():
 
 @pytest.fixture(scope="module")
 def plain_decoder(checkpoint):
-    from sao_onnx_convert.networks.autoencoder import without_parametrization
-    from sao_onnx_convert.pipeline import TorchPipeline
+    from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import without_parametrization
+    from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
     return without_parametrization(TorchPipeline.load(checkpoint, checkpoint / "t5").model.autoencoder.decoder)
 
@@ -262,11 +262,11 @@ def test_the_observer_sees_ranges_and_means(plain_decoder):
     np.testing.assert_allclose(seen[convs[0]].mean, -0.5)
 
 
-def _piece(build, seen, inputs: int, outputs: int) -> onnx.ModelProto:
-    """A graph of a piece of the decoder: `build` makes a single-precision value of the builder's input `x`."""
-    builder = DecoderBuilder(seen)
-    builder._graph.node("Identity", build(builder), output="y")
-    return builder._graph.model("piece", ["x"], ["y"], {"x": (1, inputs, "n"), "y": (1, outputs, "n")})
+def _piece(build, inputs: int, outputs: int) -> onnx.ModelProto:
+    """A graph of a piece of the decoder: `build` makes a single-precision value of the input `x`."""
+    graph = DecoderGraph()
+    graph.builder.node("Identity", build(graph), output="y")
+    return graph.builder.model("piece", ["x"], ["y"], {"x": (1, inputs, "n"), "y": (1, outputs, "n")})
 
 
 @pytest.mark.parametrize("offset", [0.0, 3.0])
@@ -281,13 +281,13 @@ def test_snake_by_table(offset):
     observer = Observer(model)
     exact = model(torch.from_numpy(x)).numpy()
     seen = observer.finish()
-    scale = _table_scale(seen[snake].input)
+    scale = table_scale(seen[snake].input)
 
-    def build(builder: DecoderBuilder) -> str:
-        code = builder._snake_of_stream(Stream(builder._scaled("x", 1 / scale), scale), snake)
-        return builder._stream(code, np.ones(4)).name
+    def build(graph: DecoderGraph) -> str:
+        x = Scaled(graph.multiplied("x", 1 / scale), scale)
+        return graph.dequantized(graph.snake_of_scaled(x, snake, seen[snake].output), np.ones(4)).name
 
-    graph = _piece(build, seen, 4, 4)
+    graph = _piece(build, 4, 4)
     for channel in range(4):
         step = (max(0, exact[0, channel].max()) - min(0, exact[0, channel].min())) / 255
         # Half a step of the result, and what half a step of the index does to it: a slope of at most 1 + αm.
@@ -309,12 +309,14 @@ def test_rounded_weights_do_not_shift_the_mean():
         exact = model(x).numpy()
     seen = observer.finish()
 
-    def build(builder: DecoderBuilder) -> str:
-        scale, zero = quantization(seen[conv].input)
-        above = builder._graph.node("Sub", "x", builder._channels(seen[conv].input.low))
-        constants = map(builder._graph.constant, (scale.astype(np.float32), np.zeros(64, np.uint8)))
-        name = builder._graph.node("QuantizeLinear", above, *constants, axis=1)
-        return builder._stream(builder._conv(Code(name, scale, zero), conv), np.ones(8)).name
+    weight, bias = (parameter.detach().double().numpy() for parameter in (conv.weight, conv.bias))
 
-    found = _run(_piece(build, seen, 64, 8), x=x.numpy())
+    def build(graph: DecoderGraph) -> str:
+        scale, zero = quantization(seen[conv].input)
+        above = graph.builder.node("Sub", "x", graph.channels(seen[conv].input.low))
+        constants = map(graph.builder.constant, (scale.astype(np.float32), np.zeros(64, np.uint8)))
+        name = graph.builder.node("QuantizeLinear", above, *constants, axis=1)
+        return graph.dequantized(graph.conv(Quantized(name, scale, zero), weight, bias, seen[conv]), np.ones(8)).name
+
+    found = _run(_piece(build, 64, 8), x=x.numpy())
     assert (np.abs(found.mean(axis=2) - exact.mean(axis=2)) < 0.02 * exact.std(axis=2)).all()

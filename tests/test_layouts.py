@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sao_onnx_convert import CheckpointError, convert
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import _WeightNorm
-from sao_onnx_convert.networks.model import AudioModel, load_model
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import _WeightNorm
+from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel, load_model
+from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.files import other_model
 
 T5_WIDTH = 32

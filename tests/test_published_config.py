@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from sao_onnx_convert import UnsupportedModelError
-from sao_onnx_convert.config import load_config, parse_config
+from sao_onnx_convert.source.config import load_config, parse_config
+from tests.conftest import ROOT
 
 SNARE_LENGTH = {"id": "tail_seconds", "type": "number", "config": {"min_val": 0, "max_val": 9}}
 WET = {"id": "wetness", "type": "number", "config": {"min_val": 0, "max_val": 1}}
@@ -119,18 +121,48 @@ def test_without_an_objective(published):
     assert "unknown" not in str(caught.value)
 
 
-def test_rectified_flow_is_the_only_reason(published):
-    """A base model: refused for its objective, but only after everything else was found right."""
+def test_a_base_model(published):
+    """Its objective is accepted, and so is the shift that the reference's samplers do not read."""
     networks = published["model"]
     networks["diffusion"] |= {
         "diffusion_objective": "rectified_flow",
         "distribution_shift_options": {"min_length": 64, "max_length": 1024},
     }
-    with pytest.raises(UnsupportedModelError, match=r"found 'rectified_flow'.*not supported yet"):
-        parse_config(published)
+    notes: list[str] = []
+    assert parse_config(published, notes.append).objective == "rectified_flow"
+    assert notes == []
     networks["diffusion"]["config"]["num_heads"] = 3
     with pytest.raises(UnsupportedModelError, match="num_heads"):
         parse_config(published)
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("small", "rf_denoiser"),
+        ("small_five_more_numbers", "rf_denoiser"),
+        ("small_base", "rectified_flow"),
+        ("small_base_short_window", "rectified_flow"),
+    ],
+)
+def test_files_as_they_are_published(name, objective):
+    assert load_config(_published_file(name)).objective == objective
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("open_1_0", "not given, which means 'v'"), ("small_other_text_encoder", "t5_model_name: found .*, expected a T5")],
+)
+def test_published_files_that_are_refused(name, match):
+    with pytest.raises(UnsupportedModelError, match=match):
+        load_config(_published_file(name))
+
+
+def _published_file(name: str) -> Path:
+    path = ROOT.parent / "shared" / "real" / "configs" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip("the published configurations are not beside this checkout")
+    return path
 
 
 @pytest.mark.parametrize("name", ["google/t5gemma-b-b-ul2", "google/umt5-xl", "google/byt5-small", "roberta-base", "t5gemma"])
@@ -186,7 +218,7 @@ def test_a_field_that_stands_there_twice(published, tmp_path):
     path = tmp_path / "model_config.json"
     text = json.dumps(published)
     path.write_text(text.replace('"depth": 2', '"depth": 3, "depth": 2'))
-    with pytest.raises(UnsupportedModelError, match=r"model\.diffusion\.config\.depth: stands there twice"):
+    with pytest.raises(UnsupportedModelError, match=r"model\.diffusion\.config\.depth: occurs twice"):
         load_config(path)
     path.write_text(text.replace('"depth": 2', '"depth": 2, "depth": 2'))
     assert load_config(path).model.diffusion.config.depth == 2

@@ -24,7 +24,7 @@ from models.sao_tiny.requests import KINDS, WINDOW, Sound, render
 from models.sao_tiny.signals import REPEAT, SAMPLE_RATE
 from models.sao_tiny.sounds import LOOPS, TONES
 from models.sao_tiny.twin import mono, stereo
-from sao_onnx_convert.config import load_config, parse_config
+from sao_onnx_convert.source.config import load_config, parse_config
 
 WHOLE = WINDOW / SAMPLE_RATE
 CPU = torch.device("cpu")
@@ -712,7 +712,7 @@ def tiny(monkeypatch, tmp_path, small):
 
 
 def test_all_stages_from_nothing(tiny, monkeypatch):
-    from sao_onnx_convert.pipeline import TorchPipeline
+    from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
     tiny.mkdir()
     # In this process: one that begins anew would know nothing of these few steps.

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert import CheckpointError, CheckpointNotFoundError, UnsupportedModelError, convert
-from sao_onnx_convert.config import parse_config
+from sao_onnx_convert.family.stable_audio_open.text_encoder import load_t5, t5_width
+from sao_onnx_convert.source.config import parse_config
 from sao_onnx_convert.source.files import WeightFiles
 from sao_onnx_convert.source.source import Folder
 from sao_onnx_convert.source.t5_config import T5Config, check_text_encoder, read_t5_config
 from sao_onnx_convert.source.t5_files import T5Files, choose_t5
 from sao_onnx_convert.source.t5_names import SIZES, repository
-from sao_onnx_convert.text_encoder import load_text, t5_width
 from tests.conftest import GOLDEN
 
 TEXTS = [
@@ -46,7 +46,7 @@ def embeddings(checkpoint) -> torch.Tensor:
 
 
 def _embeddings(folder: Path) -> torch.Tensor:
-    text = load_text(folder)
+    text = load_t5(folder)
     assert text.pad_id == 0
     assert t5_width(folder) == text.width == 32
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_precisions(t5, checkpoint, dtype):
     """The reference keeps T5 in half precision, so weights that were stored so are exact."""
     tensors = {name: tensor.to(dtype) for name, tensor in load_file(t5 / "model.safetensors").items()}
     save_file(tensors, t5 / "model.safetensors")
-    state = load_text(t5).encoder.state_dict()
+    state = load_t5(t5).encoder.state_dict()
     for name, tensor in tensors.items():
         assert state[name].dtype == torch.float32
         assert torch.equal(state[name], tensor.half().float())
@@ -107,7 +107,7 @@ def test_precisions(t5, checkpoint, dtype):
 
 def test_shards_are_read_without_a_progress_bar(t5, capfd):
     _shard(t5)
-    load_text(t5)
+    load_t5(t5)
     assert capfd.readouterr() == ("", "")
 
 
@@ -115,7 +115,7 @@ def test_a_missing_shard(t5):
     _shard(t5)
     (t5 / "model-00001-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"lacks model-00001-of-00002\.safetensors"):
-        load_text(t5)
+        load_t5(t5)
 
 
 def _choose(folder: Path, names: list[str]) -> T5Files:
@@ -160,7 +160,7 @@ def test_which_files_are_wanted(tmp_path):
         ),
         (
             ["config.json", "model-00001-of-00001.safetensors", "tokenizer.json"],
-            r"lacks model\.safetensors\.index\.json; it holds .*, but not what says how they belong together",
+            r"lacks model\.safetensors\.index\.json; it holds .*, but not their index",
         ),
         (["text_encoder/config.json", "tokenizer/tokenizer.json"], r"lacks text_encoder/model\.safetensors"),
         (["model.safetensors", "tokenizer.json"], r"lacks config\.json;"),
@@ -185,11 +185,11 @@ def _write_pieces(path: Path, tokenizer: dict) -> None:
 
 
 def test_a_tokenizer_from_its_pieces(t5):
-    before = load_text(t5).tokenizer
+    before = load_t5(t5).tokenizer
     _write_pieces(t5 / "spiece.model", json.loads((t5 / "tokenizer.json").read_text()))
     (t5 / "tokenizer.json").unlink()
     (t5 / "tokenizer_config.json").write_text(json.dumps({"extra_ids": 4, "pad_token": "<pad>"}))
-    text = load_text(t5)
+    text = load_t5(t5)
     assert text.pad_id == 0
     assert text.tokenizer.token_to_id("<extra_id_0>") == before.get_vocab_size() + 3
     for prompt in ("a warm pad, slow", "", "120 BPM techno loop", "drums and bass", "~ zebra"):
@@ -200,9 +200,9 @@ def test_the_pieces_of_the_reference(golden, tmp_path):
     """The same ids as the tokenizer.json that transformers made of the same file."""
     folder = Path(shutil.copytree(GOLDEN / "t5-base", tmp_path / "t5"))
     folder.chmod(0o755)
-    before = load_text(folder)
+    before = load_t5(folder)
     (folder / "tokenizer.json").unlink()
-    after = load_text(folder)
+    after = load_t5(folder)
     assert after.pad_id == before.pad_id
     for prompt in (*TEXTS, *map(str, golden["prompts"])):
         assert after.tokenizer.encode(prompt).ids == before.tokenizer.encode(prompt).ids, prompt
@@ -224,13 +224,13 @@ def test_tokenizers_that_are_something_else(t5, name, content, match):
     with pytest.raises(
         CheckpointError, match=match if name == "spiece.model" else match.replace(" as a SentencePiece model", "")
     ):
-        load_text(t5)
+        load_t5(t5)
 
 
 def test_weights_that_are_something_else(t5):
     (t5 / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(CheckpointError, match=r"t5/model\.safetensors cannot be read as safetensors: it is a Git LFS pointer"):
-        load_text(t5)
+        load_t5(t5)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
@@ -238,14 +238,14 @@ def test_weights_in_eight_bits(t5, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in load_file(t5 / "model.safetensors").items()}
     save_file(tensors, t5 / "model.safetensors")
     with pytest.raises(CheckpointError, match="expected single or half precision or bfloat16"):
-        load_text(t5)
+        load_t5(t5)
 
 
 def test_a_tokenizer_of_another_encoder(t5):
     config = json.loads((t5 / "config.json").read_text())
     (t5 / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
     with pytest.raises(CheckpointError, match=r"the tokenizer has tokens up to .*, the encoder only 100"):
-        load_text(t5)
+        load_t5(t5)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_configurations_of_t5(t5, change, error, match):
     with pytest.raises(error, match=match):
         read_t5_config(path)
     with pytest.raises(error, match=match):
-        load_text(t5)
+        load_t5(t5)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_the_repository_of_a_name(name, expected):
 
 def test_the_configuration_supplies_the_t5(checkpoint, monkeypatch, tmp_path):
     """Without --t5 the named one is fetched."""
-    module = sys.modules["sao_onnx_convert.convert"]
+    module = sys.modules["sao_onnx_convert.source.selection"]
     locate, asked = module.locate, []
 
     def fetch(place, *arguments):
@@ -429,7 +429,7 @@ def test_a_name_that_is_no_repository(checkpoint, tmp_path):
     config["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = "/data/text_encoder"
     (folder / "model_config.json").write_text(json.dumps(config))
     with pytest.raises(
-        CheckpointNotFoundError, match=r"names its text encoder '/data/text_encoder', which is no repository.*--t5"
+        CheckpointNotFoundError, match=r"names the text encoder '/data/text_encoder', which is not a repository.*--t5"
     ):
         convert(folder, None, tmp_path / "bundle")
 

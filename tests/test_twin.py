@@ -16,11 +16,17 @@ from models.sao_tiny.twin import mono, stereo
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx_convert import convert
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import Autoencoder, split_decoder
-from sao_onnx_convert.parts import AudioEncoder
+from sao_onnx_convert.family.stable_audio_open.dual_mono import (
+    DualMono,
+    DualMonoEncoder,
+    as_dual_mono,
+    mono_autoencoder,
+    mono_layers,
+)
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, split_decoder
+from sao_onnx_convert.family.stable_audio_open.parts import AudioEncoder
+from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.config_fields import OobleckDecoderConfig, OobleckEncoderConfig
-from sao_onnx_convert.twin import HalfByHalf, HalfByHalfEncoder, halved, halved_autoencoder, halved_stages
 from tests.conftest import MINIATURE
 
 PREFIX = "pretransform.model."
@@ -119,25 +125,25 @@ def test_a_clip_comes_out(bundles, precision):
 def test_halves_compute_what_the_whole_does(halves):
     model, config = halves
     audio = torch.randn(3, 2, 4 * config.downsampling_ratio)
-    half = halved_autoencoder(model)
-    torch.testing.assert_close(HalfByHalfEncoder(half)(audio), AudioEncoder(model)(audio), rtol=1e-4, atol=1e-5)
+    half = mono_autoencoder(model)
+    torch.testing.assert_close(DualMonoEncoder(half)(audio), AudioEncoder(model)(audio), rtol=1e-4, atol=1e-5)
     latents = torch.randn(3, config.latent_dim, 12)
     stages = [stage.layers for stage in split_decoder(model.decoder, config.decoder.config.strides)]
     x = y = latents
     for layers in stages:
-        assert isinstance(halved(layers), HalfByHalf)
-        x, y = halved(layers)(x), layers(y)
+        assert isinstance(as_dual_mono(layers), DualMono)
+        x, y = as_dual_mono(layers)(x), layers(y)
     torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
-    assert len(halved_stages(stages)) == len(stages)
+    assert len(mono_layers(stages)) == len(stages)
 
 
 def test_an_ordinary_autoencoder_is_left_as_it_is():
     config = load_config(MINIATURE / "model_config.json").model.pretransform.config
     model = Autoencoder(config.encoder.config, config.decoder.config)
-    assert halved_autoencoder(model) is None
-    assert halved(model.decoder) is model.decoder
+    assert mono_autoencoder(model) is None
+    assert as_dual_mono(model.decoder) is model.decoder
     stages = [stage.layers for stage in split_decoder(model.decoder, config.decoder.config.strides)]
-    assert halved_stages(stages) is None
+    assert mono_layers(stages) is None
 
 
 @pytest.mark.parametrize("part", ["weight_v", "between", "weight_g", "bias", "alpha", "beta"])
@@ -153,11 +159,11 @@ def test_halves_that_differ_stay_together(part, side):
             place = tuple(0 for _ in weight.shape)
             weight[(0, -1, 0) if part == "between" else place] += 1e-3
     if side == "encoder":
-        assert halved_autoencoder(model) is None
+        assert mono_autoencoder(model) is None
     else:
         stages = [stage.layers for stage in split_decoder(model.decoder, config.decoder.config.strides)]
-        assert halved_stages(stages) is None
-        assert any(halved(layers) is layers for layers in stages)
+        assert mono_layers(stages) is None
+        assert any(as_dual_mono(layers) is layers for layers in stages)
 
 
 @pytest.mark.parametrize("latents", [3, 5, 6])
@@ -166,7 +172,7 @@ def test_any_number_of_latents(latents):
         in_channels=2, channels=4, c_mults=(1, 2), strides=(2, 4), latent_dim=2 * latents, use_snake=True
     )
     decoder = OobleckDecoderConfig(out_channels=2, channels=4, c_mults=(1, 2), strides=(2, 4), latent_dim=latents)
-    assert halved_autoencoder(Autoencoder(encoder, decoder)) is None
+    assert mono_autoencoder(Autoencoder(encoder, decoder)) is None
 
 
 def test_zeros_alone_are_no_halves_of_one_channel():
@@ -179,4 +185,4 @@ def test_zeros_alone_are_no_halves_of_one_channel():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    assert halved_autoencoder(model) is None
+    assert mono_autoencoder(model) is None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.contenders.clip import Array, Network, main
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
 
 @functools.cache
@@ -36,7 +36,7 @@ def _network(module: Callable[..., Tensor], variant: str, *example: Tensor) -> N
 
 def text_encoder(folder: Path, variant: str, threads: int) -> Network:
     """T5. It is not worth compiling."""
-    encoder = _pipeline(folder, threads).text.encoder
+    encoder = _pipeline(folder, threads).t5.encoder
     return _network(lambda ids, mask: encoder(input_ids=ids, attention_mask=mask).last_hidden_state, "eager")
 
 

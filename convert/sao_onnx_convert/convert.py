@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,59 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.bundle.manifest import (
-    FORMAT,
-    PRECISIONS,
-    Audio,
-    Conditioning,
-    DecoderStage,
-    FileRole,
-    Graph,
-    Latents,
-    Manifest,
-    Model,
-    Number,
-    Prompt,
-    Sampling,
-)
+from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Model
 from sao_onnx.errors import SaoOnnxWarning
-from sao_onnx_convert import parts
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.errors import CheckpointNotFoundError, UnsupportedModelError
-from sao_onnx_convert.graphs import Announce, discard, eight_bit, single_precision
-from sao_onnx_convert.networks.autoencoder import Stage, decoder_cuts, split_decoder
-from sao_onnx_convert.networks.model import load_model
-from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.bundle.description import describe_files, describe_model
+from sao_onnx_convert.bundle.graphs import make_graphs, step_count
+from sao_onnx_convert.bundle.space import bundle_bytes, require_space
+from sao_onnx_convert.bundle.writer import require_free, staged, write_manifest
+from sao_onnx_convert.errors import UnsupportedModelError
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
+from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
+from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
+from sao_onnx_convert.family.stable_audio_open.text_encoder import load_t5
 from sao_onnx_convert.source.cache import cache_folder
-from sao_onnx_convert.source.config_fields import ModelConfig
-from sao_onnx_convert.source.file_names import CONFIG, TOKENIZER
-from sao_onnx_convert.source.files import choose_checkpoint, choose_config
-from sao_onnx_convert.source.locate import locate
-from sao_onnx_convert.source.source import Folder, Source
-from sao_onnx_convert.source.t5_config import check_text_encoder, read_t5_config
-from sao_onnx_convert.source.t5_files import LANDMARKS, choose_t5, t5_folder
-from sao_onnx_convert.source.t5_names import repository
-from sao_onnx_convert.space import bundle_bytes, require_space
-from sao_onnx_convert.text_encoder import Text, load_text
-from sao_onnx_convert.writer import describe_files, require_free, staged, write_manifest
-
-STEPS = 8
-"""Sampling steps that the released model is meant for."""
-
-TILES = (16, 2)
-"""Latents in a tile of the decoder's last two stages: the activations of the released model then stay in a core's cache, and
-the overlap is still small."""
-
-TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxsim", "onnxruntime", "sao-onnx")
+from sao_onnx_convert.source.file_names import TOKENIZER
+from sao_onnx_convert.source.selection import Selection, select
+from sao_onnx_convert.source.source import Source
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a conversion is: before step `index` (from 0) of `total`, or in the middle of it when it is a download.
+    """Where a conversion is: at the start of a step, or within one that is a download.
 
     Attributes:
         step: What is done.
-        index: Number of the step.
+        index: Number of the step, from 0.
         total: Number of steps.
         done: Bytes that have arrived.
         size: Bytes of the file; 0 where the step is not a download.
@@ -76,7 +45,7 @@ class Progress:
     size: int = 0
 
 
-def convert(
+def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     checkpoint: str | Path,
     t5: str | Path | None,
     output: str | Path,
@@ -90,28 +59,28 @@ def convert(
 ) -> Bundle:
     """Convert a checkpoint to a bundle.
 
-    What can be refused is refused early: both configurations are read, and the room on the disk is looked at, before any
-    weights are downloaded.
+    Whatever cannot be converted is refused early: both configurations and the free disk space are checked before any weights
+    are downloaded.
 
     Args:
         checkpoint: Folder with `model_config.json` and `model.safetensors`, or a repository on the Hugging Face hub:
             `owner/name`, `owner/name@revision` or its address. A folder of that name comes first.
         t5: Folder or repository of a T5 encoder with `config.json`, `model.safetensors` (or its shards) and `tokenizer.json`
-            (or `spiece.model`), beside each other or in `text_encoder` and `tokenizer`; None for the one that the
-            configuration names.
+            (or `spiece.model`), in one folder or in `text_encoder` and `tokenizer`; None for the one that the configuration
+            names.
         output: The bundle to write. It appears when it is complete, and not at all when the conversion fails.
         precisions: Precisions to write, of `sao_onnx.bundle.manifest.PRECISIONS`.
-        config_name: Name of the configuration in `checkpoint`, where it is another than `model_config.json`.
-        weights_name: Name of the weights in `checkpoint`, where it is another than `model.safetensors`.
+        config_name: Name of the configuration in `checkpoint`; None for `model_config.json`.
+        weights_name: Name of the weights in `checkpoint`; None for `model.safetensors`.
         force: Replace an existing bundle.
         progress: Called before every step, and about twice a second during a download.
-        note: Called with lines that a person should see, such as the fields of the configuration that nobody reads.
+        note: Called with lines that a person should see, such as the fields of the configuration that have no effect.
 
     Returns:
         The written bundle.
 
     Raises:
-        ConversionError: In one of its forms: the model is not supported, a file is missing or damaged, a graph does not
+        ConversionError: One of its subclasses: the model is not supported, a file is missing or damaged, a graph does not
             compute what its torch module computes, a download fails, the disk is too full, or the target exists or cannot be
             written.
 
@@ -122,134 +91,75 @@ def convert(
         raise UnsupportedModelError(f"precision: found {unknown or 'none'}, supported: {', '.join(PRECISIONS)}")
     target = Path(output).expanduser()
     require_free(target, force)
-    source = locate(checkpoint, (config_name or CONFIG,))
-    # A model that is not supported is told so, whatever else may be missing beside its configuration.
-    config_path = choose_config(source, config_name)
-    config = None if config_path is None else load_config(source.fetch([config_path]) / config_path, note)
-    files = choose_checkpoint(source, config_name, weights_name)
-    config = config or load_config(source.fetch([files.config]) / files.config, note)
-    text_source = _t5_source(config, t5)
-    text_files = choose_t5(text_source)
-    text_folder = text_source.fetch(text_files.small)
-    t5_config = read_t5_config(text_folder / text_files.config)
-    if doubt := check_text_encoder(config, t5_config, text_source.origin):
-        warnings.warn(doubt, SaoOnnxWarning, stacklevel=2)
-    downloads = {(source, name): size for name, size in source.absent(files.weights.files).items()}
-    downloads |= {(text_source, name): size for name, size in text_source.absent(text_files.weights.files).items()}
+    selection = select(checkpoint, t5, config_name, weights_name, note)
+    if selection.doubt:
+        warnings.warn(selection.doubt, SaoOnnxWarning, stacklevel=2)
+    downloads = selection.downloads
     require_space(
         {
-            "the bundle": (target, bundle_bytes(config, t5_config, precisions)),
+            "the bundle": (target, bundle_bytes(selection.config, selection.t5_config, precisions)),
             "downloads": (cache_folder() if downloads else target, sum(downloads.values())),
         }
     )
-    strides = config.model.pretransform.config.decoder.config.strides
-    # A decoder of n cuts is n + 1 graphs beside five others. All are exported and checked, all but one quantized and measured.
-    graphs_in_all = 6 + len(decoder_cuts(strides))
-    conversions = 2 + 2 * graphs_in_all + ("int8" in precisions) * (2 * graphs_in_all - 1)
-    steps = _Steps(progress, len(downloads) + conversions)
-    for (place, name), size in downloads.items():
-        steps.next(f"downloading {name} of {place.title}", size)
-        place.fetch([name], steps.within)
-    folder = source.fetch([*files.weights.all, *files.licenses])
-    text_folder = text_source.fetch(text_files.all)
+    strides = selection.config.model.pretransform.config.decoder.config.strides
+    # The others: reading the weights, and writing the manifest.
+    total = len(downloads) + step_count(len(decoder_cuts(strides)) + 1, precisions) + 2
+    steps = _Steps(progress, total)
+    _download(downloads, steps)
     steps.next("reading the weights")
-    model = load_model(config, t5_config.d_model, folder / files.weights.path)
-    text = load_text(text_folder, text_files)
-    stages = split_decoder(model.autoencoder.decoder, strides)
-    with staged(target, force) as bundle:
-        graphs = _graphs(bundle, precisions, TorchPipeline(config, model, text), stages, steps.next)
+    pipeline = _load(selection)
+    segments = split_decoder(pipeline.model.autoencoder.decoder, strides)
+    with staged(target, force) as folder:
+        graphs = make_graphs(folder, precisions, pipeline, segments, steps.next)
         steps.next("writing the manifest")
-        roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
-        text.tokenizer.save(str(bundle / TOKENIZER))
-        for license in files.licenses:
-            name = Path(license).name
-            shutil.copyfile(folder / license, bundle / name)
-            roles[name] = "license"
-        for graph in graphs:
-            roles |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
-        write_manifest(
-            bundle,
-            Manifest(
-                format=FORMAT,
-                model=Model(source.name, source.origin, source.revision),
-                audio=Audio(config.sample_rate, config.channels, config.window_frames),
-                latents=_latents(config),
-                conditioning=_conditioning(config, text),
-                # The one supported objective. Meant for ping-pong without guidance; the configuration does not say so.
-                sampling=Sampling("rf_denoiser", "pingpong", STEPS, cfg_scale=1.0),
-                decoder=_decoder(stages),
-                tokenizer=TOKENIZER,
-                files=describe_files(bundle, roles),
-                graphs=graphs,
-                tools=_tools(),
-            ),
-        )
-        open_bundle(bundle)
+        _complete(folder, selection, pipeline, segments, graphs)
+        open_bundle(folder)
     return open_bundle(target)
 
 
-def _t5_source(config: ModelConfig, given: str | Path | None) -> Source:
-    """Where the T5 is: as the user said, else the repository of the one that the configuration names."""
-    if given is not None:
-        source = locate(given, LANDMARKS)
-        return t5_folder(source.folder) if isinstance(source, Folder) else source
-    name = config.prompt.config.t5_model_name
-    if (found := repository(name)) is None:
-        raise CheckpointNotFoundError(
-            f"the configuration names its text encoder {name!r}, which is no repository; say with --t5 where it is"
-        )
-    return locate(found, LANDMARKS)
+def _download(downloads: dict[tuple[Source, str], int], steps: _Steps) -> None:
+    for (source, name), size in downloads.items():
+        steps.next(f"downloading {name} of {source.title}", size)
+        source.fetch([name], steps.within)
 
 
-def _graphs(
-    folder: Path, precisions: Sequence[str], pipeline: TorchPipeline, stages: list[Stage], announce: Announce
-) -> tuple[Graph, ...]:
-    """The graphs of every wanted precision. The 8-bit ones are made from the single-precision ones."""
-    model, config = pipeline.model, pipeline.config
-    every = [
-        parts.text_encoder(pipeline.text, model, config),
-        parts.number_conditioner(model, config),
-        parts.context(model, config),
-        parts.dit(model, config),
-        *parts.decoder(stages, config),
-        parts.encoder(model, config),
-    ]
-    exact = single_precision(folder, every, announce)
-    graphs = list(exact)
-    if "int8" in precisions:
-        graphs += eight_bit(folder, every, exact, pipeline, stages, STEPS, announce)
-    kept = [graph for graph in graphs if graph.precision in precisions]
-    discard(folder, graphs, kept)
-    return tuple(kept)
+def _load(selection: Selection) -> TorchPipeline:
+    """The model in PyTorch."""
+    folder = selection.source.fetch(selection.files.weights.all)
+    t5_folder = selection.t5_source.fetch(selection.t5_files.all)
+    model = load_model(selection.config, selection.t5_config.d_model, folder / selection.files.weights.path)
+    return TorchPipeline(selection.config, model, load_t5(t5_folder, selection.t5_files))
 
 
-def _decoder(stages: list[Stage]) -> tuple[DecoderStage, ...]:
-    tiles = (0, *TILES[-(len(stages) - 1) :])
-    return tuple(DecoderStage(stage.rate, stage.context, tile) for stage, tile in zip(stages, tiles, strict=True))
-
-
-def _latents(config: ModelConfig) -> Latents:
-    autoencoder = config.model.pretransform.config
-    return Latents(autoencoder.latent_dim, autoencoder.downsampling_ratio)
-
-
-def _conditioning(config: ModelConfig, text: Text) -> Conditioning:
-    diffusion = config.model.diffusion
-    return Conditioning(
-        width=config.model.conditioning.cond_dim,
-        prompt=Prompt(config.prompt.id, config.prompt.config.max_length, text.pad_id),
-        numbers=tuple(Number(number.id, number.config.min_val, number.config.max_val) for number in config.numbers),
-        cross_attention=diffusion.cross_attention_cond_ids,
-        global_condition=diffusion.global_cond_ids,
-    )
-
-
-def _tools() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in TOOLS}}
+def _complete(
+    folder: Path,
+    selection: Selection,
+    pipeline: TorchPipeline,
+    segments: list[DecoderSegment],
+    graphs: tuple[Graph, ...],
+) -> None:
+    """Write all that a bundle holds besides its graphs: the tokenizer, the licences, and the manifest last."""
+    roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
+    pipeline.t5.tokenizer.save(str(folder / TOKENIZER))
+    for license in selection.files.licenses:
+        name = Path(license).name
+        shutil.copyfile(selection.source.fetch([license]) / license, folder / name)
+        roles[name] = "license"
+    for graph in graphs:
+        roles |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
+    source = selection.source
+    model = Model(source.name, source.origin, source.revision)
+    files = describe_files(folder, roles)
+    write_manifest(folder, describe_model(model, selection.config, pipeline.t5.pad_id, segments, graphs, files))
 
 
 class _Steps:
-    """Counts the steps of a conversion for its progress."""
+    """Counts the steps of a conversion for its progress.
+
+    Args:
+        report: Gets the progress.
+        total: Number of steps.
+    """
 
     def __init__(self, report: Callable[[Progress], None], total: int) -> None:
         self._report = report
@@ -258,10 +168,11 @@ class _Steps:
         self._step = ""
 
     def next(self, step: str, size: int = 0) -> None:
+        """Begin a step; `size` is that of the file, where it is a download."""
         self._step = step
         self._report(Progress(step, self._index, self._total, 0, size))
         self._index += 1
 
     def within(self, name: str, done: int, size: int) -> None:
-        """In the middle of the download that is the current step."""
+        """Report the download that is the current step."""
         self._report(Progress(self._step, self._index - 1, self._total, done, size))

@@ -1,8 +1,8 @@
-"""The converter's libraries, imported so that they send nothing and leave nothing behind. Imported before any other module.
+"""Imports the converter's libraries so that they send nothing and leave no files behind. Comes before any other module.
 
 - huggingface_hub tells the hub with each download what the caller's libraries are, and lets them report events, unless
-  `HF_HUB_DISABLE_TELEMETRY` is set when it is imported; transformers and optimum read the decision from it.
-- torch makes a folder for compiled kernels among the temporary files when its compiler is imported. Nothing is compiled here.
+  `HF_HUB_DISABLE_TELEMETRY` is set when it is imported; transformers and optimum take that setting from it.
+- torch makes a temporary folder for compiled kernels when its compiler is imported. Nothing is compiled here.
 - ONNX Runtime is imported by `sao_onnx.runtime.onnx_runtime`, before optimum would do it.
 """
 
@@ -20,5 +20,5 @@ with (
     import huggingface_hub.constants  # noqa: F401
     import torch._dynamo
 
-    # Makes the folder as well, and torch's exporter would import it later.
+    # This module makes that folder, too, and torch's exporter would import it later.
     import torch._inductor.compiler_bisector  # noqa: F401

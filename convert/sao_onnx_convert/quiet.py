@@ -1,4 +1,4 @@
-"""Keeps the libraries of a conversion from talking over its progress."""
+"""Hides warnings and log lines of other libraries, which would disturb the progress of a conversion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ LOGGERS = ("huggingface_hub", "torch.onnx", "optimum", "transformers", "onnxscri
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No remarks on absent packages, deprecations of their own, or what is checked here anyway; errors still show."""
+    """Hide warnings of other libraries: about absent packages, about deprecations in them, about what is checked here anyway.
+
+    Errors are still logged. Afterwards all loggers are as they were.
+    """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,9 +1,9 @@
-"""Mends a bundle that was converted before 8-bit products were exact on every processor.
+"""Mends a bundle that was converted before 8-bit results were the same on every processor.
 
     python -m sao_onnx_convert.unshare BUNDLE
 
-Its products shared constants, which keeps ONNX Runtime from making weights unsigned where signed ones overflow
-(`GraphBuilder.own_constant`). Only graphs and manifest are written; weights stay as they are.
+Its 8-bit matmuls and convolutions share constants. So ONNX Runtime cannot make weights unsigned where signed ones overflow
+(`GraphBuilder.own_constant`). Only the graphs and the manifest are written; the weights stay as they are.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import onnx
 
 from sao_onnx.bundle.bundle import digest, open_bundle
 from sao_onnx.errors import SaoOnnxError
-from sao_onnx_convert.writer import write_manifest
+from sao_onnx_convert.bundle.writer import write_manifest
 
 OWN_INPUTS = {"MatMulInteger": (1, 3), "MatMulIntegerToFloat": (1, 5), "QLinearConv": (3, 5)}
-"""Where each kind of 8-bit product reads its weights and their zero points."""
+"""The inputs of each type of 8-bit node that are its weights and their zero points."""
 
 
 def unshare(folder: Path) -> list[str]:
-    """Give every 8-bit product of a bundle weights and zero points of its own.
+    """Give every 8-bit matmul and convolution of a bundle weights and zero points of its own.
 
     Args:
-        folder: The bundle. Where nothing is shared, nothing is written.
+        folder: The bundle. If nothing is shared, nothing is written.
 
     Returns:
-        The paths of the graphs that were written anew, within the bundle.
+        Paths in the bundle of the graphs that were written.
 
     Raises:
         BundleError: The folder is no bundle that can be opened.
@@ -49,7 +49,11 @@ def unshare(folder: Path) -> list[str]:
 
 
 def unshare_graph(model: onnx.ModelProto) -> bool:
-    """The same for one graph, in place; whether it changed. Weights in files are read twice from the same place."""
+    """Do the same for one graph, in place. Copies of weights in a file are read from the same place in it.
+
+    Returns:
+        Whether the graph was changed.
+    """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     taken: set[str] = set()
     for node in model.graph.node:
@@ -83,7 +87,9 @@ def main() -> None:
         written = unshare(arguments.parse_args().bundle)
     except SaoOnnxError as error:
         raise SystemExit(f"error: {error}") from error
-    done = f"written: {', '.join(written)}" if written else "nothing to do: no product shares constants with another"
+    done = (
+        f"written: {', '.join(written)}" if written else "nothing to do: no matmul or convolution shares constants with another"
+    )
     sys.stdout.write(f"{done}\n")
 
 

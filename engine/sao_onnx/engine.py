@@ -199,7 +199,9 @@ class Engine:
         if jobs < 1:
             raise RequestError(f"jobs is {jobs}, expected at least 1")
         if isinstance(requests, (str, Request)):
-            raise RequestError(f"requests is one {type(requests).__name__}, expected several in a list; for one clip use generate")
+            raise RequestError(
+                f"requests is one {type(requests).__name__}, expected several in a list; for one clip use generate"
+            )
         seeded = _seeded(requests, options)
         return (result() for _, result in in_order(lambda one: self.generate(one[0], **one[1]), seeded, jobs))
 

@@ -19,8 +19,8 @@ from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import KINDS, WINDOW
 from models.sao_tiny.sounds import LOOPS, TONES
 from models.sao_tiny.twin import mono
-from sao_onnx_convert.config import ModelConfig
-from sao_onnx_convert.networks.autoencoder import Autoencoder, SnakeBeta
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, SnakeBeta
+from sao_onnx_convert.source.config import ModelConfig
 
 ORDER = Order(first=0, count=24_000, evenly=True)
 SHARES = (0.42, 0.13, 0.45)

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from transformers import T5EncoderModel
 
 from models.sao_tiny.diffusion import Denoiser
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import Autoencoder
-from sao_onnx_convert.networks.model import AudioModel
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
+from sao_onnx_convert.source.config import load_config
 
 HERE = Path(__file__).parent
 

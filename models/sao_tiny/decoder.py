@@ -14,7 +14,7 @@ from models.sao_tiny.diffusion import Denoiser, Examples
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import WINDOW
-from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 
 SCHEDULE = Schedule(steps=4000, seconds=45, warmup=50)
 BATCH = 24

@@ -19,9 +19,9 @@ from models.sao_tiny.optimizers import Muon, adamw
 from models.sao_tiny.requests import WINDOW, Sound
 from models.sao_tiny.signals import REPEAT, SAMPLE_RATE
 from models.sao_tiny.text import Reader
-from sao_onnx_convert.config import ModelConfig
-from sao_onnx_convert.networks.conditioners import NumberConditioner
-from sao_onnx_convert.networks.dit import DiffusionTransformer
+from sao_onnx_convert.family.stable_audio_open.networks.conditioners import NumberConditioner
+from sao_onnx_convert.family.stable_audio_open.networks.dit import DiffusionTransformer
+from sao_onnx_convert.source.config import ModelConfig
 
 ORDER = Order(first=1_000_000, count=24_000, takes=3, prompts=6)
 """Other sounds than the autoencoder has learned from, whose latents may be a little worse."""

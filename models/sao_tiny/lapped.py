@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sao_onnx_convert.networks.autoencoder import Autoencoder, ResidualUnit, SnakeBeta
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, ResidualUnit, SnakeBeta
 
 _SMALL = 0.1
 

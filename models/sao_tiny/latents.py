@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.sao_tiny.data import Pool, Rows
-from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 
 
 def shrinkage(takes: int) -> float:

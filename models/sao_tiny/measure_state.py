@@ -16,8 +16,8 @@ import torch
 from models.sao_tiny import autoencoder, states
 from models.sao_tiny.checkpoint import HERE
 from models.sao_tiny.measure_autoencoder import COUNT, Audio, Reconstruct, figures, named, reconstructions
-from sao_onnx_convert.config import load_config
-from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
+from sao_onnx_convert.source.config import load_config
 
 
 def of_network(model: Autoencoder) -> Reconstruct:

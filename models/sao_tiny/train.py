@@ -31,7 +31,7 @@ from models.sao_tiny.data import Pool
 from models.sao_tiny.latents import Latents
 from models.sao_tiny.requests import WINDOW
 from models.sao_tiny.twin import stereo
-from sao_onnx_convert.config import load_config
+from sao_onnx_convert.source.config import load_config
 
 STAGES = ("autoencoder", "diffusion", "decoder")
 """In this order; the text encoder is trained beside them."""

@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from sao_onnx_convert.networks.autoencoder import Autoencoder
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 from sao_onnx_convert.source.config_fields import AutoencoderConfig
 
 

@@ -1,1 +1,1 @@
-"""Where a model comes from: a folder or a repository on the Hugging Face hub, as files on this machine."""
+"""Models as they are published, in a folder or in a repository on the Hugging Face hub: found, checked, read."""

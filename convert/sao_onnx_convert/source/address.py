@@ -22,8 +22,8 @@ class Address:
     Attributes:
         repository: `owner/name`, or `name` for the few that have no owner.
         revision: Branch, tag or commit; None for the main branch.
-        folder: The folder of the repository that is meant, "" for the whole, otherwise ending in `/`.
-        file: The file that is meant, by its whole path, where the address is that of a file.
+        folder: Folder in the repository, ending in `/`; "" for the whole repository.
+        file: Path of the file in the repository, where the address is that of a file.
     """
 
     repository: str
@@ -33,15 +33,15 @@ class Address:
 
 
 def parse_address(text: str, endpoint: str) -> Address:
-    """The repository that a text names.
+    """Read the name of a repository.
 
     Args:
         text: `owner/name`, `owner/name@revision`, or the address of a page of it, with or without `https://`: the repository's
             own, or one with `/tree/REVISION/FOLDER`, `/blob/REVISION/FILE` or `/resolve/REVISION/FILE`.
-        endpoint: Address of the hub in use; its host is taken for the hub's as well as the public ones.
+        endpoint: Address of the hub in use. Its host counts as the hub's, like the public ones.
 
     Raises:
-        ValueError: The text names none; the message says why, without the text itself.
+        ValueError: It names no repository. The message says why, and does not repeat the text.
     """
     text = text.strip()
     path = _path_on_hub(text, endpoint)
@@ -60,7 +60,7 @@ def parse_address(text: str, endpoint: str) -> Address:
     end = verbs[0] if verbs else min(2, len(parts))
     repository = "/".join(parts[:end]).removesuffix(".git")
     if not _REPOSITORY.fullmatch(repository):
-        raise ValueError(f"is not the address of a model ({repository!r} is no name of a repository)")
+        raise ValueError(f"is not the address of a model ({repository!r} cannot be the name of a repository)")
     if not verbs or len(parts) == end + 1:
         return Address(repository)
     revision, below = _split_revision(parts[end + 1 :])
@@ -80,7 +80,7 @@ def _short(text: str) -> Address:
 
 
 def _path_on_hub(text: str, endpoint: str) -> str | None:
-    """The path of an address on the hub, without query and fragment; None where the text is no address."""
+    """The path of an address on the hub, without query and fragment; None where the text is not an address."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         host, _, _ = text.partition("/")

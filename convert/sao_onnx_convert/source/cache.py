@@ -1,4 +1,4 @@
-"""huggingface_hub's folder of downloads, read without asking the hub: what of a repository is here, whole or in part."""
+"""huggingface_hub's download cache, read without asking the hub: which files are there, complete or in part."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def find(repository: str, name: str, revision: str) -> Path | None:
     Args:
         repository: `owner/name`.
         name: Path in the repository, with `/`.
-        revision: Branch or tag as it was when last asked for, or a commit.
+        revision: Commit, or a branch or tag; the commit of these is that of the last download.
     """
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repository, name, cache_dir=cache_folder(), revision=revision)
-    # Other than a path, it may be a mark that the hub does not have the file.
+    # The result may also be a mark that the hub does not have the file.
     return Path(found) if isinstance(found, str) else None
 
 
@@ -35,31 +35,31 @@ def find_snapshot(repository: str, names: Sequence[str], revision: str) -> Path 
     """The folder of a revision's files, named after its commit; None where none of `names` is in it."""
     for name in names:
         if (path := find(repository, name, revision)) is not None:
-            return above(path, name)
+            return base_folder(path, name)
     return None
 
 
-def above(path: Path, name: str) -> Path:
-    """The folder in which a file is known under a name of one or more parts."""
+def base_folder(path: Path, name: str) -> Path:
+    """The folder in which a file has the given path, which may have several parts."""
     return path.parents[name.count("/")]
 
 
-def whole(repository: str, blob: str) -> bool:
-    """Whether the content is here, in whichever revision of the repository."""
+def is_complete(repository: str, blob: str) -> bool:
+    """Whether the content of a file is there completely, from any revision of the repository."""
     return (_blobs(repository) / blob).is_file()
 
 
 def partials(repository: str, blob: str | None) -> list[Path]:
-    """Files that a download is or was being written to: of one content, or where that is not known, all of the repository.
+    """Incomplete downloads: of one content, or all of the repository where the content is not known.
 
-    Up to release 1 huggingface_hub goes on with such a file; later it gives each try a name of its own, and removes it.
+    huggingface_hub before 1.0 continues such a file. Later releases write every attempt to a new file, and remove it.
     """
     pattern = "*.incomplete" if blob is None else f"{blob}*.incomplete"
     return list(_blobs(repository).glob(pattern))
 
 
 def arrived(repository: str, blob: str | None) -> int:
-    """Bytes on the disk of a content that is not complete. Holes do not count."""
+    """Bytes of an incomplete download on the disk. Holes in a sparse file are not counted."""
     sizes = [0]
     for path in partials(repository, blob):
         with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def arrived(repository: str, blob: str | None) -> int:
 
 
 def discard_partials(repository: str, blob: str) -> None:
-    """Remove what a download left behind."""
+    """Remove the incomplete downloads of one content."""
     for path in partials(repository, blob):
         with contextlib.suppress(OSError):
             path.unlink()

@@ -1,13 +1,14 @@
-"""What dataclasses cannot say about a configuration: which kinds of models are supported, and that the fields fit together."""
+"""Checks of a configuration beyond the types of its fields: is the family supported, and do the fields agree?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from torch import nn
 
+from sao_onnx.bundle.manifest import ObjectiveName
 from sao_onnx.bundle.schema import SchemaError
 from sao_onnx_convert.source.config_fields import DiTConfig, ModelConfig, T5ConditionerConfig
 from sao_onnx_convert.source.t5_names import is_path, is_t5
@@ -17,18 +18,21 @@ PRETRANSFORM = "model.pretransform.config"
 DIT = "model.diffusion.config"
 CONDITIONERS = "model.conditioning.configs"
 
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+EXPECTED_OBJECTIVES = " or ".join(map(repr, OBJECTIVES))
+
 LARGEST = 1 << 16
-"""No size of a network is larger, or a slip in the file would ask for more memory than any machine has."""
+"""The largest size in a network that is accepted, so that a mistake in the file does not ask for more memory than there is."""
 
 LONGEST = 1 << 18
-"""Nor is a window longer, in latents."""
+"""The longest window that is accepted, in latents."""
 
 
 def check_family(data: Mapping[str, Any]) -> None:
-    """Refuse another family of models first, before any of its options that are unknown here.
+    """Refuse other families of models. This comes first, before their options are refused as unknown.
 
     Args:
-        data: The decoded file, nothing of it checked yet.
+        data: The decoded file; nothing in it has been checked yet.
 
     Raises:
         SchemaError: It is a model with the objective `v`, as Stable Audio Open 1.0, or has a text encoder that is not a T5.
@@ -43,7 +47,7 @@ def check_family(data: Mapping[str, Any]) -> None:
         found = "found 'v'" if "diffusion_objective" in diffusion else "not given, which means 'v'"
         _refuse(
             OBJECTIVE,
-            f"{found}, expected 'rf_denoiser'; Stable Audio Open 1.0 and models made from it are not supported, "
+            f"{found}, expected {EXPECTED_OBJECTIVES}; Stable Audio Open 1.0 and models made from it are not supported, "
             "only Stable Audio Open Small and models made from it",
         )
     conditioning = networks.get("conditioning")
@@ -59,25 +63,19 @@ def check_family(data: Mapping[str, Any]) -> None:
 
 
 def check(config: ModelConfig) -> None:
-    """Refuse what is not supported or contradicts itself, naming the field.
+    """Refuse a configuration that is not supported or contradicts itself.
 
     Raises:
         SchemaError: Says which field it is, what was found and what was expected.
     """
+    if (found := config.model.diffusion.diffusion_objective) not in OBJECTIVES:
+        _refuse(OBJECTIVE, f"found {found!r}, expected {EXPECTED_OBJECTIVES}")
     _check_sizes(config)
     _check_conditioning(config)
     _check_autoencoder(config)
     _check_agreement(config)
     _check_dit(config.model.diffusion.config)
     _check_window(config)
-    # Last, so that it is the only reason where it is given.
-    objective = config.model.diffusion.diffusion_objective
-    if objective == "rectified_flow":
-        _refuse(
-            OBJECTIVE, "found 'rectified_flow', expected 'rf_denoiser'; base models with this objective are not supported yet"
-        )
-    if objective != "rf_denoiser":
-        _refuse(OBJECTIVE, f"found {objective!r}, expected 'rf_denoiser'")
 
 
 def _check_sizes(config: ModelConfig) -> None:
@@ -108,27 +106,9 @@ def _positive(where: str, values: Iterable[int], largest: int = LARGEST) -> None
 
 
 def _check_conditioning(config: ModelConfig) -> None:
+    _check_conditioners(config)
+    _check_condition_ids(config)
     conditioning, diffusion = config.model.conditioning, config.model.diffusion
-    prompts = [part.id for part in conditioning.configs if isinstance(part, T5ConditionerConfig)]
-    ids = [part.id for part in conditioning.configs]
-    if len(prompts) != 1:
-        _refuse(CONDITIONERS, f"found {len(prompts)} conditioners of type 't5', supported: exactly one")
-    if len(set(ids)) != len(ids):
-        _refuse(CONDITIONERS, f"an id occurs twice: {', '.join(ids)}")
-    for id in ids:
-        # It becomes a part of tensor names.
-        if not id.isprintable() or not id.strip() or "." in id or "/" in id or hasattr(nn.ModuleDict(), id):
-            _refuse(CONDITIONERS, f"{id!r} cannot be the id of a conditioner")
-    if prompts[0] not in diffusion.cross_attention_cond_ids:
-        _refuse("model.diffusion.cross_attention_cond_ids", f"the text conditioner {prompts[0]!r} is missing")
-    if not diffusion.global_cond_ids:
-        _refuse("model.diffusion.global_cond_ids", "found none, supported: at least one number conditioner")
-    for name in ("cross_attention_cond_ids", "global_cond_ids"):
-        for id in getattr(diffusion, name):
-            if id not in ids:
-                _refuse(f"model.diffusion.{name}", f"{id!r} is not among the conditioners {', '.join(ids)}")
-    if prompts[0] in diffusion.global_cond_ids:
-        _refuse("model.diffusion.global_cond_ids", f"{prompts[0]!r} is text, supported: number conditioners")
     for name in ("input_concat_ids", "prepend_cond_ids", "local_add_cond_ids", "modular_local_cond_configs"):
         if found := getattr(diffusion, name):
             _refuse(
@@ -139,6 +119,21 @@ def _check_conditioning(config: ModelConfig) -> None:
             "model.conditioning.pre_encoded_keys",
             f"found {list(conditioning.pre_encoded_keys)}, supported: none; conditioners take text and numbers, not embeddings",
         )
+
+
+def _check_conditioners(config: ModelConfig) -> None:
+    """The list of conditioners, and the options of each."""
+    conditioning = config.model.conditioning
+    ids = [part.id for part in conditioning.configs]
+    prompts = sum(isinstance(part, T5ConditionerConfig) for part in conditioning.configs)
+    if prompts != 1:
+        _refuse(CONDITIONERS, f"found {prompts} conditioners of type 't5', supported: exactly one")
+    if len(set(ids)) != len(ids):
+        _refuse(CONDITIONERS, f"an id occurs twice: {', '.join(ids)}")
+    for id in ids:
+        # An id becomes a part of tensor names.
+        if not id.isprintable() or not id.strip() or "." in id or "/" in id or hasattr(nn.ModuleDict(), id):
+            _refuse(CONDITIONERS, f"{id!r} cannot be the id of a conditioner")
     for index, part in enumerate(conditioning.configs):
         if part.config.output_dim not in (None, conditioning.cond_dim):
             _refuse(
@@ -153,6 +148,22 @@ def _check_conditioning(config: ModelConfig) -> None:
             CONDITIONERS,
             f"found max_length {config.prompt.config.max_length}; max_length must be positive and at most {LARGEST}",
         )
+
+
+def _check_condition_ids(config: ModelConfig) -> None:
+    """Which conditioners the cross-attention and the global condition read."""
+    diffusion, prompt = config.model.diffusion, config.prompt.id
+    ids = [part.id for part in config.model.conditioning.configs]
+    if prompt not in diffusion.cross_attention_cond_ids:
+        _refuse("model.diffusion.cross_attention_cond_ids", f"the text conditioner {prompt!r} is missing")
+    if not diffusion.global_cond_ids:
+        _refuse("model.diffusion.global_cond_ids", "found none, supported: at least one number conditioner")
+    for name in ("cross_attention_cond_ids", "global_cond_ids"):
+        for id in getattr(diffusion, name):
+            if id not in ids:
+                _refuse(f"model.diffusion.{name}", f"{id!r} is not among the conditioners {', '.join(ids)}")
+    if prompt in diffusion.global_cond_ids:
+        _refuse("model.diffusion.global_cond_ids", f"{prompt!r} is text, supported: number conditioners")
 
 
 def _check_autoencoder(config: ModelConfig) -> None:
@@ -171,7 +182,7 @@ def _check_autoencoder(config: ModelConfig) -> None:
 
 
 def _check_agreement(config: ModelConfig) -> None:
-    """Sizes that follow from others."""
+    """Sizes that must agree with others."""
     networks = config.model
     autoencoder, conditioning, diffusion = networks.pretransform.config, networks.conditioning, networks.diffusion
     encoder, decoder, dit = autoencoder.encoder.config, autoencoder.decoder.config, diffusion.config

@@ -5,14 +5,16 @@ The reference (stable-audio-tools) reads the file in two ways, and so do these c
 - An object called `config` is handed to the constructor of a network or conditioner. Every field of it may decide what is
   computed, so each must be known here, and one that is not is refused by name. Defaults are the constructor's. A `Literal`
   lists the supported values.
-- From every other object the reference picks fields by name and never looks at the rest. Those classes say `SKIPS_UNKNOWN`:
-  unknown fields are skipped and reported. A field that only training reads is known, accepted with any value, and unused.
+- From every other object the reference reads some fields by name, and ignores the rest. The classes of these say
+  `SKIPS_UNKNOWN`: unknown fields are skipped and reported. A field that only training reads is known, and may have any value.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
+
+from sao_onnx.bundle.manifest import ObjectiveName
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class BottleneckConfig:
 
     type: Literal["vae"]
     requires_grad: Any = True
-    # Of this type of bottleneck the reference reads no options.
+    # The reference reads no options of this type of bottleneck.
     config: Any = None
 
 
@@ -90,7 +92,7 @@ class PretransformConfig:
     type: Literal["autoencoder"]
     config: AutoencoderConfig
     scale: float = 1.0
-    # How the reference computes, not what: the converter widens half-precision weights, and batches are small.
+    # These change how the reference computes, and not what: the converter widens half-precision weights anyway.
     model_half: bool = False
     iterate_batch: bool = False
     chunked: bool = False
@@ -137,7 +139,7 @@ class ConditioningConfig:
 
     configs: tuple[T5ConditionerConfig | NumberConditionerConfig, ...]
     cond_dim: int
-    # Under which other name a caller's value may come; the engine always has a value for every conditioner.
+    # Other names under which the reference accepts a value. The engine has a value for every conditioner anyway.
     default_keys: Any = None
     pre_encoded_keys: tuple[str, ...] = ()
 
@@ -183,7 +185,7 @@ class DiTConfig:
     transformer_type: Literal["continuous_transformer"] = "continuous_transformer"
     global_cond_type: Literal["prepend"] = "prepend"
     timestep_cond_type: Literal["global"] = "global"
-    # With a global timestep condition its width is embed_dim, whatever stands here.
+    # With a global timestep condition its width is embed_dim, whatever is given here.
     timestep_embed_dim: int | None = None
     # Of the transformer.
     final_cross_attn_ix: Literal[-1] = -1
@@ -195,7 +197,7 @@ class DiTConfig:
     abs_pos_emb_max_length: int = 10_000
     num_memory_tokens: Literal[0] = 0
     sliding_window: None = None
-    # Only how an untrained network begins.
+    # Initial weights only.
     zero_init_branch_outputs: bool = True
     # Of its blocks.
     remove_norms: Literal[False] = False
@@ -217,7 +219,8 @@ class DiffusionConfig:
     global_cond_ids: tuple[str, ...] = ()
     input_concat_ids: tuple[str, ...] = ()
     prepend_cond_ids: tuple[str, ...] = ()
-    # The reference's samplers for the supported objective are handed their times, so this shift never applies.
+    # Passed to the reference's samplers, and read there only where they make their own sigmas. `sample_rf` hands Euler,
+    # DPM-Solver++ and ping-pong sigmas that are not shifted, so it has no effect on a generation with them.
     distribution_shift_options: dict[str, Any] | None = None
     # Read by later versions of the reference only, which then compute something else.
     sampling_distribution_shift_options: None = None
@@ -244,7 +247,7 @@ class ModelConfig:
     Attributes:
         sample_size: Longest clip in audio frames, as the file has it; see `window`.
         sample_rate: In hertz.
-        audio_channels: Of the audio that it was trained on, if the file says so; see `channels`.
+        audio_channels: Channels of the training audio, if the file says so; see `channels`.
     """
 
     SKIPS_UNKNOWN: ClassVar[bool] = True
@@ -258,13 +261,18 @@ class ModelConfig:
     lora: Any = None
 
     @property
+    def objective(self) -> ObjectiveName:
+        """What the model was trained to predict. `check` has refused all others."""
+        return cast(ObjectiveName, self.model.diffusion.diffusion_objective)
+
+    @property
     def channels(self) -> int:
         """Channels of the audio."""
         return self.model.pretransform.config.io_channels
 
     @property
     def window(self) -> int:
-        """Latents of the longest clip; what of `sample_size` is left over is dropped, as the reference does."""
+        """Latents of the longest clip. Frames of `sample_size` that do not fill a latent are dropped, as in the reference."""
         return self.sample_size // self.model.pretransform.config.downsampling_ratio
 
     @property

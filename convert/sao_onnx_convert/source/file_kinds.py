@@ -1,4 +1,4 @@
-"""What a file really is, where it is not what its name says: a pointer, a web page, a pickle, half a download."""
+"""Recognises files that are not what their names say: a pointer, a web page, a pickle, half a download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JsonObject(dict[str, Any]):
     """A decoded JSON object.
 
     Attributes:
-        repeated: Keys that stand in it more than once with different values; the last value counts.
+        repeated: Keys that occur more than once with different values; the last value counts.
     """
 
     repeated: tuple[str, ...] = ()
@@ -30,15 +30,15 @@ def read_json(path: Path, error: type[ConversionError]) -> Any:
     """Decode a JSON file, UTF-8 with or without a byte-order mark; objects as `JsonObject`.
 
     Raises:
-        error: The file cannot be read, or is not JSON; what it is instead is said where it can be told.
+        error: The file cannot be read, or is not JSON. The message says what it is instead, if that is known.
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise error(f"{path} cannot be read as JSON: it has {path.stat().st_size} bytes, expected a file of text")
         return json.loads(path.read_bytes(), object_pairs_hook=_object)
     except (OSError, ValueError, RecursionError) as problem:
-        reason = "it is nested too deep" if isinstance(problem, RecursionError) else str(problem)
-        raise error(f"{path} cannot be read as JSON: {disguise(path) or reason}") from problem
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        raise error(f"{path} cannot be read as JSON: {actual_kind(path) or reason}") from problem
 
 
 def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -52,14 +52,14 @@ def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
     return result
 
 
-def why_not_safetensors(path: Path, reason: str) -> str:
-    """What is wrong with a file that could not be opened as safetensors, and what to do, as the end of a sentence.
+def explain_unreadable(path: Path, reason: str) -> str:
+    """What is wrong with a file that cannot be read as safetensors, and what to do, as the end of a sentence.
 
     Args:
         path: The file.
-        reason: What the library said, used where nothing better is found.
+        reason: What the library says. It is used where nothing better is known.
     """
-    if found := disguise(path):
+    if found := actual_kind(path):
         return found
     try:
         return _damage(path) or f"{reason}; {DOWNLOAD}"
@@ -67,64 +67,76 @@ def why_not_safetensors(path: Path, reason: str) -> str:
         return str(error)
 
 
-def disguise(path: Path) -> str | None:
+TEXTS: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    (
+        (b"<!doctype html", b"<html", b"<head", b"<!--"),
+        "it is a web page (HTML), as servers send one when a login or another address is needed; download the file itself",
+    ),
+    ((b"<?xml",), "it is an XML page, as servers send one with an error; download the file itself"),
+)
+"""What a text in lower case is, by its first bytes, and what to do."""
+
+BINARIES: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    (
+        (b"version https://git-lfs",),
+        "it is a Git LFS pointer, which stands for the file; run `git lfs pull` in the clone, or download the file itself",
+    ),
+    (
+        (b"PK\x03\x04", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x02\x8a"),
+        "it is a pickled checkpoint or an archive under another name; a pickle can run any program when it is opened, "
+        "so load it where you trust it and write its state_dict with safetensors.torch.save_file",
+    ),
+    ((b"GGUF",), "it is a GGUF file; expected the original weights as safetensors"),
+    ((b"\x1f\x8b", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd"), "it is a compressed file; unpack it"),
+)
+"""What a file is, by its first bytes, and what to do."""
+
+
+def actual_kind(path: Path) -> str | None:
     """What a file is instead of what it should be, and what to do, as a clause; None where nothing is known."""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(4096)
     except OSError:
         return None
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if not size:
+    if not start:
         return f"it is empty; {DOWNLOAD}"
-    if start.startswith(b"version https://git-lfs"):
-        return (
-            "it is a Git LFS pointer, which stands for the file; run `git lfs pull` in the clone, or download the file itself"
-        )
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")):
-        return (
-            "it is a web page (HTML), as servers send one when a login or another address is needed; download the file itself"
-        )
-    if text.startswith(b"<?xml"):
-        return "it is an XML page, as servers send one with an error; download the file itself"
     if not start.strip(b"\0"):
         return f"it begins with {len(start)} zero bytes, as an interrupted download leaves it; {DOWNLOAD}"
-    if start.startswith((b"PK\x03\x04", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x02\x8a")):
-        return (
-            "it is a pickled checkpoint or an archive under another name; a pickle can run any program when it is opened, "
-            "so load it where you trust it and write its state_dict with safetensors.torch.save_file"
-        )
-    if start.startswith(b"GGUF"):
-        return "it is a GGUF file; expected the original weights as safetensors"
-    if start.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")):
-        return "it is a compressed file; unpack it"
-    return None
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    found = [description for prefixes, description in TEXTS if text.startswith(prefixes)]
+    found += [description for prefixes, description in BINARIES if start.startswith(prefixes)]
+    return found[0] if found else None
 
 
 def _damage(path: Path) -> str | None:
-    """Where the header and the size of a safetensors file contradict each other."""
+    """How the header and the size of a safetensors file contradict each other; None where they do not."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
-        if length is None:
+        if len(start) < 8:
             return f"it has only {size} bytes; {DOWNLOAD}"
         if start.lstrip().startswith(b"{"):
             return "it is text (JSON), not weights; download the file itself"
+        length = struct.unpack("<Q", start)[0]
         if length > LARGEST_HEADER:
             return f"it does not begin with the header of a safetensors file; {DOWNLOAD}"
         if 8 + length > size:
             return f"it is cut short: found {size} bytes, its header alone has {8 + length}; {DOWNLOAD}"
-        try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            expected = 8 + length + max(ends, default=0)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-            return f"its header is damaged; {DOWNLOAD}"
-    if expected > size:
-        return f"it is cut short: found {size} bytes, expected {expected}; {DOWNLOAD}"
-    return None
+        data = _data_bytes(file.read(length))
+    if data is None:
+        return f"its header is damaged; {DOWNLOAD}"
+    expected = 8 + length + data
+    return f"it is cut short: found {size} bytes, expected {expected}; {DOWNLOAD}" if expected > size else None
+
+
+def _data_bytes(header: bytes) -> int | None:
+    """Bytes of the tensors behind the header of a safetensors file; None where the header is damaged."""
+    try:
+        entries = json.loads(header)
+        return max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
 
 
 def pickled(name: str) -> str:

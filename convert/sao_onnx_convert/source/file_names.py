@@ -1,4 +1,4 @@
-"""Names of the files that models are made of, as they are published."""
+"""Names of the files of published models."""
 
 import re
 
@@ -6,13 +6,13 @@ CONFIG = "model_config.json"
 WEIGHTS = "model.safetensors"
 
 INDEX = ".index.json"
-"""What the name of a sharded model's index ends with: the file that says which tensors are in which of its files."""
+"""End of the name of an index: the file that says in which shard each tensor is."""
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)\.safetensors")
-"""How the name of a shard ends: its number, from 1, and how many there are."""
+"""End of the name of a shard: its number, from 1, and the number of shards."""
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
-"""How pickled checkpoints end, which are never opened."""
+"""Ends of the names of pickled checkpoints. They are never opened."""
 
 LICENSES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*")
 

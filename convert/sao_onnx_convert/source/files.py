@@ -1,4 +1,4 @@
-"""Which files of an audio model are wanted, of all that its folder or repository holds."""
+"""Chooses the files of an audio model from those in its folder or repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WeightFiles:
     """A safetensors file, or the shards in its place.
 
     Attributes:
-        path: The file; where it is sharded, the name that the index is named after.
+        path: The file. If it is sharded, the name of the index without `.index.json`.
         files: The file, or the shards.
         index: The index of the shards, None for a single file.
     """
@@ -45,7 +45,7 @@ def choose_config(source: Source, config: str | None = None) -> str | None:
     """The path of an audio model's configuration in its source; None where there is none.
 
     Args:
-        source: Where it is. A configuration that the user named with it is taken.
+        source: Where it is. If the user named a configuration in it, that one is taken.
         config: Its name in the source's folder, None for `model_config.json`.
     """
     named = (source.file or "").removeprefix(source.base)
@@ -59,7 +59,7 @@ def choose_checkpoint(source: Source, config: str | None = None, weights: str | 
     """The files of an audio model.
 
     Args:
-        source: Where they are. A file that the user named with it is taken as the one or the other.
+        source: Where they are. If the user named a file in it, that one is taken as the configuration or the weights.
         config: Name of the configuration in the source's folder, None for `model_config.json`.
         weights: Name of the weights in the source's folder, None for `model.safetensors`.
 
@@ -73,7 +73,7 @@ def choose_checkpoint(source: Source, config: str | None = None, weights: str | 
         weights = weights or named
     weights = (weights or WEIGHTS).removesuffix(INDEX)
     if not weights.endswith(".safetensors"):
-        raise CheckpointError(pickled(weights) if weights.endswith(PICKLES) else f"{weights} is no .safetensors file")
+        raise CheckpointError(pickled(weights) if weights.endswith(PICKLES) else f"{weights} is not a .safetensors file")
     config_path, weights_path = choose_config(source, config), source.base + weights
     found = choose_weights(source, weights_path)
     if config_path is not None and found is not None:
@@ -116,24 +116,24 @@ def choose_weights(source: Source, path: str) -> WeightFiles | None:
         if not lost:
             return WeightFiles(path, tuple(shards[number] for number in sorted(shards)), index)
         missing = [f"{stem}-{number:0{width}}-of-{total}.safetensors" for number in lost[:4]]
-    # Shards of other names: the index says which of them count.
+    # The shards have other names; the index says which files they are.
     if others := [name for name in _beside(source, path) if name.endswith(".safetensors") and not missing]:
         return WeightFiles(path, tuple(others), index)
-    raise source.lacking(missing or [path], f"{index} says that the weights are in several files; all of them are needed")
+    raise source.lacking(missing or [path], f"{index} says that the weights are in several files, and all of them are needed")
 
 
 def lone_pickle(source: Source, path: str) -> str | None:
-    """A pickle where weights are expected, and no safetensors beside it; None where it is otherwise."""
+    """A pickled checkpoint in the place of the weights; None if there is none, or if a safetensors file is there as well."""
     beside = _beside(source, path)
     pickles = [name for name in beside if name.endswith(PICKLES)]
     return pickles[0] if pickles and not any(name.endswith(".safetensors") for name in beside) else None
 
 
 def other_model(names: Collection[str]) -> str | None:
-    """What a folder or repository without `model_config.json` or `model.safetensors` is, by its files; None if it has no name.
+    """What a folder or repository without `model_config.json` or `model.safetensors` is, by its files; None if it is unknown.
 
     Args:
-        names: Its files, with their folders, `/` between them.
+        names: Paths of its files, with `/`.
     """
     if "model_index.json" in names:
         return "it is in the Diffusers layout; expected the original files, model_config.json and model.safetensors"
@@ -152,7 +152,7 @@ def _beside(source: Source, path: str) -> list[str]:
 
 
 def _licenses(source: Source) -> tuple[str, ...]:
-    """Licence and notice files beside the model, or at the top if there are none."""
+    """Licence and notice files beside the model, or in the top folder if there are none."""
     for base in (source.base, ""):
         own = [name for name in source.names if name.startswith(base) and "/" not in name.removeprefix(base)]
         if found := [n for n in own if any(fnmatch.fnmatchcase(n.removeprefix(base), pattern) for pattern in LICENSES)]:

@@ -1,6 +1,6 @@
-"""A repository on the Hugging Face hub: its files are listed first, and come one by one into huggingface_hub's cache.
+"""A repository on the Hugging Face hub. Its files are listed first, and then downloaded one by one to huggingface_hub's cache.
 
-Nothing is told to the hub beyond what the requests need: huggingface_hub adds the versions of PyTorch and of other packages to
+The hub is told nothing but what the requests need. huggingface_hub adds the versions of PyTorch and of other packages to
 the user agent unless its telemetry is off, which only an environment variable read at its import decides. That variable belongs
 to the application that embeds the converter; here the requests carry a user agent of their own instead.
 """
@@ -23,10 +23,12 @@ from sao_onnx_convert.errors import ConversionError, DownloadError
 from sao_onnx_convert.quiet import quiet
 from sao_onnx_convert.source import cache
 from sao_onnx_convert.source.address import Address
-from sao_onnx_convert.source.failures import Attempt, explain, from_xet, http_status, lost_connection, of_the_system, sentence
+from sao_onnx_convert.source.attempt import Attempt
+from sao_onnx_convert.source.error_chain import from_xet, http_status, lost_connection, of_the_system, sentence
+from sao_onnx_convert.source.failures import explain
 from sao_onnx_convert.source.source import Report, Source
 
-# huggingface_hub is imported where it is needed: a conversion from folders takes no network code.
+# huggingface_hub is imported where it is needed: a conversion from folders needs no network code.
 
 REPORT_SECONDS = 0.5
 
@@ -70,7 +72,7 @@ class Repository(Source):
             file=address.file,
         )
         self._files = files
-        # Why only the cache can be used, where that is so.
+        # The error because of which only the cache can be used; None where the hub can be asked.
         self._unreachable = unreachable
         self._attempt = _attempt(address)
 
@@ -80,7 +82,7 @@ class Repository(Source):
 
         Args:
             address: The repository.
-            landmarks: Files by any of which it is known in the cache.
+            landmarks: Files of which at least one must be in the cache, if the hub cannot be asked.
 
         Raises:
             CheckpointNotFoundError: There is no such repository or revision, or no right to read it.
@@ -98,7 +100,7 @@ class Repository(Source):
                     timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 )
                 files = {sibling.rfilename: _described(sibling) for sibling in info.siblings or []}
-        except Exception as error:  # No common base class: see `failures`.
+        except Exception as error:  # Errors share no base class: see `error_chain`.
             if (cached := cls._from_cache(address, landmarks, error)) is not None:
                 return cached
             raise explain(error, attempt) from error
@@ -106,7 +108,7 @@ class Repository(Source):
 
     @classmethod
     def _from_cache(cls, address: Address, landmarks: Sequence[str], error: Exception) -> Repository | None:
-        """What the cache knows of a repository, if the hub did not refuse it but could not be asked."""
+        """The repository as it is in the cache; None if the hub has refused it, or if it is not in the cache."""
         from huggingface_hub.errors import OfflineModeIsEnabled
 
         status = http_status(error)
@@ -130,14 +132,14 @@ class Repository(Source):
         result = {}
         for name in names:
             file = self._files[name]
-            if self._cached(name) is None and not (file.blob and cache.whole(self.origin, file.blob)):
+            if self._cached(name) is None and not (file.blob and cache.is_complete(self.origin, file.blob)):
                 result[name] = max(0, (file.size or 0) - self._arrived(name))
         return result
 
     def lacking(self, names: Sequence[str], remedy: str) -> ConversionError:
         if self._unreachable is None:
             return super().lacking(names, remedy)
-        # The list is that of the cache: what is missing there may well be on the hub.
+        # The list is that of the cache. What is missing there may be on the hub.
         attempt = replace(self._attempt, file=" and ".join(names), arrived=cache.arrived(self.origin, None))
         return explain(self._unreachable, attempt)
 
@@ -149,10 +151,10 @@ class Repository(Source):
                 raise DownloadError(
                     f"{path.resolve()} has {found} bytes, expected {expected}; delete it and run the same command again"
                 )
-        return cache.above(path, name)
+        return cache.base_folder(path, name)
 
     def _download(self, name: str, report: Report | None) -> Path:
-        """Download a file, going on after an interruption as long as more arrives."""
+        """Download a file. After an interruption it is continued, if more has arrived than the time before."""
         file = self._files[name]
         arrived = self._arrived(name)
         while True:
@@ -160,7 +162,7 @@ class Repository(Source):
                 with _silent():
                     path = self._watched(name, report)
                 break
-            except Exception as error:  # No common base class: see `failures`.
+            except Exception as error:  # Errors share no base class: see `error_chain`.
                 before, arrived = arrived, self._arrived(name)
                 if lost_connection(error) and not from_xet(error) and arrived > before:
                     continue
@@ -177,10 +179,10 @@ class Repository(Source):
         return path
 
     def _watched(self, name: str, report: Report | None) -> Path:
-        """Request a file in a thread, and report from the caller's how far it is.
+        """Request a file in another thread, and report its progress from this one.
 
-        huggingface_hub tells its progress to its own bars alone, so the file that grows is looked at. If `report` raises, the
-        thread is left behind; it ends when its file is complete.
+        huggingface_hub shows its progress in its own bars only, so the size of the growing file is read. If `report` raises,
+        the other thread goes on until its file is complete.
         """
         size = self._files[name].size
         if report is None or size is None:
@@ -196,7 +198,7 @@ class Repository(Source):
         threading.Thread(target=run, daemon=True).start()
         arrived = 0
         while not concurrent.futures.wait([outcome], REPORT_SECONDS).done:
-            # When it is complete it gets another name, a moment before the request returns.
+            # A complete file gets another name a moment before the request returns, so nothing may be found.
             arrived = max(arrived, min(self._arrived(name), size))
             report(name, arrived, size)
         return outcome.result()
@@ -217,7 +219,7 @@ class Repository(Source):
                 )
             )
             # Between the list and the file, the branch may have moved on.
-            if self.revision in (None, cache.above(path, name).name):
+            if self.revision in (None, cache.base_folder(path, name).name):
                 break
         return path
 
@@ -241,7 +243,7 @@ def _headers() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """No progress bars and no remarks of huggingface_hub, as a library should be; afterwards everything is as it was."""
+    """Hide progress bars and warnings of huggingface_hub for a while."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     groups = [f"huggingface_hub.{name}" for name in ("http_get", "xet_get")]
@@ -263,10 +265,10 @@ def _described(sibling: Any) -> HubFile:
 
 
 def _spoils_partial(error: Exception) -> bool:
-    """Whether what has arrived must not be taken for the beginning of the file.
+    """Whether what has arrived must not be continued.
 
-    What hf_xet leaves behind may have holes, and what became longer or shorter than the file has no good end. An interrupted
-    connection, a full disk or a refusal of the hub spoil nothing.
+    What hf_xet leaves behind may have holes, and a file that became too long or too short is wrong somewhere. What arrived
+    before a connection broke off, the disk was full or the hub refused is good.
     """
     if from_xet(error):
         return True

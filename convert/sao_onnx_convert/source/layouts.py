@@ -1,4 +1,4 @@
-"""Layouts in which the tensors of a checkpoint are found: those that can be used, and names for those that cannot."""
+"""Layouts of checkpoints: where each tensor is in those that can be used, and what the others are."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAYOUTS = {
         r"^(encoder\.block\.\d+\.layer\.|shared\.weight$|encoder\.embed_tokens\.)"
     ),
 }
-"""Layouts by what their tensors' names look like, the surest first."""
+"""Layouts that cannot be used, and the pattern of their tensors' names; the most certain ones come first."""
 
 PROJECTION = re.compile(r"conditioner\.conditioners\.[^.]+\.proj_out\.(weight|bias)")
 
@@ -52,10 +52,10 @@ class Origin:
 
 
 def arrange(expected: Collection[str], found: Collection[str]) -> dict[str, Origin]:
-    """For each tensor of the model that the checkpoint can give, from which of its tensors.
+    """Where each tensor of the model comes from. A tensor that the checkpoint does not give is left out.
 
     Weight-normalised weights may be stored as `weight_g` and `weight_v`, under PyTorch's newer names for them, or as the plain
-    `weight` from which the norm was removed. Buffers that never change may be absent.
+    `weight` from which the norm was removed. Buffers that are the same in every checkpoint may be absent.
 
     Args:
         expected: Names of the model's tensors.
@@ -86,7 +86,7 @@ def norm_shape(shape: Shape) -> Shape:
 
 
 def unusable(expected: Collection[str], found: Collection[str]) -> str | None:
-    """The layout of a checkpoint that cannot be used, and what to do; None where it has no name.
+    """What a checkpoint that cannot be used is, and what to do; None where that is not known.
 
     Args:
         expected: Names of the model's tensors.
@@ -95,22 +95,26 @@ def unusable(expected: Collection[str], found: Collection[str]) -> str | None:
     names = list(found)
     if not names:
         return f"it holds no tensors; {WHOLE}"
-    strange = set(names) - {origin.source for origin in arrange(expected, names).values()}
+    unknown = set(names) - {origin.source for origin in arrange(expected, names).values()}
     for description, pattern in LAYOUTS.items():
-        if any(re.search(pattern, name) for name in strange):
+        if any(re.search(pattern, name) for name in unknown):
             return f"it is {description}"
     return _wrapped(expected, names) or _part(names)
 
 
 def transformer_size(shapes: Mapping[str, Shape]) -> str:
-    """Blocks and width of the transformer among tensors, as words."""
+    """Number of blocks and width of the transformer, in words.
+
+    Args:
+        shapes: Shapes of all tensors by name.
+    """
     blocks = {match[1] for name in shapes if (match := re.match(r"model\.model\.transformer\.layers\.(\d+)\.", name))}
     width = shapes.get("model.model.transformer.project_in.weight", ())
     return f"{len(blocks)} blocks" + (f" and {width[0]} channels" if width else "")
 
 
 def _wrapped(expected: Collection[str], names: list[str]) -> str | None:
-    """A prefix before every name, or a compiled module within them."""
+    """What is wrong where names have a prefix, or where the model was compiled."""
     if any("_orig_mod." in name for name in names):
         return "it was saved from a compiled model (its names hold `_orig_mod.`); save the model as it is before torch.compile"
     wanted = set(expected)
@@ -125,7 +129,7 @@ def _wrapped(expected: Collection[str], names: list[str]) -> str | None:
 
 
 def _part(names: list[str]) -> str | None:
-    """A part of the model that was saved without the others."""
+    """What is wrong where only a part of the model was saved."""
     transformer = any(re.match(r"model\.model\.", name) for name in names)
     autoencoder = any(name.startswith("pretransform.") for name in names)
     conditioners = any(name.startswith("conditioner.") for name in names)

@@ -1,4 +1,4 @@
-"""From what the user wrote to a model's files: a folder where there is one of that name, otherwise a repository."""
+"""Finds a model by what the user wrote: a folder if there is one of that name, otherwise a repository."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
 
     Args:
         place: Folder, `owner/name`, `owner/name@revision`, or the address of a repository or of a file in it.
-        landmarks: Files by any of which a repository is known in the download cache when the hub cannot be asked.
+        landmarks: Files of which at least one must be in the download cache, if the hub cannot be asked.
 
     Raises:
         CheckpointNotFoundError: There is no such folder or repository, or no right to read it.
@@ -26,12 +26,12 @@ def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
         DownloadError: The hub cannot be asked, and nothing is in the cache.
     """
     if not str(place).strip():
-        raise CheckpointNotFoundError("no folder or repository is named: the name is empty")
+        raise CheckpointNotFoundError("expected a folder or a repository: the name is empty")
     try:
         path = Path(place).expanduser()
         folder, exists = path.is_dir(), path.exists()
     except (OSError, RuntimeError) as error:
-        raise CheckpointNotFoundError(f"{place} cannot be looked at: {error}") from error
+        raise CheckpointNotFoundError(f"{place} cannot be read: {error}") from error
     if folder:
         return Folder(path)
     if path.suffix in PICKLES:

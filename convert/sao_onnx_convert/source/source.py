@@ -1,4 +1,4 @@
-"""A model's files, wherever they are; and the simplest place, a folder."""
+"""Where a model's files are: what all such places have in common, and a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from sao_onnx_convert.errors import CheckpointError, ConversionError
 
 Report = Callable[[str, int, int], None]
-"""Told a file that is being downloaded, how many bytes have arrived, and its size in bytes."""
+"""Is called with the name of a file that is being downloaded, the bytes that have arrived, and its size in bytes."""
 
 
 class Source(ABC):
@@ -21,8 +21,8 @@ class Source(ABC):
         title: What messages call it: the folder's path, or the repository.
         revision: Commit of the repository, None for a folder.
         names: Paths of all its files, with `/`.
-        base: The folder among them that the user named, "" or ending in `/`.
-        file: The file among them that the user named, None where it was the whole or a folder.
+        base: The folder among them that the user named, ending in `/`; "" for the whole.
+        file: The file among them that the user named; None if it was none.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Source(ABC):
 
 
 class Folder(Source):
-    """A folder as it is, with its subfolders.
+    """A folder with its subfolders.
 
     Args:
         folder: The folder.
-        base: The one among its subfolders that is meant, "" for the whole, otherwise ending in `/`.
+        base: The subfolder with the model, ending in `/`; "" for the folder itself.
     """
 
     def __init__(self, folder: Path, base: str = "") -> None:
@@ -98,7 +98,7 @@ class Folder(Source):
 
 
 def held(names: Sequence[str], most: int = 12) -> str:
-    """What a folder or repository holds, for a message: first what a model could be made of."""
+    """What a folder or repository holds, for a message: weights first, then configurations, then the rest."""
     if not names:
         return "it is empty"
 

@@ -9,14 +9,14 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.source.file_kinds import disguise
+from sao_onnx_convert.source.file_kinds import actual_kind
 
 UNIGRAM, CONTROL, USER_DEFINED = 1, 3, 4
-"""Numbers of SentencePiece's format: its Unigram algorithm, and two types of pieces."""
+"""Numbers in SentencePiece's format: its Unigram algorithm, and two types of pieces."""
 
 END = "</s>"
 MARK = "▁"
-"""What SentencePiece writes for a space."""
+"""SentencePiece's sign for a space."""
 
 
 def tokenizer_from_pieces(path: Path, settings: Mapping[str, Any], added: Mapping[str, Any]) -> Tokenizer:
@@ -24,8 +24,9 @@ def tokenizer_from_pieces(path: Path, settings: Mapping[str, Any], added: Mappin
 
     Args:
         path: The `spiece.model`.
-        settings: The decoded `tokenizer_config.json`, empty if there is none; `extra_ids` (100) and `legacy` (true) count.
-        added: The decoded `added_tokens.json`, empty if there is none: tokens behind the others and their ids.
+        settings: The decoded `tokenizer_config.json`, empty if there is none. Of it, `extra_ids` (100) and
+            `legacy` (true) are read.
+        added: The decoded `added_tokens.json`, empty if there is none: tokens after the others, and their ids.
 
     Raises:
         CheckpointError: The file cannot be read, or is not a Unigram model with an end token.
@@ -35,11 +36,11 @@ def tokenizer_from_pieces(path: Path, settings: Mapping[str, Any], added: Mappin
     model = import_protobuf().ModelProto()  # type: ignore[no-untyped-call]
     try:
         model.ParseFromString(path.read_bytes())
-    except Exception as error:  # Of protobuf's own, which has several implementations.
-        raise CheckpointError(f"{path} cannot be read as a SentencePiece model: {disguise(path) or error}") from error
+    except Exception as error:  # protobuf has several implementations, with errors of their own.
+        raise CheckpointError(f"{path} cannot be read as a SentencePiece model: {actual_kind(path) or error}") from error
     pieces = [(piece.piece, piece.score) for piece in model.pieces]
     if not pieces or model.trainer_spec.model_type != UNIGRAM or END not in dict(pieces):
-        reason = disguise(path) or f"it is not a Unigram model with a token {END}"
+        reason = actual_kind(path) or f"it is not a Unigram model with a token {END}"
         raise CheckpointError(f"{path} cannot be read as a SentencePiece model: {reason}")
     extra = settings.get("extra_ids", 100)
     extra = extra if isinstance(extra, int) and 0 <= extra < 10_000 else 100

@@ -21,12 +21,12 @@ LARGEST = {
     "num_heads": 1 << 12,
     "relative_attention_num_buckets": 1 << 12,
 }
-"""Sizes that must be positive, and beyond what no encoder has them."""
+"""Sizes that must be positive, and the largest value of each that is accepted."""
 
 
 @dataclass(frozen=True)
 class T5Config:
-    """What an encoder's `config.json` says that matters here; defaults are those of transformers."""
+    """The fields of an encoder's `config.json` that decide what it computes. Defaults are those of transformers."""
 
     SKIPS_UNKNOWN: ClassVar[bool] = True
 
@@ -48,12 +48,12 @@ class T5Config:
 
     @property
     def name(self) -> str:
-        """The name under which it was loaded before it was saved, empty if nobody wrote it down."""
+        """The name from which it was loaded before it was saved; empty if the file does not say."""
         return self._name_or_path if isinstance(self._name_or_path, str) else ""
 
     @property
     def sizes(self) -> T5Sizes:
-        """Its sizes, to be compared with those of published encoders."""
+        """Its sizes, for a comparison with those of published encoders."""
         gated = self.feed_forward_proj.startswith("gated") if self.is_gated_act is None else self.is_gated_act
         return T5Sizes(self.d_model, self.d_ff, self.d_kv, self.num_layers, self.num_heads, gated)
 
@@ -80,7 +80,7 @@ def read_t5_config(path: Path) -> T5Config:
             raise CheckpointError(f"{path}: {name}: found {value}, sizes must be positive and at most {largest}")
     if not 0 < config.layer_norm_epsilon < 1:
         raise CheckpointError(f"{path}: layer_norm_epsilon: found {config.layer_norm_epsilon}, expected one between 0 and 1")
-    exact = config.relative_attention_num_buckets // 4  # Distances on either side with a bucket of their own.
+    exact = config.relative_attention_num_buckets // 4  # This many distances on each side have buckets of their own.
     if exact < 1 or config.relative_attention_max_distance <= exact:
         raise CheckpointError(
             f"{path}: relative_attention_max_distance: found {config.relative_attention_max_distance}, and "
@@ -102,7 +102,7 @@ def check_text_encoder(config: ModelConfig, t5: T5Config, place: str) -> str | N
         place: The repository or folder that it comes from.
 
     Returns:
-        A warning where nothing but the name differs, or where nothing can be compared.
+        A warning, if only the name differs or if nothing can be compared; otherwise None.
 
     Raises:
         UnsupportedModelError: It is another encoder.

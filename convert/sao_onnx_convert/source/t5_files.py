@@ -1,4 +1,4 @@
-"""Which files of a folder or repository make up a T5 encoder and its tokenizer."""
+"""Chooses the files of a T5 encoder and its tokenizer from those in a folder or repository."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sao_onnx_convert.source.files import WeightFiles, choose_weights, lone_pick
 from sao_onnx_convert.source.source import Folder, Source
 
 ENCODER_FOLDER, TOKENIZER_FOLDER = "text_encoder/", "tokenizer/"
-"""Where they lie in a model of several parts."""
+"""Folders of the encoder and of the tokenizer in a model of several parts."""
 
 LANDMARKS = (T5_CONFIG, ENCODER_FOLDER + T5_CONFIG)
-"""Files by any of which a repository of a T5 is known."""
+"""Files of which at least one is in every repository of a T5."""
 
 _EXPECTED = (
     f"expected {T5_CONFIG}, {WEIGHTS} (or its parts with {WEIGHTS}.index.json) and {TOKENIZER} (or {PIECES}), or these in "
@@ -39,7 +39,7 @@ class T5Files:
         config: The encoder's `config.json`.
         weights: The encoder's.
         tokenizer: `tokenizer.json`; or `spiece.model`, from which the tokenizer is made.
-        settings: What else says how the tokenizer pads and marks, as far as it is there.
+        settings: Other files of the tokenizer, as far as they are there: its padding and special tokens.
     """
 
     config: str
@@ -49,7 +49,7 @@ class T5Files:
 
     @property
     def small(self) -> tuple[str, ...]:
-        """Everything but the weights: what is read before they are downloaded."""
+        """All files but the weights. They are read before the weights are downloaded."""
         index = () if self.weights.index is None else (self.weights.index,)
         return (self.config, *index, self.tokenizer, *self.settings)
 
@@ -60,13 +60,13 @@ class T5Files:
 
 
 def choose_t5(source: Source) -> T5Files:
-    """The files of a T5: all beside each other, or the encoder in `text_encoder/` and the tokenizer in `tokenizer/`.
+    """Choose the files of a T5: all in one folder, or the encoder in `text_encoder/` and the tokenizer in `tokenizer/`.
 
     Args:
         source: Where they are; its `base` may also be a `text_encoder/` with the tokenizer beside it.
 
     Raises:
-        ConversionError: A file is missing; the error says what is there.
+        ConversionError: A file is missing. The error says which files are there.
     """
     for encoder, tokenizer in _places(source.base):
         if encoder + T5_CONFIG not in source.names:
@@ -79,7 +79,7 @@ def choose_t5(source: Source) -> T5Files:
 
 
 def t5_folder(folder: Path) -> Folder:
-    """A folder as the place of a T5; the one above it if it is a `text_encoder` with its tokenizer beside it."""
+    """The folder of a T5; the folder above it, if it is a `text_encoder` with a `tokenizer` beside it."""
     folder = folder.resolve() if folder.name in ("", "..") else folder
     alone = not any((folder / name).is_file() for name in (TOKENIZER, PIECES))
     if f"{folder.name}/" == ENCODER_FOLDER and alone and (folder.parent / TOKENIZER_FOLDER).is_dir():
@@ -117,7 +117,7 @@ def _lacking(source: Source) -> ConversionError:
     if source.base + CONFIG in names:
         remedy = f"it is an audio model, and a text encoder is wanted: {_EXPECTED}"
     elif shards:
-        remedy = "it has the parts of the weights, but not what says how they belong together"
+        remedy = "it has the shards of the weights, but not their index"
     elif no_weights and (pickle := lone_pickle(source, encoder + WEIGHTS)):
         remedy = (
             f"{pickle} is a pickled checkpoint, which can run any program when it is opened; take a T5 with safetensors, such "
@@ -125,5 +125,5 @@ def _lacking(source: Source) -> ConversionError:
         )
     elif no_weights and any(name.startswith(encoder) and name.endswith(".safetensors") for name in names):
         remedy = f"the encoder's weights must have the name {WEIGHTS}"
-    # All of it may be here, but scattered.
+    # All files may be there, but in several folders.
     return source.lacking(missing or [encoder + WEIGHTS], remedy)

@@ -1,4 +1,4 @@
-"""Names of T5 encoders: which there are, where they come from, and of which sizes they are."""
+"""Names of T5 encoders, their repositories and their sizes."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def short_name(name: str) -> str:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is a path on somebody's machine: it then says little about which T5 lies there."""
+    """Whether a name is a path on somebody's machine. Such a name hardly tells which T5 it is."""
     return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1
 
 
 def is_t5(name: str) -> bool:
-    """Whether a name is a T5's: the word stands alone in its last part, unlike in `t5gemma-b-b-ul2` or `umt5-xl`."""
+    """Whether a name is that of a T5: `t5` is a word of its own in its last part, unlike in `t5gemma-b-b-ul2` or `umt5-xl`."""
     return re.search(r"(?<![a-z0-9])t5(?![a-z0-9])", short_name(name)) is not None
 
 
 def repository(name: str) -> str | None:
-    """The repository on the Hugging Face hub that a `t5_model_name` stands for, None where it cannot be told."""
+    """The repository on the Hugging Face hub for a `t5_model_name`; None where that is not known."""
     short = short_name(name)
     if short in SIZES:
         # Wherever somebody keeps a copy, these are the originals. The hub has moved the first ones under `google-t5`.

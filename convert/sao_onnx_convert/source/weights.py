@@ -1,4 +1,4 @@
-"""Weights from safetensors files into the networks: every tensor accounted for, whatever the layout."""
+"""Loads weights from safetensors files into the networks: no tensor may be missing or left over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.source.file_kinds import read_json, why_not_safetensors
+from sao_onnx_convert.source.file_kinds import explain_unreadable, read_json
 from sao_onnx_convert.source.file_names import CONFIG, INDEX
 from sao_onnx_convert.source.layouts import PROJECTION, Origin, Shape, arrange, norm_shape, transformer_size, unusable
 
@@ -21,16 +21,16 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def load_weights(module: nn.Module, path: Path, rotary: Callable[[int], Tensor]) -> None:
-    """Fill a module from a safetensors file or its shards, every tensor accounted for, all widened to single precision.
+    """Load a module from a safetensors file or its shards, in single precision. No tensor may be missing or left over.
 
     Args:
-        module: Any, also one without memory, on the device `meta`.
-        path: The safetensors file; where it is sharded, the name that the index beside it is named after.
-        rotary: Frequencies of a rotary embedding of so many channels, for checkpoints that leave them out.
+        module: Also one without memory, on the device `meta`.
+        path: The safetensors file. If it is sharded, the name of the index without `.index.json`.
+        rotary: Gives the frequencies of a rotary embedding for a number of channels; for checkpoints without them.
 
     Raises:
-        CheckpointError: A file is damaged or is something else; the layout is one that cannot be used; a tensor is missing,
-            unknown, misshapen, quantized or not finite (they are listed).
+        CheckpointError: A file is damaged or is something else, the layout cannot be used, or a tensor is missing, unknown,
+            quantized, not finite or of another shape (such tensors are listed).
     """
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     with _Tensors(weight_files(path)) as stored:
@@ -43,7 +43,7 @@ def load_weights(module: nn.Module, path: Path, rotary: Callable[[int], Tensor])
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The file itself if it is there, else the shards that the index beside it names, sorted.
+    """The file itself if it is there; otherwise the shards that the index beside it names, sorted.
 
     Raises:
         CheckpointError: The index cannot be read, or a shard is missing.
@@ -75,9 +75,9 @@ def require_floats(path: Path) -> None:
 
 
 def _require_floats(dtypes: dict[str, str], path: Path) -> None:
-    if coded := sorted(name for name, kind in dtypes.items() if kind not in FLOATS):
-        kinds = ", ".join(sorted({dtypes[name] for name in coded}))
-        raise CheckpointError(f"{path} holds {_listed(coded)} as {kinds}, expected single or half precision or bfloat16")
+    if others := sorted(name for name, kind in dtypes.items() if kind not in FLOATS):
+        kinds = ", ".join(sorted({dtypes[name] for name in others}))
+        raise CheckpointError(f"{path} holds {_listed(others)} as {kinds}, expected single or half precision or bfloat16")
 
 
 class _Tensors:
@@ -125,7 +125,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError) as error:
-        reason = why_not_safetensors(path, str(error))
+        reason = explain_unreadable(path, str(error))
         raise CheckpointError(f"{path} cannot be read as safetensors: {reason}") from error
 
 
@@ -140,7 +140,7 @@ def _tensor(origin: Origin, stored: _Tensors, shape: Shape, rotary: Callable[[in
     norm: Tensor = tensor.flatten(1).norm(dim=1).reshape(norm_shape(tuple(tensor.shape)))
     if origin.how == "norm":
         return norm
-    # A filter of zeros has no direction; any will do, because its norm is zero.
+    # A kernel of zeros has no direction. Any will do, because its norm is zero.
     direction: Tensor = torch.where(norm > 0, tensor, torch.ones_like(tensor))
     return direction
 

@@ -53,7 +53,7 @@ def convert(
     """Convert a checkpoint to a bundle. Needs the extra: pip install 'sao-onnx[convert]'."""
     try:
         from sao_onnx_convert import convert as run
-        from sao_onnx_convert.writer import staging_folder
+        from sao_onnx_convert.bundle.writer import staging_folder
     except ModuleNotFoundError as error:
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None

@@ -1,0 +1,1 @@
+"""What is written: the graphs of each precision, the manifest, and the folder that holds them."""

@@ -1,0 +1,119 @@
+"""Builds ONNX graphs node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Array = np.ndarray[Any, np.dtype[Any]]
+"""An array of any type and shape."""
+
+OPSET = 20
+"""Version of ONNX's operators in all graphs but the text encoder's."""
+
+SLICE_END = np.iinfo(np.int64).max
+"""The end of a slice that goes on to the end of the axis."""
+
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+MAX_SHARED_BYTES = 65536
+"""Size up to which equal constants are stored once."""
+
+
+class GraphBuilder:
+    """Collects nodes and constants. Every value in a graph is referred to by its name.
+
+    Args:
+        prefix: Put before every new name. Needed where the nodes are added to a graph that has names already.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._values = 0
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def constant(self, value: Array) -> str:
+        """Add a constant; equal small ones are stored once.
+
+        Returns:
+            Its name.
+        """
+        value = np.asarray(value, order="C")
+        if value.nbytes > MAX_SHARED_BYTES:
+            return self.own_constant(value)
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._known:
+            self._known[key] = self.own_constant(value)
+        return self._known[key]
+
+    def own_constant(self, value: Array) -> str:
+        """Add a constant that no other node may read.
+
+        Weights of 8-bit matmuls and convolutions and their zero points must be such constants: where ONNX Runtime makes them
+        unsigned (session option `session.x64quantprecision`), it does so node by node, and refuses a constant that it has
+        already replaced.
+
+        Returns:
+            Its name.
+        """
+        name = f"{self._prefix}constant_{len(self._constants)}"
+        self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def node(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output.
+
+        Args:
+            operator: Its type.
+            *inputs: Names of its inputs, "" for one that is left out.
+            output: Name of its output; None for a new one.
+            domain: Of the operator; "" for ONNX's own.
+            **attributes: Of the node.
+
+        Returns:
+            The name of its output.
+        """
+        output = output or f"{self._prefix}value_{self._values}"
+        self._values += 1
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+    def take_nodes(self) -> list[onnx.NodeProto]:
+        """Remove and return the nodes, in the order in which they were added."""
+        taken, self._nodes = self._nodes, []
+        return taken
+
+    @property
+    def constants(self) -> list[onnx.TensorProto]:
+        """All constants."""
+        return list(self._constants.values())
+
+    def model(
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], shapes: Mapping[str, tuple[int | str, ...]]
+    ) -> onnx.ModelProto:
+        """The finished model.
+
+        Args:
+            name: Of its graph.
+            inputs: Names of the inputs, single precision.
+            outputs: Names of the outputs, single precision.
+            shapes: Shape of every input and output; a named axis is dynamic.
+        """
+        described = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in shapes.items()}
+        graph = helper.make_graph(
+            self._nodes,
+            name,
+            [described[n] for n in inputs],
+            [described[n] for n in outputs],
+            self.constants,
+        )
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)], ir_version=10
+        )

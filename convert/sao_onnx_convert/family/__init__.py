@@ -1,0 +1,1 @@
+"""The families of models that can be converted, a folder for each."""

@@ -1,0 +1,1 @@
+"""The quantization recipe, its calibration, and the graphs in 8 bits."""
