@@ -28,7 +28,7 @@ from sao_onnx_convert import (
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
 from sao_onnx_convert.pipeline import TorchPipeline
-from tests.conftest import ROOT
+from tests.conftest import GOLDEN, ROOT
 
 
 @pytest.fixture
@@ -49,6 +49,19 @@ def converted(checkpoint, tmp_path_factory) -> Path:
     return bundle.folder
 
 
+def test_the_clip_is_the_reference_s(converted):
+    """The golden data was computed with this checkpoint; test_golden compares the committed bundle with all of it."""
+    with np.load(GOLDEN / "golden.npz") as golden:
+        engine = sao_onnx.load(converted, threads=2)
+        clip = engine.generate(
+            str(golden["prompts"][0]), seconds=float(golden["seconds_total"][0]), seed=42, trim=False, normalize="none"
+        )
+        np.testing.assert_allclose(clip.latents[None], golden["pingpong_latents"], rtol=0, atol=5e-5)
+        np.testing.assert_allclose(
+            clip.samples[None][..., :: int(golden["audio_stride"])], golden["pingpong_audio"], rtol=0, atol=5e-6
+        )
+
+
 def _edit(path: Path, change) -> None:
     tensors = load_file(path)
     change(tensors)
@@ -64,7 +77,7 @@ def _refused(checkpoint: Path, error: type[Exception], match: str, t5: Path | No
 
 def test_the_committed_miniature_is_what_the_converter_writes(converted, miniature):
     new, old = (sao_onnx.load(folder, precision="fp32", threads=2) for folder in (converted, miniature))
-    one, other = (engine.generate("slow rain", seconds=1, seed=3, normalize=False) for engine in (new, old))
+    one, other = (engine.generate("slow rain", seconds=1, seed=3, normalize="none") for engine in (new, old))
     np.testing.assert_allclose(one.latents, other.latents, rtol=0, atol=1e-5)
     np.testing.assert_allclose(one.samples, other.samples, rtol=0, atol=1e-5)
     assert new.manifest.graphs[0].inputs == old.manifest.graphs[0].inputs
@@ -74,7 +87,7 @@ def test_the_committed_miniature_is_what_the_converter_writes(converted, miniatu
 def test_generates_what_pytorch_generates(converted, checkpoint):
     pipeline = TorchPipeline.load(checkpoint, checkpoint / "t5")
     latents = pipeline.sample(*pipeline.condition("dark drums", {"seconds_total": 2.0}), seed=8, steps=8)
-    clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, trim=False, normalize=False)
+    clip = sao_onnx.load(converted).generate("dark drums", seconds=2, seed=8, trim=False, normalize="none")
     np.testing.assert_allclose(clip.latents, latents[0], rtol=0, atol=1e-4)
     np.testing.assert_allclose(clip.samples, pipeline.decode(latents)[0], rtol=0, atol=1e-4)
 
