@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def engine(miniature) -> sao_onnx.Engine:
 
 
 @pytest.fixture
-def model_config() -> dict:
+def model_config() -> dict[str, Any]:
     return json.loads((MINIATURE / "model_config.json").read_text())
 
 

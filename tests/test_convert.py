@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -21,6 +20,7 @@ from sao_onnx_convert import (
     CheckpointError,
     CheckpointNotFoundError,
     ParityError,
+    Progress,
     TargetExistsError,
     UnsupportedModelError,
     convert,
@@ -28,6 +28,7 @@ from sao_onnx_convert import (
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Decoder, split_decoder
 from sao_onnx_convert.pipeline import TorchPipeline
+from sao_onnx_convert.source.config_fields import OobleckDecoderConfig
 from tests.conftest import GOLDEN, ROOT
 
 
@@ -41,7 +42,7 @@ def copy(checkpoint, tmp_path) -> Path:
 def converted(checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
     (checkpoint / "LICENSE.md").write_text("Do good.")
-    seen = []
+    seen: list[Progress] = []
     bundle = convert(checkpoint, checkpoint / "t5", folder / "bundle", progress=seen.append)
     (checkpoint / "LICENSE.md").unlink()
     assert [step.index for step in seen] == list(range(seen[0].total))
@@ -112,7 +113,7 @@ def test_manifest(converted):
     assert manifest.model.source.startswith("checkpoint")
     assert manifest.model.revision is None
     assert manifest.tools["torch"] == torch.__version__
-    assert all(0 < graph.max_error < graph.tolerance for graph in manifest.graphs)
+    assert all(graph.tolerance is not None and 0 < graph.max_error < graph.tolerance for graph in manifest.graphs)
     assert (converted / "LICENSE.md").read_text() == "Do good."
     assert any(file.role == "license" for file in manifest.files)
 
@@ -274,7 +275,7 @@ def test_interruption_leaves_nothing(copy):
 def test_every_stage_of_the_decoder_sees_enough_and_no_more(strides):
     """Of all contexts, the stated one is the least that makes a tile exact."""
     torch.manual_seed(0)
-    config = SimpleNamespace(
+    config = OobleckDecoderConfig(
         channels=2, c_mults=(1,) * len(strides), strides=tuple(strides), latent_dim=2, out_channels=1, final_tanh=False
     )
     decoder = Decoder(config).double().eval()

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import sao_onnx
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.stages.autoencoder import Decoder
-from sao_onnx_convert import convert
+from sao_onnx_convert import Progress, convert
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.int8.decoder import Code, DecoderBuilder, Stream, _table_scale
 from sao_onnx_convert.int8.matmul import hadamard, quantize_linears, rotated_rows, rows
@@ -39,7 +39,7 @@ def both(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def only(checkpoint, tmp_path_factory):
     """The miniature in int8 alone."""
-    steps = []
+    steps: list[Progress] = []
     target = tmp_path_factory.mktemp("only") / "bundle"
     bundle = convert(checkpoint, checkpoint / "t5", target, precisions=("int8",), progress=steps.append)
     assert [step.index for step in steps] == list(range(steps[0].total))
@@ -312,7 +312,7 @@ def test_rounded_weights_do_not_shift_the_mean():
     def build(builder: DecoderBuilder) -> str:
         scale, zero = quantization(seen[conv].input)
         above = builder._graph.node("Sub", "x", builder._channels(seen[conv].input.low))
-        constants = map(builder._graph.constant, (scale.astype(np.float32), np.zeros(64, np.uint8)))
+        constants = [builder._graph.constant(array) for array in (scale.astype(np.float32), np.zeros(64, np.uint8))]
         name = builder._graph.node("QuantizeLinear", above, *constants, axis=1)
         return builder._stream(builder._conv(Code(name, scale, zero), conv), np.ones(8)).name
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,11 +10,11 @@ from sao_onnx.bundle.manifest import FORMAT, parse_manifest, safe_path
 
 
 @pytest.fixture
-def data(miniature) -> dict:
+def data(miniature) -> dict[str, Any]:
     return json.loads((miniature / "manifest.json").read_text())
 
 
-def _refused(data: dict, match: str) -> None:
+def _refused(data: dict[str, Any], match: str) -> None:
     with pytest.raises(sao_onnx.BundleError, match=match):
         parse_manifest(json.dumps(data))
 

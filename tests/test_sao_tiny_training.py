@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -239,7 +240,8 @@ def test_the_kept_autoencoder_codes_sounds(finished):
 
 
 def test_compiled_activations_are_what_they_stand_for(monkeypatch, small):
-    monkeypatch.setattr(autoencoder, "_compiled_snake", autoencoder._compiled_snake.__wrapped__)
+    compiled: Any = autoencoder._compiled_snake
+    monkeypatch.setattr(autoencoder, "_compiled_snake", compiled.__wrapped__)
     audio = _channels(1, kind="kick")
     model, _ = _begun(small, audio)
     before = model.decoder(model.encode(audio)[0])
@@ -260,7 +262,7 @@ class _Same:
 
 def test_both_channels_are_measured():
     audio = _render(kind="clap", side="left")
-    np.testing.assert_array_equal(measure_state.of_network(_Same())(audio), audio)
+    np.testing.assert_array_equal(measure_state.of_network(cast(Any, _Same()))(audio), audio)
 
 
 # How far decoded audio is from what was encoded
@@ -317,7 +319,7 @@ def test_latents_have_means_and_deviations_of_takes():
     pool.gains[:] = [[1.0, 0.12], [1.0, 1.0], [1.0, 1.0]]
     pool.varied[:] = [3, 3, 1]
     pool._done = np.array([3])
-    found = latents.Latents(_Scales(), pool, 2, WINDOW, CPU)
+    found = latents.Latents(cast(Any, _Scales()), pool, 2, WINDOW, CPU)
     found.grow()
     assert found.count == 3
     mean, deviation, first = (values.double() * 32767 for values in (found.mean, found.deviation, found.first))
@@ -368,7 +370,7 @@ def test_own_guesses_of_an_exact_model_are_noisy_latents_like_all(normal, level)
     t = torch.full((2,), level)
     torch.manual_seed(1)
     # A model that finds what the noise stands for.
-    noisy, ours = from_own_guess(lambda x, t: clean, mean, deviation, noise, t, [])
+    noisy, ours = from_own_guess(lambda x, t, *conditioning: clean, mean, deviation, noise, t, [])
     spread = (noisy - (1 - level) * mean)[:, 0].std(dim=(0, 2))
     assert spread[:4].tolist() == pytest.approx([level] * 4, rel=0.03)
     assert spread[4:].tolist() == pytest.approx([np.hypot((1 - level) * 1.5, level)] * 4, rel=0.03)
@@ -470,10 +472,17 @@ class _Exact:
         return mean + along / ((1 - level).square() * norm.square() + level.square()).sqrt() * deviation
 
 
+class _Wrong(_Exact):
+    """The same with an error that does not grow smaller."""
+
+    def denoised(self, x, t, prompt, seconds, shown):
+        return super().denoised(x, t, prompt, seconds, shown) + 0.1
+
+
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_model_that_is_exact_has_no_error(phase):
     examples = _Held()
-    task = diffusion._Denoising(_Exact(examples), examples)
+    task = diffusion._Denoising(cast(Any, _Exact(examples)), cast(Any, examples))
     torch.manual_seed(0)
     batch = task.draw(1, 0.9 * phase)
     assert task.phase(0.9 * phase) == phase
@@ -481,14 +490,8 @@ def test_a_model_that_is_exact_has_no_error(phase):
     assert found["loss"] < 1e-6
     assert found["at_0.9"] < 1e-6
     # One that is wrong has one, and a greater one after the end of the clip.
-    exact = _Exact(examples)
-
-    def wrong(x, t, *conditioning):
-        clean = _Exact(examples).denoised(x, t, *conditioning)
-        return clean + 0.1
-
-    exact.denoised = wrong
-    assert diffusion._Denoising(exact, examples).losses(phase, batch)["loss"] > 0.01
+    task = diffusion._Denoising(cast(Any, _Wrong(examples)), cast(Any, examples))
+    assert task.losses(phase, batch)["loss"] > 0.01
 
 
 def test_families():
@@ -579,7 +582,8 @@ class _Toy:
 def _run(folder, stop=None, schedule=Schedule(steps=20, warmup=5)):
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 4)
-    optimizers = [Muon([model.weight], lr=0.01), adamw([model.bias], lr=0.01)]
+    weight, bias = model.parameters()
+    optimizers = [Muon([weight], lr=0.01), adamw([bias], lr=0.01)]
     folder.mkdir(exist_ok=True)
     fit("toy", folder, model, optimizers, schedule, _Toy(model, stop), lambda _: None)
     return model
@@ -613,7 +617,7 @@ def test_the_curve_has_what_applies(tmp_path, monkeypatch):
 
 def test_training_ends_when_its_time_is_over(tmp_path, monkeypatch):
     now = iter(range(1000))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(now)))
     _run(tmp_path, schedule=Schedule(steps=10**9, seconds=30, warmup=1))
     assert 0 < torch.load(tmp_path / "toy.pt", weights_only=True)["step"] < 30
 

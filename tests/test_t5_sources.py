@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def _embeddings(folder: Path) -> torch.Tensor:
 def _shard(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    places = {}
+    places: dict[str, str] = {}
     for index, names in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2]), start=1):
         file = f"model-0000{index}-of-00002.safetensors"
         save_file({name: tensors[name] for name in names}, folder / file)
@@ -171,7 +172,7 @@ def test_what_is_missing(tmp_path, names, match):
         _choose(tmp_path, names)
 
 
-def _write_pieces(path: Path, tokenizer: dict) -> None:
+def _write_pieces(path: Path, tokenizer: dict[str, Any]) -> None:
     """A SentencePiece model with the vocabulary of a tokenizer.json."""
     from transformers.convert_slow_tokenizer import import_protobuf
 
@@ -306,7 +307,7 @@ def test_files_with_a_byte_order_mark(checkpoint, t5, embeddings, tmp_path, name
         convert(checkpoint, t5, tmp_path / "bundle", progress=watch)
 
 
-def _asking(model_config: dict, name: str):
+def _asking(model_config: dict[str, Any], name: str):
     model_config["model"]["conditioning"]["configs"][0]["config"]["t5_model_name"] = name
     return parse_config(model_config)
 

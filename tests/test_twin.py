@@ -120,6 +120,7 @@ def test_halves_compute_what_the_whole_does(halves):
     model, config = halves
     audio = torch.randn(3, 2, 4 * config.downsampling_ratio)
     half = halved_autoencoder(model)
+    assert half is not None
     torch.testing.assert_close(HalfByHalfEncoder(half)(audio), AudioEncoder(model)(audio), rtol=1e-4, atol=1e-5)
     latents = torch.randn(3, config.latent_dim, 12)
     stages = [stage.layers for stage in split_decoder(model.decoder, config.decoder.config.strides)]
@@ -128,7 +129,9 @@ def test_halves_compute_what_the_whole_does(halves):
         assert isinstance(halved(layers), HalfByHalf)
         x, y = halved(layers)(x), layers(y)
     torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
-    assert len(halved_stages(stages)) == len(stages)
+    halves_of_stages = halved_stages(stages)
+    assert halves_of_stages is not None
+    assert len(halves_of_stages) == len(stages)
 
 
 def test_an_ordinary_autoencoder_is_left_as_it_is():
