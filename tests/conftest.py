@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
+from tests import processes
 
 ROOT = Path(__file__).parent.parent
 MINIATURE = ROOT / "models" / "miniature"
@@ -45,6 +47,21 @@ def bundle(miniature, tmp_path) -> Path:
     import shutil
 
     return Path(shutil.copytree(miniature, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `sao-onnx` in `tmp_path` to its end, with arguments, text for stdin, and variables of its environment.
+
+    What comes back is that of `processes.run`. The model and the terminal of whoever runs the tests do not count.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"}
+
+    def run(*arguments, input=None, text=True, **environment):
+        variables = inherited | {"COLUMNS": "120"} | environment
+        return processes.run([processes.COMMAND, *arguments], cwd=tmp_path, input=input, text=text, env=variables)
+
+    return run
 
 
 @pytest.fixture(scope="session")

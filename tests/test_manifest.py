@@ -96,4 +96,4 @@ def test_an_incomplete_precision(data):
 
 def test_other_objective(data):
     data["sampling"]["objective"] = "v"
-    _refused(data, r"sampling\.objective: found 'v', expected 'rf_denoiser'")
+    _refused(data, r"sampling\.objective: found 'v', expected one of 'rf_denoiser', 'rectified_flow'")

@@ -30,7 +30,8 @@ def test_a_picture(clip, tmp_path, suffix, start):
 def test_a_picture_of_silence_and_of_mono(clip, tmp_path):
     from dataclasses import replace
 
-    sao_onnx.plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+    path = sao_onnx.plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_spectrogram_shows_the_tone():
@@ -92,11 +93,9 @@ def test_without_sounddevice(clip, monkeypatch):
         play(clip)
 
 
-def test_the_command(miniature, tmp_path, monkeypatch):
-    from tests.test_cli import run
-
+def test_the_command(miniature, tmp_path, command):
     shared = ("gen", "rain", "--model", miniature, "--seconds", 0.3, "--steps", 1, "-o", "a.wav")
-    done = run(*shared, "--plot", "a.png", cwd=tmp_path)
+    done = command(*shared, "--plot", "a.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     for arguments, message in (
@@ -104,7 +103,7 @@ def test_the_command(miniature, tmp_path, monkeypatch):
         (("--plot", "a.png"), "a.png exists"),
         (("--plot", "b.png", "--count", 2), "draws one clip"),
     ):
-        refused = run(*shared[:-1], "b.wav", *arguments, cwd=tmp_path)
+        refused = command(*shared[:-1], "b.wav", *arguments)
         assert refused.returncode in (1, 2)
         assert message in refused.stderr
     assert not (tmp_path / "b.wav").exists()
@@ -148,19 +147,17 @@ def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch)
     assert writers["sofar.wav"] == {threading.main_thread()}
 
 
-def test_a_preview(miniature, tmp_path):
+def test_a_preview(miniature, tmp_path, command):
     import soundfile
 
-    from tests.test_cli import run
-
     shared = ("gen", "rain", "--model", miniature, "--steps", 3, "--seed", 1)
-    done = run(*shared, "-o", "a.wav", "--preview", "so far.wav", cwd=tmp_path)
+    done = command(*shared, "-o", "a.wav", "--preview", "so far.wav")
     assert done.returncode == 0, done.stderr
     heard, rate = soundfile.read(tmp_path / "so far.wav")
     assert len(heard) == 2 * rate
-    plain = run(*shared, "-o", "b.wav", cwd=tmp_path)
+    plain = command(*shared, "-o", "b.wav")
     assert plain.returncode == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
-    refused = run(*shared, "-o", "c.wav", "--preview", "so far.wav", cwd=tmp_path)
+    refused = command(*shared, "-o", "c.wav", "--preview", "so far.wav")
     assert refused.returncode == 1
     assert "so far.wav exists" in refused.stderr

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.running import tune as tune_module
 from sao_onnx.running.tune import tune
 from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
-from tests.processes import COMMAND, run
 
 
 @pytest.fixture(autouse=True)
@@ -54,17 +54,25 @@ def test_what_is_kept_is_used(opened):
     assert sao_onnx.load(opened.folder).tuning == default_tuning(opened, "int8", sao_onnx.load(opened.folder).threads)
 
 
-def test_a_tuned_engine_makes_the_same_clip(opened):
-    """Threads and tiles move rounding alone; a part in another precision is that precision's."""
-    plain = sao_onnx.load(opened.folder, precision="fp32").generate("rain", seed=5, normalize=False)
-    save_tuning(opened, Tuning(1, 1, (1, 5), "fp32", "fp32"))
-    tuned = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize=False)
-    # T5 is the bundle's best precision, int8; so compare the decoder alone, from the same latents.
-    assert np.abs(tuned.latents - plain.latents).max() < 0.5
-    save_tuning(opened, Tuning(2, 2, (4, 2), "fp32", "int8"))
-    mixed = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize=False)
-    np.testing.assert_allclose(mixed.latents, tuned.latents, atol=1e-4)
-    assert not np.allclose(mixed.samples, tuned.samples, atol=1e-4)
+def _clip(bundle, tuning):
+    """A clip of an engine that uses what was kept."""
+    save_tuning(bundle, tuning)
+    return sao_onnx.load(bundle.folder).generate("rain", seed=5, normalize="none")
+
+
+def test_threads_workers_and_tiles_change_rounding_alone(opened):
+    one, other = _clip(opened, Tuning(1, 1, (1, 5), "fp32", "fp32")), _clip(opened, Tuning(2, 2, (4, 2), "fp32", "fp32"))
+    np.testing.assert_allclose(other.latents, one.latents, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(other.samples, one.samples, rtol=0, atol=1e-5)
+
+
+def test_a_part_that_is_tuned_to_another_precision_is_computed_in_it(opened):
+    plain = _clip(opened, Tuning(1, 1, (1, 5), "fp32", "fp32"))
+    decoder = _clip(opened, Tuning(1, 1, (1, 5), "fp32", "int8"))
+    np.testing.assert_array_equal(decoder.latents, plain.latents)
+    assert np.abs(decoder.samples - plain.samples).max() > 1e-4
+    dit = _clip(opened, Tuning(1, 1, (1, 5), "int8", "fp32"))
+    assert np.abs(dit.latents - plain.latents).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -116,12 +124,28 @@ def test_tune_measures_the_real_stages(opened):
 def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     """With measurements that are known: fp32 and fewer workers are best, and no other tile is better by enough."""
 
-    def decoder(bundle, tuning):
-        return 10 - 2 * (tuning.decoder == "fp32") - (4 - tuning.workers) - 0.01 * (tuning.tiles[-1] == 1)
+    now = [0.0]
 
+    def takes(seconds):
+        """Something that takes so long by the clock of this test."""
+
+        def run(*arguments):
+            now[0] += seconds
+            return []
+
+        return run
+
+    def load_denoiser(bundle, precision, factory):
+        seconds = 1.0 if factory.threads == 4 else 0.5 + factory.threads
+        return SimpleNamespace(prediction=lambda conditioning: takes(seconds), velocity=lambda conditioning: takes(seconds))
+
+    def load_decoder(bundle, tuning, factory):
+        return takes(10 - 2 * (tuning.decoder == "fp32") - (4 - tuning.workers) - 0.01 * (tuning.tiles[-1] == 1))
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(tune_module, "load_denoiser", load_denoiser)
+    monkeypatch.setattr(tune_module, "load_decoder", load_decoder)
     monkeypatch.setattr(tune_module, "default_threads", lambda: 4)
-    monkeypatch.setattr(tune_module, "_time_dit", lambda bundle, tuning: 1.0 if tuning.threads == 4 else 0.5 + tuning.threads)
-    monkeypatch.setattr(tune_module, "_time_decoder", decoder)
     best = None
     for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best
@@ -138,31 +162,27 @@ def test_what_does_not_fit_is_not_tried(opened, monkeypatch):
     assert "fp32" not in [trial.what for trial in tune(opened, budget=math.inf)]
 
 
-def _command(*arguments, **environment):
-    return run([COMMAND, *arguments], env=os.environ | environment)
-
-
-def test_the_command(miniature, state):
-    done = _command("tune", str(miniature), "--budget", "5")
+def test_the_command(miniature, state, command):
+    done = command("tune", str(miniature), "--budget", "5")
     assert done.returncode == 0, done.stderr
     assert "* dit      default" in done.stderr
     assert "kept in" in done.stdout
-    shown = json.loads(_command("tune", "--show", "--json", SAO_ONNX_MODEL=str(miniature)).stdout)
+    shown = json.loads(command("tune", "--show", "--json", SAO_ONNX_MODEL=str(miniature)).stdout)
     assert shown["tuning"]["threads"] >= 1
     assert str(state) in shown["file"]
-    assert "tuned         yes" in _command("doctor", "-m", str(miniature)).stdout
-    assert _command("tune", str(miniature), "--reset").stderr == "forgotten\n"
-    assert "tuned         no" in _command("doctor", "-m", str(miniature)).stdout
-    assert _command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
-    assert "nothing was found" in _command("tune", str(miniature), "--show").stdout
-    assert json.loads(_command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None
+    assert "tuned         yes" in command("doctor", "-m", str(miniature)).stdout
+    assert command("tune", str(miniature), "--reset").stderr == "forgotten\n"
+    assert "tuned         no" in command("doctor", "-m", str(miniature)).stdout
+    assert command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
+    assert "nothing was found" in command("tune", str(miniature), "--show").stdout
+    assert json.loads(command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None
 
 
-def test_wrong_usage(miniature, tmp_path):
-    both = _command("tune", str(miniature), "--show", "--reset")
+def test_wrong_usage(miniature, tmp_path, command):
+    both = command("tune", str(miniature), "--show", "--reset")
     assert both.returncode == 2
     assert "exclude each other" in both.stderr
-    assert _command("tune", str(tmp_path / "none")).returncode == 3
-    assert _command("tune", str(miniature), "--budget", "-1").returncode == 2
-    ours = json.loads(_command("tune", "--show", "--json", SAO_ONNX_MODEL="").stdout)
+    assert command("tune", str(tmp_path / "none")).returncode == 3
+    assert command("tune", str(miniature), "--budget", "-1").returncode == 2
+    ours = json.loads(command("tune", "--show", "--json", SAO_ONNX_MODEL="").stdout)
     assert ours["tuning"] is None
