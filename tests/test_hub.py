@@ -179,7 +179,6 @@ def test_the_bundle_is_made_of_the_listed_commit_when_the_branch_moves_on(publis
         else:
             published.repositories["owner/name"] = stale | {"README.md": b"New."}
             published.revisions["owner/name"].add(published.commit("owner/name"))
-        return
 
     published.intercept = moved
     assert source.fetch([CONFIG]).name == old
