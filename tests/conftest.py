@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import sao_onnx
+from tests import processes
 
 ROOT = Path(__file__).parent.parent
 MINIATURE = ROOT / "models" / "miniature"
-GOLDEN = ROOT.parent / "shared" / "reference" / "golden"
+GOLDEN = ROOT / "tests" / "golden"
+"""What the reference computed with the miniature's weights; see the notes beside it."""
+LARGER = ROOT.parent / "shared" / "reference" / "golden"
+"""The same for a larger model, with its checkpoint: checked as well where it lies beside this checkout."""
 
 
 def pytest_configure(config):
@@ -43,13 +49,28 @@ def bundle(miniature, tmp_path) -> Path:
     return Path(shutil.copytree(miniature, tmp_path / "bundle"))
 
 
+@pytest.fixture
+def command(tmp_path):
+    """Runs `sao-onnx` in `tmp_path` to its end, with arguments, text for stdin, and variables of its environment.
+
+    What comes back is that of `processes.run`. The model and the terminal of whoever runs the tests do not count.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"}
+
+    def run(*arguments, input=None, text=True, **environment):
+        variables = inherited | {"COLUMNS": "120"} | environment
+        return processes.run([processes.COMMAND, *arguments], cwd=tmp_path, input=input, text=text, env=variables)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def engine(miniature) -> sao_onnx.Engine:
     return sao_onnx.load(miniature, precision="fp32", threads=2)
 
 
 @pytest.fixture
-def model_config() -> dict:
+def model_config() -> dict[str, Any]:
     return json.loads((MINIATURE / "model_config.json").read_text())
 
 
@@ -65,17 +86,26 @@ def checkpoint(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", params=[GOLDEN, LARGER], ids=["miniature", "larger"])
+def golden_folder(request) -> Path:
+    folder: Path = request.param
+    if not folder.is_dir():
+        pytest.skip("the larger golden data is not beside this checkout")
+    return folder
+
+
 @pytest.fixture(scope="session")
-def golden() -> dict[str, np.ndarray]:
-    """What the reference computed; see the notes beside it."""
-    if not GOLDEN.is_dir():
-        pytest.skip("the reference's golden data is not beside this checkout")
-    with np.load(GOLDEN / "golden.npz") as arrays:
+def golden(golden_folder) -> dict[str, np.ndarray]:
+    """What the reference computed."""
+    with np.load(golden_folder / "golden.npz") as arrays:
         return dict(arrays)
 
 
 @pytest.fixture(scope="session")
-def golden_bundle(golden, tmp_path_factory) -> Path:
+def golden_bundle(golden_folder, miniature, tmp_path_factory) -> Path:
+    """The bundle of the model that it was computed with."""
+    if golden_folder == GOLDEN:
+        return miniature
     from sao_onnx_convert import convert
 
-    return convert(GOLDEN, GOLDEN / "t5-base", tmp_path_factory.mktemp("golden") / "bundle").folder
+    return convert(golden_folder, golden_folder / "t5-base", tmp_path_factory.mktemp("golden") / "bundle").folder

@@ -82,8 +82,8 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[Any]) 
     """Wait until something holds that a running program brings about. Fails if the program ends before, or hangs."""
     deadline = time.monotonic() + GUARD
     while not condition():
-        assert process.poll() is None, f"{process.args} ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"{process.args} hangs"
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"{process.args!r} hangs"
         time.sleep(0.02)
 
 

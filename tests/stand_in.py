@@ -170,7 +170,7 @@ class StandIn:
             return missing
         siblings = []
         for name, content in self.repositories[repository].items():
-            entry = {"rfilename": name}
+            entry: dict[str, object] = {"rfilename": name}
             if described:
                 entry |= {"size": len(content), "blobId": _git(content)}
                 if name.endswith(LARGE):

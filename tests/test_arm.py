@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from models.sao_tiny import listen
-from models.sao_tiny.evaluate import Judge
+from models.sao_tiny.judge import Judge
 from tests.arm import exercise
 from tests.arm.sandbox import SUITES, UnavailableError, build
 from tests.conftest import ROOT

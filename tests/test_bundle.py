@@ -92,4 +92,4 @@ def test_damaged_tokenizer(bundle):
 
 def test_unknown_precision(miniature):
     with pytest.raises(BundleError, match=r"holds int8, fp32, not 'int3'"):
-        sao_onnx.load(miniature, precision="int3")
+        sao_onnx.load(miniature, precision="int3")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ DECODER = "model.pretransform.config.decoder.config"
 DIT = "model.diffusion.config"
 
 
-def _set(config: dict, path: str, value: object) -> None:
+def _set(config: dict[str, Any], path: str, value: object) -> None:
     *parents, last = path.split(".")
     for name in parents:
         config = config[int(name)] if isinstance(config, list) else config[name]

@@ -24,10 +24,11 @@ def _all(instruction: str) -> list[str]:
 def test_bases_are_slim_and_of_one_release():
     bases = {line.split()[0] for line in _all("FROM")}
     assert len(bases) == 1
-    version = re.search(r"python:(3\.\d+)-slim-", bases.pop())[1]
+    release = re.search(r"python:(3\.\d+)-slim-", bases.pop())
+    assert release is not None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     oldest = project["requires-python"].removeprefix(">=")
-    assert tuple(map(int, version.split("."))) >= tuple(map(int, oldest.split(".")))
+    assert tuple(map(int, release[1].split("."))) >= tuple(map(int, oldest.split(".")))
 
 
 def test_what_is_copied_is_there_and_not_ignored():
@@ -46,9 +47,11 @@ def test_the_wheel_can_be_built_of_what_is_copied(tmp_path):
         *sources, target = line.split()
         for source in sources:
             place = tmp_path / target.removeprefix("/source").strip("/")
-            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
             place.mkdir(exist_ok=True, parents=True)
-            copy(ROOT / source, place, **({"dirs_exist_ok": True} if copy is shutil.copytree else {}))
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, dirs_exist_ok=True)
+            else:
+                shutil.copy(ROOT / source, place)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "wheels"), str(tmp_path)]
     succeed(command)
     [wheel] = (tmp_path / "wheels").glob("*.whl")

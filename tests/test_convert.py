@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -21,6 +20,7 @@ from sao_onnx_convert import (
     CheckpointError,
     CheckpointNotFoundError,
     ParityError,
+    Progress,
     TargetExistsError,
     UnsupportedModelError,
     convert,
@@ -28,7 +28,8 @@ from sao_onnx_convert import (
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Decoder, split_decoder
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 from sao_onnx_convert.source.config import load_config
-from tests.conftest import ROOT
+from sao_onnx_convert.source.config_fields import OobleckDecoderConfig
+from tests.conftest import GOLDEN, ROOT
 
 
 @pytest.fixture
@@ -41,12 +42,25 @@ def copy(checkpoint, tmp_path) -> Path:
 def converted(checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
     (checkpoint / "LICENSE.md").write_text("Do good.")
-    seen = []
+    seen: list[Progress] = []
     bundle = convert(checkpoint, checkpoint / "t5", folder / "bundle", progress=seen.append)
     (checkpoint / "LICENSE.md").unlink()
     assert [step.index for step in seen] == list(range(seen[0].total))
     assert os.listdir(folder) == ["bundle"]
     return bundle.folder
+
+
+def test_the_clip_is_the_reference_s(converted):
+    """The golden data was computed with this checkpoint; test_golden compares the committed bundle with all of it."""
+    with np.load(GOLDEN / "golden.npz") as golden:
+        engine = sao_onnx.load(converted, threads=2)
+        clip = engine.generate(
+            str(golden["prompts"][0]), seconds=float(golden["seconds_total"][0]), seed=42, full_window=True, normalize="none"
+        )
+        np.testing.assert_allclose(clip.latents[None], golden["pingpong_latents"], rtol=0, atol=5e-5)
+        np.testing.assert_allclose(
+            clip.samples[None][..., :: int(golden["audio_stride"])], golden["pingpong_audio"], rtol=0, atol=5e-6
+        )
 
 
 def _edit(path: Path, change) -> None:
@@ -99,7 +113,7 @@ def test_manifest(converted):
     assert manifest.model.source.startswith("checkpoint")
     assert manifest.model.revision is None
     assert manifest.tools["torch"] == torch.__version__
-    assert all(0 < graph.max_error < graph.tolerance for graph in manifest.graphs)
+    assert all(graph.tolerance is not None and 0 < graph.max_error < graph.tolerance for graph in manifest.graphs)
     assert (converted / "LICENSE.md").read_text() == "Do good."
     assert any(file.role == "license" for file in manifest.files)
 
@@ -261,7 +275,7 @@ def test_interruption_leaves_nothing(copy):
 def test_every_stage_of_the_decoder_sees_enough_and_no_more(strides):
     """Of all contexts, the stated one is the least that makes a tile exact."""
     torch.manual_seed(0)
-    config = SimpleNamespace(
+    config = OobleckDecoderConfig(
         channels=2, c_mults=(1,) * len(strides), strides=tuple(strides), latent_dim=2, out_channels=1, final_tanh=False
     )
     decoder = Decoder(config).double().eval()

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,8 @@ def test_guidance_and_defaults(base_model):
     """By default a base model is sampled by Euler in 50 steps, seven times away from tokens of zeros."""
     pipeline = TorchPipeline.load(base_model, base_model / "t5")
     cross, condition = pipeline.condition("dark drums", {"seconds_total": 2.0})
-    dit, steps_done = pipeline.model.dit, []
+    dit = pipeline.model.dit
+    steps_done: list[Any] = []
 
     def velocity(x, sigma):
         times = torch.tensor([sigma])

@@ -190,6 +190,7 @@ def test_unloading_while_a_stream_is_under_way(miniature):
     for event in events:
         if isinstance(event, Decoded):
             assert alive() == {Decoder}
+    assert isinstance(event, Finished)
     np.testing.assert_array_equal(event.clip.samples, engine.generate("rain", seconds=1, steps=2, seed=3).samples)
     engine.unload()
     assert alive() == set()

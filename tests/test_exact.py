@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from onnx import TensorProto
 
 import sao_onnx
 from bench.processors import PROCESSORS, UnavailableError, environment
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime import products
 from sao_onnx.runtime.sessions import EXACT_PRODUCTS, SessionFactory
 from sao_onnx_convert.bundle.description import describe_files
@@ -148,7 +150,8 @@ def cases(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     folder, wanted = tmp_path_factory.mktemp("products"), {}
     for name, model, inputs, results in _cases():
         onnx.save(model, folder / f"{name}.onnx")
-        np.savez(folder / f"{name}.npz", **inputs)
+        arrays: dict[str, Any] = dict(inputs)
+        np.savez(folder / f"{name}.npz", **arrays)
         wanted.update({f"{name}/{key}": result for key, result in results.items()})
     return folder, wanted
 
@@ -174,7 +177,7 @@ def test_products_of_unsigned_weights(cases, monkeypatch):
 def test_the_converter_writes_no_other_products(miniature):
     known = {"MatMulIntegerToFloat", "QLinearConv"}
     others = {"MatMulInteger", "MatMulNBits", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "QAttention", "ConvInteger"}
-    bundle = sao_onnx.bundle.open_bundle(miniature)
+    bundle = open_bundle(miniature)
     found: set[str] = set()
     for graph in bundle.manifest.graphs:
         model = onnx.load(bundle.path(graph.path))
@@ -242,18 +245,25 @@ def test_the_largest_product_is_a_model_and_finds_overflow():
     assert not products.is_exact(np.minimum(pairs, 2**15 - 1).sum(axis=1))
 
 
-def test_the_option_is_set_only_where_products_overflow(monkeypatch):
+def test_the_option_is_set_only_where_products_overflow(monkeypatch, miniature):
     (key,) = EXACT_PRODUCTS
-    for overflow in (False, True):
-        monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda overflow=overflow: overflow)
-        assert (EXACT_PRODUCTS.items() <= SessionFactory(1)._entries.items()) == overflow
-    assert SessionFactory(1, options={key: "0"})._entries[key] == "0"
+
+    def entry(factory):
+        session = factory.session(miniature / "fp32" / "number_conditioner.onnx")
+        return session.get_session_options().get_session_config_entry(key)
+
+    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
+    assert entry(SessionFactory(1)) == EXACT_PRODUCTS[key]
+    assert entry(SessionFactory(1, options={key: "0"})) == "0"
+    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: False)
+    with pytest.raises(RuntimeError, match=key):
+        entry(SessionFactory(1))
 
 
 def _shared(source: Path, target: Path) -> Path:
     """A bundle as they were before products had constants of their own: equal ones are read by all."""
     shutil.copytree(source, target)
-    bundle = sao_onnx.bundle.open_bundle(target)
+    bundle = open_bundle(target)
     for graph in bundle.manifest.graphs:
         if graph.precision == "int8":
             model = onnx.load(bundle.path(graph.path), load_external_data=False)
@@ -279,13 +289,13 @@ def test_a_bundle_that_is_too_old_says_so_and_can_be_mended(miniature, tmp_path,
     monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
     if platform.machine() != "x86_64":
         pytest.skip("ONNX Runtime makes weights unsigned on x86 alone")
-    request = {"prompt": "rain", "seconds": 0.2, "steps": 1, "seed": 1}
+    request: dict[str, Any] = {"prompt": "rain", "seconds": 0.2, "steps": 1, "seed": 1}
     with pytest.warns(sao_onnx.SaoOnnxWarning, match="too old for what prevents it.*sao_onnx_convert.unshare"):
         assert sao_onnx.load(old, precision="int8").generate(**request).samples.size
     written = unshare(old)
     assert {Path(path).stem for path in written} >= {"dit", "context"}
     assert unshare(old) == []
-    assert list(sao_onnx.bundle.open_bundle(old).verify())
+    assert list(open_bundle(old).verify())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mended = sao_onnx.load(old, precision="int8").generate(**request).samples
@@ -317,7 +327,7 @@ def _hidden(kind: str, folder: Path) -> tuple[list[str], dict[str, str]]:
         pytest.skip(f"no such processor here: {error}")
 
 
-def _exercise(processor: tuple[list[str], dict[str, str]], what: str, source: Path, folder: Path, *rest: str) -> dict:
+def _exercise(processor: tuple[list[str], dict[str, str]], what: str, source: Path, folder: Path, *rest: str) -> dict[str, Any]:
     """What `exercise` finds on another processor."""
     (before, variables), target = processor, folder / "found.npz"
     command = [*before, os.path.realpath(sys.executable), "-m", "tests.x86.exercise", what, source, target, *rest]

@@ -13,6 +13,7 @@ import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -28,7 +29,6 @@ from sao_onnx_convert import (
     UnsupportedModelError,
     convert,
 )
-from sao_onnx_convert.bundle import space
 from sao_onnx_convert.source import hub as hub_module
 from sao_onnx_convert.source.locate import locate
 from tests.stand_in import Answer, StandIn, error, running
@@ -179,7 +179,6 @@ def test_the_bundle_is_made_of_the_listed_commit_when_the_branch_moves_on(publis
         else:
             published.repositories["owner/name"] = stale | {"README.md": b"New."}
             published.revisions["owner/name"].add(published.commit("owner/name"))
-        return
 
     published.intercept = moved
     assert source.fetch([CONFIG]).name == old
@@ -294,7 +293,7 @@ def test_other_names_of_files(published, checkpoint, tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     for place in ("owner/renamed", folder):
-        names = {"config_name": "conf/small.json", "weights_name": "small.safetensors"}
+        names: dict[str, Any] = {"config_name": "conf/small.json", "weights_name": "small.safetensors"}
         with pytest.raises(KeyboardInterrupt):
             convert(place, "owner/t5", tmp_path / "bundle", **names, progress=_stop_at("exporting text_encoder"))
     address = f"{published.url}/owner/renamed/blob/main/small.safetensors"
@@ -769,7 +768,7 @@ def test_a_cache_that_cannot_be_written(published, monkeypatch, tmp_path):
 
 def test_room_is_looked_at_before_the_download(published, monkeypatch):
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
     message = _refused(DiskSpaceError, "the disk has 0.00 GB free, and 0.0. GB are needed")
     assert re.search(r"0\.0\d GB for the bundle in \S+ and 0\.0\d GB for downloads in \S+; make room", message)
     assert not published.asked("/content/")
@@ -777,10 +776,10 @@ def test_room_is_looked_at_before_the_download(published, monkeypatch):
 
 def test_room_for_what_is_here_already_is_not_wanted(checkpoint, tmp_path, monkeypatch):
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(DiskSpaceError) as caught:
         convert(checkpoint, checkpoint / "t5", tmp_path / "bundle")
     assert "downloads" not in str(caught.value).partition(";")[0]
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage._replace(total=0, free=0))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(total=0, free=0))
     with pytest.raises(KeyboardInterrupt):
         convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", progress=_stop_at("exporting text_encoder"))

@@ -79,6 +79,7 @@ def test_the_whole_flow(hub, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as offline:
+        assert offline.stderr is not None
         assert offline.stderr.readline() == "reading the weights\n"
         assert offline.stderr.readline() == "exporting text_encoder\n"
         assert interrupt(offline)[0] == 130

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import sao_onnx
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.stages.autoencoder import Decoder
-from sao_onnx_convert import convert
+from sao_onnx_convert import Progress, convert
 from sao_onnx_convert.export.builder import GraphBuilder
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Snake, SnakeBeta
 from sao_onnx_convert.family.stable_audio_open.transformer import float_matmuls
@@ -39,7 +39,7 @@ def both(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def only(checkpoint, tmp_path_factory):
     """The miniature in int8 alone."""
-    steps = []
+    steps: list[Progress] = []
     target = tmp_path_factory.mktemp("only") / "bundle"
     bundle = convert(checkpoint, checkpoint / "t5", target, precisions=("int8",), progress=steps.append)
     assert [step.index for step in steps] == list(range(steps[0].total))
@@ -309,12 +309,13 @@ def test_rounded_weights_do_not_shift_the_mean():
         exact = model(x).numpy()
     seen = observer.finish()
 
+    assert conv.bias is not None
     weight, bias = (parameter.detach().double().numpy() for parameter in (conv.weight, conv.bias))
 
     def build(graph: DecoderGraph) -> str:
         scale, zero = quantization(seen[conv].input)
         above = graph.builder.node("Sub", "x", graph.channels(seen[conv].input.low))
-        constants = map(graph.builder.constant, (scale.astype(np.float32), np.zeros(64, np.uint8)))
+        constants = [graph.builder.constant(array) for array in (scale.astype(np.float32), np.zeros(64, np.uint8))]
         name = graph.builder.node("QuantizeLinear", above, *constants, axis=1)
         return graph.dequantized(graph.conv(Quantized(name, scale, zero), weight, bias, seen[conv]), np.ones(8)).name
 

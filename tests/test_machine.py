@@ -27,7 +27,7 @@ Model\t\t: Raspberry Pi 5 Model B Rev 1.0
 
 def _machine(monkeypatch, files, architecture):
     monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
-    monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
+    monkeypatch.setattr("platform.machine", lambda: architecture)
     return machine.describe_machine()
 
 
@@ -56,7 +56,7 @@ def test_an_x86_processor(monkeypatch):
     assert machine.int8_products(found, False) == "dot products (avx512_vnni)"
     assert machine.int8_products(replace(found, features=()), False) == "widened products"
     # Under an emulator, the kernel tells of the machine that it runs on.
-    assert "unsigned weights" in machine.int8_products(found, True)
+    assert "unsigned weights" in str(machine.int8_products(found, True))
 
 
 def test_a_container_limit_counts(monkeypatch):
@@ -104,7 +104,9 @@ def test_a_machine_that_tells_nothing(monkeypatch):
 
 
 def test_peak_memory():
-    assert 10_000_000 < machine.peak_memory() < 100_000_000_000
+    peak = machine.peak_memory()
+    assert peak is not None
+    assert 10_000_000 < peak < 100_000_000_000
 
 
 def _with_memory(monkeypatch, available, swap):

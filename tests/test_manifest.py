@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,11 +10,11 @@ from sao_onnx.errors import BundleError
 
 
 @pytest.fixture
-def data(miniature) -> dict:
+def data(miniature) -> dict[str, Any]:
     return json.loads((miniature / "manifest.json").read_text())
 
 
-def _refused(data: dict, match: str) -> None:
+def _refused(data: dict[str, Any], match: str) -> None:
     with pytest.raises(BundleError, match=match):
         parse_manifest(json.dumps(data))
 
@@ -95,4 +96,4 @@ def test_an_incomplete_precision(data):
 
 def test_other_objective(data):
     data["sampling"]["objective"] = "v"
-    _refused(data, r"sampling\.objective: found 'v', expected 'rf_denoiser'")
+    _refused(data, r"sampling\.objective: found 'v', expected one of 'rf_denoiser', 'rectified_flow'")

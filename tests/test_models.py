@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.names import BUILT_IN, built_in_folder, find, known, user_folder
-from tests.processes import COMMAND, run
 
 
 @pytest.fixture
@@ -20,11 +18,6 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     user_folder().mkdir(parents=True)
     return user_folder()
-
-
-def _command(*arguments, **environment):
-    variables = {name: value for name, value in os.environ.items() if name != "SAO_ONNX_MODEL"} | environment
-    return run([COMMAND, *arguments], env=variables)
 
 
 def test_without_a_name():
@@ -61,20 +54,20 @@ def test_what_is_known(home, miniature):
     assert find() != find(BUILT_IN)
 
 
-def test_the_command(home, miniature):
+def test_the_command(home, miniature, command):
     shutil.copytree(miniature, home / "mini")
     shutil.copytree(miniature, home / "damaged")
     (home / "damaged" / "fp32" / "dit.onnx").unlink()
-    listed = _command("models")
+    listed = command("models")
     assert listed.returncode == 0, listed.stderr
     marks = {line[2:].split()[0]: line[0] for line in listed.stdout.splitlines()}
     assert marks == {"damaged": " ", "mini": " ", BUILT_IN: "*"}
     assert "cannot be used: " in listed.stdout
-    chosen = json.loads(_command("models", "--json", SAO_ONNX_MODEL="mini").stdout)
+    chosen = json.loads(command("models", "--json", SAO_ONNX_MODEL="mini").stdout)
     assert [model["name"] for model in chosen["models"] if model["default"]] == ["mini"]
-    elsewhere = _command("models", SAO_ONNX_MODEL=str(miniature))
+    elsewhere = command("models", SAO_ONNX_MODEL=str(miniature))
     assert f"* {miniature}" in elsewhere.stdout
-    assert "miniature" in _command("inspect", "mini").stdout
-    missing = _command("inspect", "nothing")
+    assert "miniature" in command("inspect", "mini").stdout
+    missing = command("inspect", "nothing")
     assert missing.returncode == 3
     assert "sao-onnx models" in missing.stderr

@@ -30,7 +30,6 @@ def test_is_normal():
     values = Noise(3).normal((200_000,))
     assert abs(values.mean()) < 0.01
     assert abs(values.std() - 1) < 0.01
-    assert np.isfinite(values).all()
 
 
 def test_leaves_the_global_generator_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_regions_become_weights(planned):
     assert other.windows == found.windows
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"seconds": 4.1}, r"seconds is 4\.1, expected more than 0 and at most 3\.994, the window"),
     ({"window_seconds": 5}, r"window_seconds is 5, expected more than 0 and at most 3\.994"),
     ({"window_seconds": 1, "seconds": 2}, "seconds is 2"),
@@ -206,7 +207,8 @@ def test_everything_wrong_is_found_before_a_graph_is_opened(miniature, monkeypat
     for options, message in BAD:
         with pytest.raises(RequestError, match=message):
             engine.stream("rain", **options)
-    for options in ({"steps": 0}, {"sampler": "ddim"}, {"unknown": 1}):
+    wrong: list[dict[str, Any]] = [{"steps": 0}, {"sampler": "ddim"}, {"unknown": 1}]
+    for options in wrong:
         with pytest.raises(RequestError):
             engine.stream("rain", **options)
     with pytest.raises(AudioFileError, match=r"nothing\.wav"):

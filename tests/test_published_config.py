@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ WET = {"id": "wetness", "type": "number", "config": {"min_val": 0, "max_val": 1}
 
 
 @pytest.fixture
-def published(model_config) -> dict:
+def published(model_config) -> dict[str, Any]:
     """The miniature's file as a publisher would leave it: with marks of the training, in another order."""
     autoencoder = model_config["model"]["pretransform"]["config"]
     autoencoder["encoder"]["requires_grad"] = False

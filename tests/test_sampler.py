@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import pytest
 
 from sao_onnx.sampling.inpainting import inpainting
-from sao_onnx.sampling.objectives import OBJECTIVES, RectifiedFlow
+from sao_onnx.sampling.objectives import OBJECTIVES, Objective, RectifiedFlow
 from sao_onnx.sampling.samplers import SAMPLERS
 
 SHAPE = (2, 3, 10)
@@ -114,7 +115,7 @@ def test_a_sampler_knows_nothing_but_the_objective():
         return clean
 
     sigmas = np.array([1, 0.5, 0.25, 0], np.float32)
-    *_, last = SAMPLERS["pingpong"](predict, _Tilted(), draw(), sigmas, draw)
+    *_, last = SAMPLERS["pingpong"](predict, cast(Objective, _Tilted()), draw(), sigmas, draw)
     np.testing.assert_allclose(last.latents, clean, atol=1e-6)
     again = _noise(2)
     again()

@@ -11,7 +11,7 @@ import soundfile
 
 import sao_onnx
 from models.sao_tiny import listen
-from models.sao_tiny.evaluate import Judge
+from models.sao_tiny.judge import Judge
 from sao_onnx.planning.loops import loop_seconds
 from sao_onnx.provenance import read_provenance
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_without_matplotlib(clip, tmp_path, monkeypatch):
 
 
 def _player(monkeypatch, play):
-    module = types.ModuleType("sounddevice")
+    module: Any = types.ModuleType("sounddevice")
     module.PortAudioError = type("PortAudioError", (Exception,), {})
     module.play = play
     monkeypatch.setitem(sys.modules, "sounddevice", module)
@@ -92,11 +93,9 @@ def test_without_sounddevice(clip, monkeypatch):
         play(clip)
 
 
-def test_the_command(miniature, tmp_path, monkeypatch):
-    from tests.test_cli import run
-
+def test_the_command(miniature, tmp_path, command):
     shared = ("gen", "rain", "--model", miniature, "--seconds", 0.3, "--steps", 1, "-o", "a.wav")
-    done = run(*shared, "--plot", "a.png", cwd=tmp_path)
+    done = command(*shared, "--plot", "a.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     for arguments, message in (
@@ -104,7 +103,7 @@ def test_the_command(miniature, tmp_path, monkeypatch):
         (("--plot", "a.png"), "a.png exists"),
         (("--plot", "b.png", "--count", 2), "draws one clip"),
     ):
-        refused = run(*shared[:-1], "b.wav", *arguments, cwd=tmp_path)
+        refused = command(*shared[:-1], "b.wav", *arguments)
         assert refused.returncode in (1, 2)
         assert message in refused.stderr
     assert not (tmp_path / "b.wav").exists()
@@ -134,7 +133,7 @@ def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch)
     from sao_onnx.audio import files
     from sao_onnx.cli import app
 
-    writers = {}
+    writers: dict[str, set[threading.Thread]] = {}
     write = files.write_whole
 
     def note(path, data, **options):
@@ -148,19 +147,17 @@ def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch)
     assert writers["sofar.wav"] == {threading.main_thread()}
 
 
-def test_a_preview(miniature, tmp_path):
+def test_a_preview(miniature, tmp_path, command):
     import soundfile
 
-    from tests.test_cli import run
-
     shared = ("gen", "rain", "--model", miniature, "--steps", 3, "--seed", 1)
-    done = run(*shared, "-o", "a.wav", "--preview", "so far.wav", cwd=tmp_path)
+    done = command(*shared, "-o", "a.wav", "--preview", "so far.wav")
     assert done.returncode == 0, done.stderr
     heard, rate = soundfile.read(tmp_path / "so far.wav")
     assert len(heard) == 2 * rate
-    plain = run(*shared, "-o", "b.wav", cwd=tmp_path)
+    plain = command(*shared, "-o", "b.wav")
     assert plain.returncode == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
-    refused = run(*shared, "-o", "c.wav", "--preview", "so far.wav", cwd=tmp_path)
+    refused = command(*shared, "-o", "c.wav", "--preview", "so far.wav")
     assert refused.returncode == 1
     assert "so far.wav exists" in refused.stderr

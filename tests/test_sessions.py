@@ -69,6 +69,8 @@ def test_out_of_memory(engine, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
 
+    monkeypatch.setattr(ort, "InferenceSession", type("Exhausted", (ort.InferenceSession,), {"run": fail}))
+    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: False)
     dit = _dit(engine, SessionFactory(1))
     monkeypatch.setattr(dit, "_session", type("Session", (), {"run": fail})())
     with pytest.raises(NotEnoughMemoryError, match="to run dit"):

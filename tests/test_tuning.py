@@ -6,6 +6,7 @@ import json
 import math
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from sao_onnx.errors import SaoOnnxError
 from sao_onnx.running import tune as tune_module
 from sao_onnx.running.tune import tune
 from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
-from tests.processes import COMMAND, run
 
 
 @pytest.fixture(autouse=True)
@@ -117,12 +117,28 @@ def test_tune_measures_the_real_stages(opened):
 def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     """With measurements that are known: fp32 and fewer workers are best, and no other tile is better by enough."""
 
-    def decoder(bundle, tuning):
-        return 10 - 2 * (tuning.decoder == "fp32") - (4 - tuning.workers) - 0.01 * (tuning.tiles[-1] == 1)
+    now = [0.0]
 
+    def takes(seconds):
+        """Something that takes so long by the clock of this test."""
+
+        def run(*arguments):
+            now[0] += seconds
+            return []
+
+        return run
+
+    def load_denoiser(bundle, precision, factory):
+        seconds = 1.0 if factory.threads == 4 else 0.5 + factory.threads
+        return SimpleNamespace(prediction=lambda conditioning: takes(seconds), velocity=lambda conditioning: takes(seconds))
+
+    def load_decoder(bundle, tuning, factory):
+        return takes(10 - 2 * (tuning.decoder == "fp32") - (4 - tuning.workers) - 0.01 * (tuning.tiles[-1] == 1))
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(tune_module, "load_denoiser", load_denoiser)
+    monkeypatch.setattr(tune_module, "load_decoder", load_decoder)
     monkeypatch.setattr(tune_module, "default_threads", lambda: 4)
-    monkeypatch.setattr(tune_module, "_time_dit", lambda bundle, tuning: 1.0 if tuning.threads == 4 else 0.5 + tuning.threads)
-    monkeypatch.setattr(tune_module, "_time_decoder", decoder)
     best = None
     for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best
@@ -139,31 +155,27 @@ def test_what_does_not_fit_is_not_tried(opened, monkeypatch):
     assert "fp32" not in [trial.what for trial in tune(opened, budget=math.inf)]
 
 
-def _command(*arguments, **environment):
-    return run([COMMAND, *arguments], env=os.environ | environment)
-
-
-def test_the_command(miniature, state):
-    done = _command("tune", str(miniature), "--budget", "5")
+def test_the_command(miniature, state, command):
+    done = command("tune", str(miniature), "--budget", "5")
     assert done.returncode == 0, done.stderr
     assert "* dit      default" in done.stderr
     assert "kept in" in done.stdout
-    shown = json.loads(_command("tune", "--show", "--json", SAO_ONNX_MODEL=str(miniature)).stdout)
+    shown = json.loads(command("tune", "--show", "--json", SAO_ONNX_MODEL=str(miniature)).stdout)
     assert shown["tuning"]["threads"] >= 1
     assert str(state) in shown["file"]
-    assert "tuned         yes" in _command("doctor", "-m", str(miniature)).stdout
-    assert _command("tune", str(miniature), "--reset").stderr == "forgotten\n"
-    assert "tuned         no" in _command("doctor", "-m", str(miniature)).stdout
-    assert _command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
-    assert "nothing was found" in _command("tune", str(miniature), "--show").stdout
-    assert json.loads(_command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None
+    assert "tuned         yes" in command("doctor", "-m", str(miniature)).stdout
+    assert command("tune", str(miniature), "--reset").stderr == "forgotten\n"
+    assert "tuned         no" in command("doctor", "-m", str(miniature)).stdout
+    assert command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
+    assert "nothing was found" in command("tune", str(miniature), "--show").stdout
+    assert json.loads(command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None
 
 
-def test_wrong_usage(miniature, tmp_path):
-    both = _command("tune", str(miniature), "--show", "--reset")
+def test_wrong_usage(miniature, tmp_path, command):
+    both = command("tune", str(miniature), "--show", "--reset")
     assert both.returncode == 2
     assert "exclude each other" in both.stderr
-    assert _command("tune", str(tmp_path / "none")).returncode == 3
-    assert _command("tune", str(miniature), "--budget", "-1").returncode == 2
-    ours = json.loads(_command("tune", "--show", "--json", SAO_ONNX_MODEL="").stdout)
+    assert command("tune", str(tmp_path / "none")).returncode == 3
+    assert command("tune", str(miniature), "--budget", "-1").returncode == 2
+    ours = json.loads(command("tune", "--show", "--json", SAO_ONNX_MODEL="").stdout)
     assert ours["tuning"] is None

@@ -63,7 +63,7 @@ def _environment(folder: Path, wheel: Path, without=()) -> Path:
     for name in _needed(required) - set(without):
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
-            target = Path(distribution.locate_file(top))
+            target = Path(str(distribution.locate_file(top)))
             if target.exists() and not (site / top).exists():
                 (site / top).symlink_to(target, target_is_directory=target.is_dir())
     pip = [sys.executable, "-m", "pip", "--python", programs / "python", "--disable-pip-version-check"]

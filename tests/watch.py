@@ -158,7 +158,7 @@ def watched(root: Path, command: Sequence[object], **options: Any) -> Iterator[W
     }
     trace = means().trace
     how = [*means().alone, *((*trace, root / "trace") if trace else ("sh", "-c", HOLD, root / "counters"))]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started([*how, *command], cwd=root / "work", env=environment, **pipes, **options) as process:
         yield Watched(process, root)
 

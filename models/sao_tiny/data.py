@@ -90,7 +90,7 @@ class Pool:
         self.varied = _shared(np.int32, order.count)
         self.ids = _shared(np.int32, order.count, max(1, order.prompts), MAX_TOKENS)
         self._tokenizer = tokenizer
-        self._done = _shared(np.int64, 1)
+        self.done = _shared(np.int64, 1)
         self._processes: list[multiprocessing.process.BaseProcess] = []
 
     def start(self, workers: int = 0) -> None:
@@ -100,7 +100,7 @@ class Pool:
             workers: Processes; by default one for each processor.
         """
         workers = workers or len(os.sched_getaffinity(0))
-        self._done = _shared(np.int64, workers)
+        self.done = _shared(np.int64, workers)
         context = multiprocessing.get_context("fork")
         for worker in range(workers):
             process = context.Process(target=self._render_share, args=(worker, workers), daemon=True)
@@ -110,9 +110,9 @@ class Pool:
     def _render_share(self, worker: int, workers: int) -> None:
         for index in range(worker, self.order.count, workers):
             self.render(index)
-            self._done[worker] += 1
+            self.done[worker] += 1
         # Those who come last are ready too.
-        self._done[worker] = self.order.count
+        self.done[worker] = self.order.count
 
     def render(self, index: int) -> None:
         """Render one sound into its place."""
@@ -141,10 +141,10 @@ class Pool:
         Raises:
             RuntimeError: A process that renders has failed.
         """
-        workers = len(self._done)
+        workers = len(self.done)
         while True:
             # The worker that has done d of the places w, w + n, ... goes on at w + d * n.
-            found = min(self.order.count, *(int(done) * workers + worker for worker, done in enumerate(self._done)))
+            found = min(self.order.count, *(int(done) * workers + worker for worker, done in enumerate(self.done)))
             if found >= min(at_least, self.order.count):
                 return found
             if any(process.exitcode for process in self._processes):

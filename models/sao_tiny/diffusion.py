@@ -134,7 +134,7 @@ def train(model: Denoiser, examples: Examples, folder: Path, device: torch.devic
     model.to(device)
     if device.type == "cuda":
         compile_blocks(model)
-    fit("diffusion", folder, model, _optimizers(model), SCHEDULE, _Denoising(model, examples), say)
+    fit("diffusion", folder, model, _optimizers(model), SCHEDULE, Denoising(model, examples), say)
     model.eval().requires_grad_(False)
 
 
@@ -147,22 +147,25 @@ def compile_blocks(model: Denoiser) -> None:
         block.compile(dynamic=False)
 
 
-class _Denoising:
-    """Noisy latents of sounds, and the clean ones."""
+class Denoising:
+    """The task of the training: noisy latents of sounds, and the clean ones."""
 
     def __init__(self, model: Denoiser, examples: Examples) -> None:
         self._model, self._examples = model, examples
 
     def phase(self, progress: float) -> int:
+        """0, and 1 for the last part of the training."""
         return int(progress >= POLISH)
 
     def draw(self, step: int, progress: float) -> dict[str, Tensor]:
+        """The examples of a step, and their noise levels."""
         if step % 20 == 0:
             self._examples.grow()
         levels = noise_levels(BATCH, PURE_NOISE_LATE if self.phase(progress) else PURE_NOISE)
         return self._examples.draw(np.random.default_rng((2, step)), BATCH) | {"t": levels.to(self._examples.device)}
 
     def losses(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of a batch, and parts of it for the log."""
         latents, t = self._examples.latents, batch["t"]
         conditioning = self._examples.conditioning(batch)
         mean, deviation = latents.mean[batch["rows"]].float(), latents.deviation[batch["rows"]].float()

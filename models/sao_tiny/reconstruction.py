@@ -70,10 +70,10 @@ def low_power(signal: Tensor) -> Tensor:
 
 
 def _power(signal: Tensor, window: Tensor) -> Tensor:
-    return cast(Tensor, _Power.apply(signal, window))  # type: ignore[no-untyped-call]
+    return cast(Tensor, PowerSpectra.apply(signal, window))  # type: ignore[no-untyped-call]
 
 
-class _Power(torch.autograd.Function):
+class PowerSpectra(torch.autograd.Function):
     """Power spectra of overlapping frames, [n, samples] to [n, frames, bins], a quarter of the window apart.
 
     The gradient is written out, because it is one real transform back where autograd's own takes a complex one twice as long.
@@ -81,6 +81,7 @@ class _Power(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, signal: Tensor, window: Tensor) -> Tensor:
+        """The spectra."""
         size = len(window)
         padded = F.pad(signal, (size // 2, size // 2))
         spectrum = torch.fft.rfft(padded.unfold(-1, size, size // 4) * window)
@@ -89,6 +90,7 @@ class _Power(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
+        """The gradient at the signal; the window has none."""
         spectrum, window = context.saved_tensors
         size = len(window)
         hop = size // 4

@@ -70,7 +70,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
 
     # Processes are forked before anything touches the GPU.
     sounds, prompted = Pool(autoencoder.ORDER), Pool(diffusion.ORDER, tokenizer)
-    coder_finished = _load(folder, "autoencoder", coder)
+    coder_finished = load_stage(folder, "autoencoder", coder)
     if not coder_finished:
         sounds.start()
     if until != "autoencoder":
@@ -78,7 +78,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
     reading = None
     if not states.present(folder, "text"):
         # This process begins anew: PyTorch's threads do not survive a fork.
-        reading = multiprocessing.get_context("spawn").Process(target=_train_text, args=(tokenizer, folder))
+        reading = multiprocessing.get_context("spawn").Process(target=train_text, args=(tokenizer, folder))
         reading.start()
 
     torch.backends.cudnn.benchmark = True
@@ -91,20 +91,20 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
     autoencoder.compile_activations(coder)
     if reading:
         reading.join()
-    if not _load(folder, "text", reader):
+    if not load_stage(folder, "text", reader):
         raise RuntimeError("the training of the text encoder has failed; see above")
     if until == "autoencoder":
         return
     reader.eval().requires_grad_(False)
     latents = Latents(coder, prompted, pretransform.latent_dim // 2, WINDOW // pretransform.downsampling_ratio, device)
     examples = diffusion.Examples(latents, diffusion.ORDER, reader, device)
-    if not _load(folder, "diffusion", denoiser):
+    if not load_stage(folder, "diffusion", denoiser):
         diffusion.train(denoiser, examples, folder, device, say)
         _finish(folder, "diffusion", denoiser)
     denoiser.to(device).eval().requires_grad_(False)
     if until == "diffusion":
         return
-    if not _load(folder, "decoder", coder.decoder):
+    if not load_stage(folder, "decoder", coder.decoder):
         decoder.train(coder, denoiser, examples, folder, say)
         _finish(folder, "decoder", coder.decoder)
     assemble(folder)
@@ -116,7 +116,7 @@ def assemble(folder: Path) -> None:
     coder, denoiser, reader = autoencoder.untrained(config), diffusion.untrained(config), text.untrained(T5_CONFIG)
     parts = {"autoencoder": coder, "diffusion": denoiser, "text": reader, "decoder": coder.decoder}
     for name, model in parts.items():
-        if not _load(folder, name, model):
+        if not load_stage(folder, name, model):
             raise FileNotFoundError(f"{folder}: the stage {name!r} is not finished")
     both = stereo(config.model.pretransform.config, coder)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -131,7 +131,7 @@ def take_finished(folder: Path) -> None:
     shutil.copy(FINISHED / TOKENIZER, folder)
 
 
-def _load(folder: Path, name: str, model: nn.Module) -> bool:
+def load_stage(folder: Path, name: str, model: nn.Module) -> bool:
     """Give a model the weights of a stage, if it is finished."""
     if not states.present(folder, name):
         return False
@@ -143,10 +143,10 @@ def _finish(folder: Path, name: str, model: nn.Module) -> None:
     """Keep the weights of a stage that is finished, and go on with them as they are kept: in half precision."""
     states.write(folder, name, model.state_dict())
     states.remove(folder, f"{name}-partial")
-    _load(folder, name, model)
+    load_stage(folder, name, model)
 
 
-def _train_text(tokenizer: Tokenizer, folder: Path) -> None:
+def train_text(tokenizer: Tokenizer, folder: Path) -> None:
     """Train the text encoder, in a process beside the other stages."""
     torch.set_num_threads(2)
     reader = text.untrained(T5_CONFIG)

@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,19 @@ STEPS = 3
 
 def clips(folder: Path) -> dict[str, np.ndarray]:
     """Latents and audio of every way to make a clip, in every precision."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for precision in open_bundle(folder).manifest.precisions:
         engine = sao_onnx.load(folder, precision=precision, threads=2, tuned=False)
         tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(30_000) / 32_000, dtype=np.float32)[None]
         small = Tuning(1, 1, (2,) * (len(engine.manifest.decoder) - 1), precision, precision)
         tiled = sao_onnx.load(folder, precision=precision, tuned=small)
         clip = engine.generate("A4 saw wave", seconds=SECONDS, seed=7, steps=STEPS, normalize="none")
-        guided = {"cfg_scale": 2.0, "negative_prompt": "rain", "init_audio": (tone, 32_000), "normalize": "none"}
+        guided: dict[str, Any] = {
+            "cfg_scale": 2.0,
+            "negative_prompt": "rain",
+            "init_audio": (tone, 32_000),
+            "normalize": "none",
+        }
         started = engine.generate("kick drum", seconds=SECONDS, seed=8, steps=STEPS, **guided)
         found |= {
             f"{precision}/latents": clip.latents,
@@ -81,7 +87,8 @@ def commands(folder: Path) -> dict[str, str]:
 def main(folder: Path, results: Path) -> None:
     """Do all of it."""
     results.mkdir(parents=True, exist_ok=True)
-    np.savez(results / "arrays.npz", **clips(folder), **shipped(), **files(results))
+    arrays: dict[str, Any] = clips(folder) | shipped() | files(results)
+    np.savez(results / "arrays.npz", **arrays)
     (results / "said.json").write_text(json.dumps(commands(folder)), encoding="utf-8")
 
 
