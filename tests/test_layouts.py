@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sao_onnx_convert import CheckpointError, convert
-from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import _WeightNorm
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import WeightNormConv
 from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel, load_model
 from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.files import other_model
@@ -100,7 +100,7 @@ def test_weight_norm_removed(load, stored, share):
         for name in FLAT:
             del removed[base + name]
     model = load(removed)
-    normed = {f"{name}.": module for name, module in model.named_modules() if isinstance(module, _WeightNorm)}
+    normed = {f"{name}.": module for name, module in model.named_modules() if isinstance(module, WeightNormConv)}
     assert normed.keys() >= weights.keys()
     for base, module in normed.items():
         torch.testing.assert_close(module.weight, weights.get(base, _weight(stored, base)), rtol=1e-6, atol=1e-8)
