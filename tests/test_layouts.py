@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sao_onnx_convert import CheckpointError, convert
+from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import WeightNormConv
 from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel, load_model
 from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.files import other_model
@@ -47,12 +48,7 @@ def _bases(tensors: dict[str, torch.Tensor]) -> list[str]:
 
 
 def _weight(tensors: dict[str, torch.Tensor], base: str) -> torch.Tensor:
-    return _product(tensors[base + "weight_g"], tensors[base + "weight_v"])
-
-
-def _product(magnitude: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """The weight `g · v / ‖v‖` that weight normalisation stands for, the norm taken over all axes but the first."""
-    return magnitude * direction / direction.flatten(1).norm(dim=1)[:, None, None]
+    return torch._weight_norm(tensors[base + "weight_v"], tensors[base + "weight_g"], 0)
 
 
 def _same(model: AudioModel, expected: dict[str, torch.Tensor], skip: tuple[str, ...] = ()) -> None:
@@ -90,7 +86,7 @@ def test_newer_names_are_what_torch_writes():
     tensors = conv.state_dict()
     assert tensors[PARAMETRIZED[0]].shape == (4, 1, 1)
     assert tensors[PARAMETRIZED[1]].shape == (4, 3, 5)
-    torch.testing.assert_close(_product(tensors[PARAMETRIZED[0]], tensors[PARAMETRIZED[1]]), conv.weight)
+    torch.testing.assert_close(torch._weight_norm(tensors[PARAMETRIZED[1]], tensors[PARAMETRIZED[0]], 0), conv.weight)
 
 
 @pytest.mark.parametrize("share", [1, 2])
@@ -104,7 +100,7 @@ def test_weight_norm_removed(load, stored, share):
         for name in FLAT:
             del removed[base + name]
     model = load(removed)
-    normed = {f"{name}.": module for name, module in model.named_modules() if hasattr(module, "weight_g")}
+    normed = {f"{name}.": module for name, module in model.named_modules() if isinstance(module, WeightNormConv)}
     assert normed.keys() >= weights.keys()
     for base, module in normed.items():
         torch.testing.assert_close(module.weight, weights.get(base, _weight(stored, base)), rtol=1e-6, atol=1e-8)

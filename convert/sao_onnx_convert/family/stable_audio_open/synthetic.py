@@ -87,7 +87,14 @@ WORDS = [
 
 
 def write_checkpoint(folder: Path, model_config: dict[str, Any], t5_width: int, seed: int = 0) -> None:
-    """Write `model_config.json` and `model.safetensors`, the autoencoder in half precision where the configuration says so."""
+    """Write `model_config.json` and `model.safetensors`, the autoencoder in half precision if the configuration says so.
+
+    Args:
+        folder: The checkpoint; made if it is not there.
+        model_config: The configuration.
+        t5_width: Channels of the T5's embeddings.
+        seed: Of the weights.
+    """
     config = parse_config(model_config)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -100,24 +107,30 @@ def write_checkpoint(folder: Path, model_config: dict[str, Any], t5_width: int, 
 
 
 def _random(name: str, initial: Tensor) -> Tensor:
-    """Values for a tensor that keep activations near unit size; those that are not random keep their initial ones."""
+    """Random values for a tensor, of a size that keeps activations near 1. Some tensors keep their initial values."""
     last = name.rpartition(".")[2]
     # The norm in weight_g is that of the initial weight_v; the rotary frequencies and the norms' betas are constants.
     if last in ("inv_freq", "weight_g", "weight_v") or name.endswith("_norm.beta"):
         return initial
     if initial.ndim == 1 or name.endswith("timestep_features.weight"):
-        centre = 1.0 if last == "gamma" or name.endswith("norm.weight") else 0.0
-        spread = 1.0 if "timestep_features" in name or last == "weights" else 0.1
+        mean = 1.0 if last == "gamma" or name.endswith("norm.weight") else 0.0
+        deviation = 1.0 if "timestep_features" in name or last == "weights" else 0.1
     else:
-        centre, spread = 0.0, initial[0].numel() ** -0.5
+        mean, deviation = 0.0, initial[0].numel() ** -0.5
     if name.endswith("project_out.weight"):
-        # Or latents would be several times larger than a trained model's, whose autoencoder gives them unit variance.
-        spread /= 4
-    return torch.randn_like(initial).mul_(spread).add_(centre)
+        # Otherwise latents would be several times as large as those of a trained model, which have unit variance.
+        deviation /= 4
+    return torch.randn_like(initial).mul_(deviation).add_(mean)
 
 
 def write_t5(folder: Path, t5_config: dict[str, Any], seed: int = 0) -> None:
-    """Write a T5 encoder: `config.json`, `model.safetensors` and a `tokenizer.json` of letters and a few words."""
+    """Write a T5 encoder: `config.json`, `model.safetensors` and a `tokenizer.json` of letters and a few words.
+
+    Args:
+        folder: Where to; made if it is not there.
+        t5_config: The configuration, as transformers takes it.
+        seed: Of the weights.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = T5EncoderModel(T5Config(**t5_config))  # type: ignore[no-untyped-call]
@@ -126,7 +139,7 @@ def write_t5(folder: Path, t5_config: dict[str, Any], seed: int = 0) -> None:
 
 
 def tokenizer() -> Tokenizer:
-    """A Unigram tokenizer in the manner of T5: `<pad>` 0, `</s>` 1 at the end of every text, `<unk>` 2."""
+    """A Unigram tokenizer like that of T5: `<pad>` 0, `</s>` 1 at the end of every text, `<unk>` 2."""
     letters = [chr(code) for code in range(33, 127)]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -4.0)]
     pieces += [("▁" + word, -6.0) for word in WORDS]

@@ -20,6 +20,9 @@ from sao_onnx_convert.source.config_fields import OobleckDecoderConfig, OobleckE
 DILATIONS = (1, 3, 9)
 KERNEL = 7
 
+MIN_DIVISOR = 1e-9
+"""Added to β before it divides, as in the reference."""
+
 
 class SnakeBeta(nn.Module):
     """Periodic activation `x + sin²(αx) / β`, α and β per channel, stored as logarithms.
@@ -36,7 +39,7 @@ class SnakeBeta(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         alpha = self.alpha.exp()[:, None]
         beta = self.beta.exp()[:, None]
-        return x + (1.0 / (beta + 1e-9)) * torch.sin(x * alpha).square()
+        return x + (1.0 / (beta + MIN_DIVISOR)) * torch.sin(x * alpha).square()
 
 
 class Snake(nn.Module):
@@ -48,14 +51,19 @@ class Snake(nn.Module):
     def __init__(self, source: SnakeBeta) -> None:
         super().__init__()
         self.register_buffer("alpha", source.alpha.detach().exp()[:, None])
-        self.register_buffer("magnitude", 1.0 / (source.beta.detach().exp()[:, None] + 1e-9))
+        self.register_buffer("magnitude", 1.0 / (source.beta.detach().exp()[:, None] + MIN_DIVISOR))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.magnitude * torch.sin(x * self.alpha).square()
 
 
-class _WeightNorm(nn.Module):
-    """A convolution whose weight is `g · v / ‖v‖`, the norm taken over all axes but the first."""
+class WeightNormConv(nn.Module):
+    """A convolution whose weight is `g · v / ‖v‖`, the norm taken over all axes but the first.
+
+    Args:
+        shape: Of the weight.
+        bias: Size of the bias; None for no bias.
+    """
 
     def __init__(self, shape: tuple[int, int, int], bias: int | None) -> None:
         super().__init__()
@@ -73,7 +81,7 @@ class _WeightNorm(nn.Module):
         return weight
 
 
-class Conv(_WeightNorm):
+class Conv(WeightNormConv):
     """Weight-normalised one-dimensional convolution."""
 
     def __init__(
@@ -86,7 +94,7 @@ class Conv(_WeightNorm):
         return F.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
-class ConvTranspose(_WeightNorm):
+class ConvTranspose(WeightNormConv):
     """Weight-normalised transposed convolution that upsamples by `stride` with a kernel of twice that."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
