@@ -20,7 +20,7 @@ from bench.common import THREADS, parser, prepared
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Role
 from sao_onnx.runtime.onnx_runtime import ort
-from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
+from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_INT8_MATMUL, int8_matmul_overflows
 from sao_onnx_convert.builder import GraphBuilder
 from sao_onnx_convert.int8.matmul import rows
 from sao_onnx_convert.transformer import single
@@ -124,7 +124,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    for name, value in (EXACT_PRODUCTS if products_overflow() else {}).items():
+    for name, value in (EXACT_INT8_MATMUL if int8_matmul_overflows() else {}).items():
         options.add_session_config_entry(name, value)
     return options
 

@@ -19,8 +19,8 @@ from onnx import TensorProto
 
 import sao_onnx
 from bench.processors import PROCESSORS, UnavailableError, environment
-from sao_onnx.runtime import products
-from sao_onnx.runtime.sessions import EXACT_PRODUCTS, SessionFactory
+from sao_onnx.runtime import int8_matmul
+from sao_onnx.runtime.sessions import EXACT_INT8_MATMUL, SessionFactory
 from sao_onnx_convert.builder import MICROSOFT, GraphBuilder
 from sao_onnx_convert.int8.matmul import cut, in_blocks, rows
 from sao_onnx_convert.int8.pairs import TOGETHER, quantize_in_pairs, sums
@@ -165,7 +165,7 @@ def test_products_here(cases):
 
 def test_products_of_unsigned_weights(cases, monkeypatch):
     """What is done where products overflow gives the same everywhere."""
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
+    monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda: True)
     folder, wanted = cases
     _require_equal(exercise.products(folder), wanted)
 
@@ -229,20 +229,20 @@ def test_weights_in_pairs(shape, kind):
 
 
 def test_the_largest_product_is_a_model_and_finds_overflow():
-    model = onnx.load_from_string(products.product())
+    model = onnx.load_from_string(int8_matmul.matmul_model())
     onnx.checker.check_model(model, full_check=True)
-    inputs = products.extreme()
+    inputs = int8_matmul.largest_inputs()
     exact = inputs["a"].astype(np.int32) @ inputs["b"].astype(np.int32)
-    assert products.is_exact(exact)
+    assert int8_matmul.is_exact(exact)
     pairs = inputs["a"][:, ::2, None] * inputs["b"][None, ::2].astype(np.int32) * 2
-    assert not products.is_exact(np.minimum(pairs, 2**15 - 1).sum(axis=1))
+    assert not int8_matmul.is_exact(np.minimum(pairs, 2**15 - 1).sum(axis=1))
 
 
 def test_the_option_is_set_only_where_products_overflow(monkeypatch):
-    (key,) = EXACT_PRODUCTS
+    (key,) = EXACT_INT8_MATMUL
     for overflow in (False, True):
-        monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda overflow=overflow: overflow)
-        assert (EXACT_PRODUCTS.items() <= SessionFactory(1)._entries.items()) == overflow
+        monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda overflow=overflow: overflow)
+        assert (EXACT_INT8_MATMUL.items() <= SessionFactory(1)._entries.items()) == overflow
     assert SessionFactory(1, options={key: "0"})._entries[key] == "0"
 
 
@@ -272,7 +272,7 @@ def _share_zero_points(graph: onnx.GraphProto) -> None:
 
 def test_a_bundle_that_is_too_old_says_so_and_can_be_mended(miniature, tmp_path, monkeypatch):
     old = _shared(miniature, tmp_path / "old")
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
+    monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda: True)
     if platform.machine() != "x86_64":
         pytest.skip("ONNX Runtime makes weights unsigned on x86 alone")
     request = {"prompt": "rain", "seconds": 0.2, "steps": 1, "seed": 1}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.audio.finish import Finish, faded, limited, loudness, without_silence
+from sao_onnx.audio.finish import Finish, faded, limited, without_silence
+from sao_onnx.audio.loudness import loudness
 
 
 def _sine(hertz=997.0, amplitude=1.0, rate=48000, seconds=2.0, channels=1):

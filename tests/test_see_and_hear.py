@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.audio.picture import spectrogram
+from sao_onnx.audio import picture
+from sao_onnx.audio.picture import draw, spectrogram
+from sao_onnx.errors import FileError
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,27 @@ def test_a_picture(clip, tmp_path, suffix, start):
     with pytest.raises(sao_onnx.OutputExistsError):
         sao_onnx.plot(clip, path)
     sao_onnx.plot(clip, path, overwrite=True)
+
+
+def test_a_picture_of_any_sound(tmp_path):
+    sound = types.SimpleNamespace(samples=np.zeros((2, 4410), np.float32), sample_rate=44100)
+    assert sao_onnx.plot(sound, tmp_path / "a.svg", title="nothing").exists()
+    above, below = draw(sound, "nothing").axes
+    assert above.get_title() == "nothing"
+    assert below.get_xlim() == (0, 0.1)
+
+
+def test_a_picture_names_the_prompt_and_the_seed(clip, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(picture, "draw", lambda sound, title: titles.append(title) or draw(sound, title))
+    sao_onnx.plot(clip, tmp_path / "a.svg")
+    assert titles == ["rain   (seed 1)"]
+
+
+def test_a_picture_that_cannot_be_written_is_no_audio_file(clip, tmp_path):
+    with pytest.raises(FileError, match="create it first") as caught:
+        sao_onnx.plot(clip, tmp_path / "none" / "a.png")
+    assert not isinstance(caught.value, sao_onnx.AudioFileError)
 
 
 def test_a_picture_of_silence_and_of_mono(clip, tmp_path):

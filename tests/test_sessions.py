@@ -7,7 +7,8 @@ import pytest
 
 import sao_onnx
 from sao_onnx.runtime.onnx_runtime import ort
-from sao_onnx.runtime.sessions import GraphSession, SessionFactory, default_threads
+from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from tests.processes import succeed
 
 
@@ -18,9 +19,10 @@ def _dit(engine, factory):
 
 def test_threads():
     assert SessionFactory(3).threads == 3
-    assert SessionFactory().threads == default_threads() >= 1
-    with pytest.raises(sao_onnx.ProviderError, match="threads is 0, expected at least 1"):
+    assert SessionFactory().threads == available_processors() >= 1
+    with pytest.raises(sao_onnx.RequestError, match="threads is 0, expected at least 1") as caught:
         SessionFactory(0)
+    assert not isinstance(caught.value, sao_onnx.ProviderError)
 
 
 def test_an_absent_provider_falls_back_with_a_warning(miniature):
@@ -37,6 +39,14 @@ def test_options_reach_onnx_runtime(engine):
     assert session.get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(sao_onnx.ProviderError, match="refuses the session options"):
         SessionFactory(options={"x" * 5000: "1"}).session(engine.bundle.path("fp32/dit.onnx"))
+
+
+def test_what_is_opened_is_logged(engine, caplog):
+    path = engine.bundle.path("fp32/dit.onnx")
+    with caplog.at_level("DEBUG", logger="sao_onnx"):
+        SessionFactory(1).session(path)
+    assert any(str(path) in record.getMessage() for record in caplog.records)
+    assert all(record.name.startswith("sao_onnx.") for record in caplog.records)
 
 
 def test_values_that_are_not_finite_are_caught(engine):

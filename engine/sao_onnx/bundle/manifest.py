@@ -1,51 +1,66 @@
-"""What a bundle says about itself: `manifest.json` as frozen dataclasses.
+"""The manifest of a bundle, `manifest.json`, as frozen dataclasses.
 
-The converter writes the manifest and the engine reads it with the same types, so neither can drift from the other. Pure data:
-nothing here opens a file.
+The converter writes the manifest and the engine reads it with the same types. Nothing here opens a file.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import BundleError
 
 FORMAT = 2
+"""Version of the manifest's format that this release reads and writes."""
 
 Precision = Literal["int8", "fp32"]
-"""Numbers that a graph's weights and arithmetic use."""
+"""Number format of a graph's weights and arithmetic: mostly 8-bit integers, or single precision."""
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "fp32")
-"""Every precision, the one to prefer first."""
+"""All precisions; the preferred one comes first."""
 
 Role = Literal["text_encoder", "number_conditioner", "context", "dit", "decoder_1", "decoder_2", "decoder_3", "encoder"]
-"""What a graph is for. The decoder is two or three graphs, one behind the other."""
+"""What a graph computes."""
+
+CONDITIONER_ROLES: tuple[Role, ...] = ("text_encoder", "number_conditioner")
+"""Graphs of the conditioner: prompt and numbers to conditioning tokens."""
+
+DENOISER_ROLES: tuple[Role, ...] = ("context", "dit")
+"""Graphs of the denoiser: the keys and values of its cross-attention, and the diffusion transformer."""
 
 DECODER_ROLES: tuple[Role, ...] = ("decoder_1", "decoder_2", "decoder_3")
+"""Graphs of the decoder, latents to audio, in the order in which they run. A model may have only the first two."""
+
+ENCODER_ROLES: tuple[Role, ...] = ("encoder",)
+"""The graph of the encoder: audio to latents."""
+
+StageName = Literal["conditioner", "denoiser", "decoder", "encoder"]
+"""Stages of the engine. The graphs of a stage are loaded and dropped together."""
 
 FileRole = Literal["graph", "weights", "tokenizer", "license"]
+"""What a file of a bundle holds."""
 
 SamplerName = Literal["pingpong", "euler", "dpmpp"]
-"""The samplers; here, because a manifest names its model's default one."""
+"""Names of the samplers. They are defined here because a manifest names its model's default sampler."""
 
 ObjectiveName = Literal["rf_denoiser", "rectified_flow"]
 """What a model was trained to predict; `sampling.objectives` has their mathematics."""
 
 DType = Literal["float32", "int64"]
+"""Number formats of the inputs and outputs of graphs."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Where the weights came from.
+    """The checkpoint that was converted.
 
     Attributes:
         name: Short name of the model.
         source: Repository id or folder name of the checkpoint.
-        revision: Commit of that repository, if it was one.
+        revision: Commit of the repository; None for a folder.
     """
 
     name: str
@@ -55,12 +70,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Audio:
-    """What the model makes.
+    """The audio that the model generates.
 
     Attributes:
         sample_rate: In hertz.
         channels: 1 or 2.
-        window: Frames of the longest clip, the length that the model was trained on.
+        window: Frames of the longest clip. It is the length that the model was trained on.
     """
 
     sample_rate: int
@@ -70,7 +85,12 @@ class Audio:
 
 @dataclass(frozen=True)
 class Latents:
-    """The autoencoder's latents: `channels` numbers for every `ratio` audio frames."""
+    """The autoencoder's latents.
+
+    Attributes:
+        channels: Numbers in one latent.
+        ratio: Audio frames for one latent.
+    """
 
     channels: int
     ratio: int
@@ -82,8 +102,8 @@ class Prompt:
 
     Attributes:
         id: Its name among the conditioners.
-        max_length: Tokens that a prompt is cut and padded to.
-        pad_id: Token that fills the rest.
+        max_length: Number of tokens to which every prompt is cut or padded.
+        pad_id: Id of the padding token.
     """
 
     id: str
@@ -93,7 +113,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Number:
-    """A number conditioner, with the range that it is clamped to."""
+    """A number conditioner.
+
+    Attributes:
+        id: Its name among the conditioners.
+        minimum: Lower end of the range to which its graph clamps the number.
+        maximum: Upper end of that range.
+    """
 
     id: str
     minimum: float
@@ -102,12 +128,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How conditioners become inputs of the DiT.
+    """The conditioners, and how their outputs become inputs of the DiT.
 
     Attributes:
         width: Channels of every conditioning token.
-        cross_attention: Conditioner ids, in the order in which their tokens are concatenated.
-        global_condition: Number conditioner ids, in the order in which their channels are concatenated.
+        prompt: The text conditioner.
+        numbers: The number conditioners.
+        cross_attention: Ids of conditioners, in the order in which their tokens are concatenated.
+        global_condition: Ids of number conditioners, in the order in which their channels are concatenated.
     """
 
     width: int
@@ -119,7 +147,14 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The model's objective and the settings that it is meant to be used with."""
+    """The model's objective, and the sampling settings that are meant for it.
+
+    Attributes:
+        objective: What the model was trained to predict.
+        sampler: Default sampler.
+        steps: Default number of sampling steps.
+        cfg_scale: Default scale of classifier-free guidance; 1 means no guidance.
+    """
 
     objective: ObjectiveName
     sampler: SamplerName
@@ -129,12 +164,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class DecoderStage:
-    """One of the graphs that the decoder is cut into. The first runs over a whole clip, the others in tiles.
+    """One of the graphs that the decoder is cut into. The first one runs over a whole clip, the others run over tiles of it.
 
     Attributes:
-        rate: Frames per latent of its input; 1 for the first.
-        context: Frames of its input that it must see on each side of a tile for the tile to be exact.
-        tile: Latents in a tile; 0 for the first.
+        rate: Frames of its input for one latent; 1 for the first graph.
+        context: Frames of its input on each side of a tile that influence the tile's output; 0 for the first graph.
+        tile: Latents in a tile; 0 for the first graph.
     """
 
     rate: int
@@ -144,7 +179,14 @@ class DecoderStage:
 
 @dataclass(frozen=True)
 class File:
-    """A file of the bundle, its path relative to the manifest, with `/` between folders."""
+    """A file of the bundle.
+
+    Attributes:
+        path: Path relative to the bundle's folder, with `/` between folders.
+        role: What the file holds.
+        size: In bytes.
+        sha256: SHA-256 digest of its bytes, in hexadecimal.
+    """
 
     path: str
     role: FileRole
@@ -154,7 +196,13 @@ class File:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of a graph; a named axis is dynamic."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: Its name in the graph.
+        dtype: Its number format.
+        shape: Sizes of its axes. An axis of variable size has a name instead.
+    """
 
     name: str
     dtype: DType
@@ -166,14 +214,18 @@ class Graph:
     """An ONNX graph.
 
     Attributes:
+        role: What it computes.
+        precision: Number format of its weights and arithmetic.
         path: Its `.onnx` file.
-        weights: The external weight files that it reads.
-        max_error: Largest difference to the torch module that was measured, relative to the output's peak where that
-            exceeds 1.
-        snr: Signal-to-noise ratio against the torch module, in decibels. In int8, that of the decoder's last graph is the whole
-            decoder's.
-        tolerance: What `max_error` was allowed to be, None if it was not bounded.
-        min_snr: What `snr` should be at least, None if it was not bounded.
+        weights: The files that hold its weights.
+        inputs: Its inputs.
+        outputs: Its outputs.
+        max_error: Largest measured difference to the torch module. It is relative to the output's peak where the peak is more
+            than 1.
+        snr: Signal-to-noise ratio against the torch module, in decibels. In int8, the value of the decoder's last graph is that
+            of the whole decoder.
+        tolerance: Largest allowed `max_error`; None if there was no limit.
+        min_snr: Smallest wanted `snr`; None if there was no limit.
     """
 
     role: Role
@@ -190,7 +242,21 @@ class Graph:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that the engine must know of a bundle before it opens a graph."""
+    """Everything that the engine must know about a bundle before it opens a graph.
+
+    Attributes:
+        format: Version of the manifest's format; `FORMAT`.
+        model: The checkpoint that was converted.
+        audio: The audio that the model generates.
+        latents: The autoencoder's latents.
+        conditioning: The conditioners.
+        sampling: The objective, and default sampling settings.
+        decoder: The graphs that the decoder is cut into, in the order in which they run.
+        tokenizer: Path of the tokenizer's file.
+        files: All files of the bundle, but the manifest.
+        graphs: All graphs, in all precisions.
+        tools: Versions of the programs that made the bundle, by name.
+    """
 
     format: int
     model: Model
@@ -206,7 +272,7 @@ class Manifest:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """The precisions in which every graph is there, the one to prefer first."""
+        """The precisions in which the bundle has every graph; the preferred one comes first."""
         held = {(graph.role, graph.precision) for graph in self.graphs}
         return tuple(p for p in PRECISIONS if all((role, p) in held for role in self.roles))
 
@@ -217,8 +283,18 @@ class Manifest:
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The roles that every precision must fill."""
-        return ("text_encoder", "number_conditioner", "context", "dit", *self.decoder_roles, "encoder")
+        """The roles of the graphs that every precision must have."""
+        return (*CONDITIONER_ROLES, *DENOISER_ROLES, *self.decoder_roles, *ENCODER_ROLES)
+
+    def stage_roles(self, stage: StageName) -> tuple[Role, ...]:
+        """The roles of a stage's graphs, in the order in which they run."""
+        by_stage: dict[StageName, tuple[Role, ...]] = {
+            "conditioner": CONDITIONER_ROLES,
+            "denoiser": DENOISER_ROLES,
+            "decoder": self.decoder_roles,
+            "encoder": ENCODER_ROLES,
+        }
+        return by_stage[stage]
 
     @property
     def window_latents(self) -> int:
@@ -231,10 +307,10 @@ class Manifest:
         return self.audio.window / self.audio.sample_rate
 
     def graph(self, role: Role, precision: Precision) -> Graph:
-        """The graph for a role.
+        """The graph of a role in a precision.
 
         Raises:
-            BundleError: The bundle does not hold it.
+            BundleError: The bundle does not have it.
         """
         for graph in self.graphs:
             if (graph.role, graph.precision) == (role, precision):
@@ -243,15 +319,41 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return _json(asdict(self))
+
+    def canonical_json(self) -> str:
+        """The text of `manifest.json` without the fields that have their default value.
+
+        Two manifests that mean the same have the same text. A field that a later release adds with a default value does not
+        change the text of the bundles that were written before it.
+        """
+        return _json(_without_defaults(self))
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _without_defaults(value: Any) -> Any:
+    """A dataclass, and those inside it, as dictionaries of the fields that do not have their default value."""
+    if isinstance(value, tuple):
+        return [_without_defaults(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    kept = {}
+    for field in fields(value):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if (found := getattr(value, field.name)) != default:
+            kept[field.name] = _without_defaults(found)
+    return kept
 
 
 def parse_manifest(text: str) -> Manifest:
     """Read the text of `manifest.json`.
 
     Raises:
-        BundleError: It is not JSON, of another format version, has missing or unknown fields, unsafe paths, or contradicts
-            itself.
+        BundleError: The text is not JSON, is of another format version, lacks a field, has an unknown field or an unsafe path,
+            or contradicts itself.
     """
     try:
         data = json.loads(text)
@@ -315,6 +417,6 @@ def _check_decoder(manifest: Manifest) -> None:
 
 
 def safe_path(path: str) -> bool:
-    """Whether a path stays inside the folder that it is relative to, on every operating system."""
+    """Whether a relative path stays inside its folder on every operating system."""
     parts = PurePosixPath(path).parts
     return bool(parts) and not path.startswith("/") and "\\" not in path and ":" not in path and ".." not in parts

@@ -1,9 +1,9 @@
-"""JSON objects to frozen dataclasses, strictly: what does not fit is refused where it enters.
+"""JSON objects to frozen dataclasses, strictly: a value that does not fit is an error.
 
-The manifest of a bundle and the configuration of a checkpoint are both read with it. A dataclass states the fields, their
-types and the supported values (`Literal`); a field that it does not name is an error, so that no option is ever ignored
-silently. A dataclass whose class attribute `SKIPS_UNKNOWN` is true stands for an object of which only named fields are read;
-what else it holds is skipped and reported to the caller.
+The manifest of a bundle and the configuration of a checkpoint are read with this module. A dataclass states the fields, their
+types and the supported values (`Literal`). A field that it does not name is an error, so that no option is ignored silently.
+A dataclass with a true class attribute `SKIPS_UNKNOWN` is an exception: its unknown fields are skipped, and reported to the
+caller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class SchemaError(ValueError):
-    """A value that does not fit its dataclass.
+    """A value does not fit its dataclass.
 
     Attributes:
         field: Dotted path of the field, for example `model.diffusion.diffusion_objective`.
@@ -34,20 +34,23 @@ class SchemaError(ValueError):
 
 
 def read(cls: type[T], data: object, field: str = "", skipped: list[str] | None = None) -> T:
-    """Build `cls` from a decoded JSON object.
+    """Make a dataclass from a decoded JSON object.
 
-    Supported field types: bool, int, float (whole numbers accepted, NaN and infinities not), str, None, `Any`, `Literal`,
-    unions, `tuple[X, ...]`, `dict[str, X]`, and other dataclasses. In a union of dataclasses, the `Literal` field called
-    `type` chooses.
+    Supported field types: bool, int, float (whole numbers are accepted; NaN and infinities are not), str, None, `Any`,
+    `Literal`, unions, `tuple[X, ...]`, `dict[str, X]`, and other dataclasses. In a union of dataclasses, their `Literal` field
+    `type` says which one is meant.
 
     Args:
-        cls: A dataclass.
+        cls: The dataclass.
         data: The decoded JSON value.
-        field: Dotted path of `data`, used in errors.
-        skipped: Gets the dotted paths of unknown fields of dataclasses that skip them; without it all are refused.
+        field: Dotted path of `data`, for errors.
+        skipped: A list to which the dotted paths of skipped fields are added. Without it no unknown field is skipped.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
-        SchemaError: A field is missing, unknown, of another type or not among the supported values.
+        SchemaError: A field is missing, unknown, of another type, or has an unsupported value.
     """
     if not isinstance(data, Mapping):
         raise SchemaError(field or "(top level)", f"found {_shown(data)}, expected an object")
