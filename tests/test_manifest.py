@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import Bundle
-from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling, parse_manifest, safe_path
+from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling
+from sao_onnx.bundle.manifest_json import parse_manifest, safe_path
 from tests.conftest import ROOT
 
 
 @pytest.fixture
-def data(miniature) -> dict:
+def data(miniature) -> dict[str, Any]:
     return json.loads((miniature / "manifest.json").read_text())
 
 
-def _refused(data: dict, match: str) -> None:
+def _refused(data: dict[str, Any], match: str) -> None:
     with pytest.raises(sao_onnx.BundleError, match=match):
         parse_manifest(json.dumps(data))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sao_onnx.bundle.manifest import Graph, Manifest, Precision, StageName, parse_manifest
+from sao_onnx.bundle.manifest import Graph, Manifest, Precision, StageName
+from sao_onnx.bundle.manifest_json import canonical_json, parse_manifest
 from sao_onnx.errors import BundleError, BundleNotFoundError
 
 MANIFEST = "manifest.json"
@@ -31,9 +32,9 @@ class Bundle:
         """Twelve hexadecimal digits that identify the bundle: the start of the SHA-256 digest of its manifest's content.
 
         Copies of a bundle have the same fingerprint. Files that were saved with a clip's settings and saved tunings refer to
-        it, so it must not change from release to release; see `Manifest.canonical_json`.
+        it, so it must not change from release to release; see `canonical_json`.
         """
-        return hashlib.sha256(self.manifest.canonical_json().encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical_json(self.manifest).encode()).hexdigest()[:12]
 
     def path(self, name: str) -> Path:
         """Absolute path of a file that the manifest lists."""

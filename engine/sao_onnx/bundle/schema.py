@@ -13,7 +13,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
@@ -78,30 +78,45 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _value(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        # `True == 1` in Python, but a flag is not a number in a file.
-        if any(data == choice and type(data) is type(choice) for choice in args):
-            return data
-    elif origin in (Union, types.UnionType):
-        return _union(args, data, field, skipped)
-    elif origin is tuple:
-        if isinstance(data, (list, tuple)):
-            return tuple(_value(args[0], item, f"{field}[{i}]", skipped) for i, item in enumerate(data))
-    elif origin is dict:
-        if isinstance(data, Mapping):
-            return {str(key): _value(args[1], item, _join(field, str(key)), skipped) for key, item in data.items()}
-    elif dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint):
         return read(hint, data, field, skipped)  # type: ignore[arg-type]
-    elif hint is float:
-        if isinstance(data, (int, float)) and not isinstance(data, bool) and _finite(data):
-            return float(data)
-    elif hint is type(None):
-        if data is None:
-            return None
-    elif hint is Any or type(data) is hint:
+    reader = _READERS.get(typing.get_origin(hint) or hint)
+    if reader is not None:
+        return reader(hint, data, field, skipped)
+    if hint is Any or type(data) is hint:
         return data
-    raise SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
+    raise _misfit(hint, data, field)
+
+
+def _misfit(hint: Any, data: object, field: str) -> SchemaError:
+    return SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
+
+
+def _literal(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
+    # `True == 1` in Python, but in a file true is no number.
+    if any(data == choice and type(data) is type(choice) for choice in typing.get_args(hint)):
+        return data
+    raise _misfit(hint, data, field)
+
+
+def _tuple(hint: Any, data: object, field: str, skipped: list[str] | None) -> tuple[Any, ...]:
+    if not isinstance(data, (list, tuple)):
+        raise _misfit(hint, data, field)
+    item_hint = typing.get_args(hint)[0]
+    return tuple(_value(item_hint, item, f"{field}[{i}]", skipped) for i, item in enumerate(data))
+
+
+def _dict(hint: Any, data: object, field: str, skipped: list[str] | None) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise _misfit(hint, data, field)
+    item_hint = typing.get_args(hint)[1]
+    return {str(key): _value(item_hint, item, _join(field, str(key)), skipped) for key, item in data.items()}
+
+
+def _float(hint: Any, data: object, field: str, skipped: list[str] | None) -> float:
+    if isinstance(data, (int, float)) and not isinstance(data, bool) and _finite(data):
+        return float(data)
+    raise _misfit(hint, data, field)
 
 
 def _finite(number: float) -> bool:
@@ -111,7 +126,8 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _union(choices: tuple[Any, ...], data: object, field: str, skipped: list[str] | None) -> Any:
+def _union(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
+    choices = typing.get_args(hint)
     variants = [choice for choice in choices if dataclasses.is_dataclass(choice)]
     if len(variants) > 1 and isinstance(data, Mapping):
         tags = {tag: variant for variant in variants for tag in typing.get_args(_hints(variant)["type"])}  # type: ignore[arg-type]
@@ -130,7 +146,18 @@ def _union(choices: tuple[Any, ...], data: object, field: str, skipped: list[str
             return _value(choice, data, field, skipped)
         except SchemaError:
             continue
-    raise SchemaError(field, f"found {_shown(data)}, expected {' or '.join(map(_named, choices))}")
+    raise _misfit(hint, data, field)
+
+
+_READERS: dict[Any, Callable[[Any, object, str, list[str] | None], Any]] = {
+    Literal: _literal,
+    tuple: _tuple,
+    dict: _dict,
+    float: _float,
+    Union: _union,
+    types.UnionType: _union,
+}
+"""Functions that read a value of a type, by the type, or by its origin if it has parameters."""
 
 
 def _named(hint: Any) -> str:
