@@ -103,6 +103,21 @@ def test_the_engine_needs_nothing_of_the_converter():
             assert not heavy & {name.split(".")[0] for name in _imports(path)}, path
 
 
+@pytest.mark.parametrize(
+    ("folder", "unknown"),
+    [
+        ("engine", {"bench", "models", "tests"}),
+        ("convert", {"bench", "models", "tests"}),
+        ("models", {"bench", "tests"}),
+        ("bench", {"tests"}),
+        ("bench/emulated_arm", {"tests", "models", "sao_onnx", "sao_onnx_convert"}),
+    ],
+)
+def test_tools_are_not_imported_from_below(folder, unknown):
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not unknown & {name.split(".")[0] for name in _imports(path)}, path
+
+
 def test_the_middle_is_pure():
     edges = {"soundfile", "pathlib", "os", "sao_onnx.writing", "sao_onnx.audio.files"}
     edges |= {"sao_onnx.runtime.onnx_runtime", "sao_onnx.runtime.sessions"}

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import Bundle
-from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling
+from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling, StageName
 from sao_onnx.bundle.manifest_json import parse_manifest, safe_path
 from tests.conftest import ROOT
 
@@ -34,8 +34,7 @@ def test_round_trip(miniature):
 
 def test_every_role_belongs_to_one_stage(miniature):
     manifest = parse_manifest((miniature / "manifest.json").read_text())
-    stages = ("conditioner", "denoiser", "decoder", "encoder")
-    assert tuple(role for stage in stages for role in manifest.stage_roles(stage)) == manifest.roles
+    assert tuple(role for stage in get_args(StageName) for role in manifest.stage_roles(stage)) == manifest.roles
     assert manifest.stage_roles("decoder") == ("decoder_1", "decoder_2", "decoder_3")
     assert replace(manifest, decoder=manifest.decoder[:2]).stage_roles("decoder") == ("decoder_1", "decoder_2")
 
