@@ -1,8 +1,8 @@
-"""Where the time of the int8 graphs goes, operator by operator.
+"""How much time each operator of the int8 graphs takes.
 
     python -m bench.profile [--folder scratch/bench] [--model models/stable-audio-open-small]
 
-Writes `profile.md`. Reads what `bench.prepare` makes.
+Writes `profile.md`. Uses the files that `bench.prepare` writes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 RUNS = 5
 LIMIT = 4096
-"""Size of the square product that stands for what the machine can do."""
+"""Rows and columns of the matrices whose matmul shows how fast the machine can compute."""
 
 
 def main() -> None:
-    """Profile what the command line asks for."""
+    """Measure, and write the report."""
     arguments = parser(__doc__).parse_args()
     prepared(arguments.folder, arguments.model)
     text = report(open_bundle(arguments.folder / "bundle"))
@@ -43,15 +43,15 @@ def main() -> None:
 
 
 def report(bundle: Bundle) -> str:
-    """The profile of a step and of a tile of each of the decoder's stages."""
+    """Measure the DiT and the decoder's graphs; the report in Markdown."""
     manifest = bundle.manifest
     lines = [
-        "# Where the time goes (int8)",
+        "# Time of each operator (int8)",
         "",
-        f"Milliseconds of one run by operator, mean of {RUNS}; the DiT and the decoder's first stage with {THREADS} threads, "
-        "the decoder's tiles with one, as they run. Made by `python -m bench.profile`.",
+        f"Milliseconds of one run by operator, mean of {RUNS}. The DiT and the decoder's first graph have {THREADS} threads, "
+        "the decoder's tiles one thread, as in a clip. Made by `python -m bench.profile`.",
         "",
-        f"Beside them, a product of two square matrices of {LIMIT}, its rounding included, with {THREADS} threads: "
+        f"For comparison, a matmul of two square matrices of {LIMIT} rows, with its quantization, on {THREADS} threads: "
         f"{_limit('int8'):.0f} GOP/s in 8 bits, {_limit('fp32'):.0f} in single precision.",
     ]
     roles: tuple[Role, ...] = ("dit", *manifest.decoder_roles)
@@ -93,7 +93,7 @@ def _operators(bundle: Bundle, role: Role, threads: int) -> collections.Counter[
 
 
 def _frames(bundle: Bundle, role: Role) -> int:
-    """Frames of an input: the whole window, or a tile with what it sees beyond."""
+    """Frames of a graph's input: the whole window, or a tile with its context on both sides."""
     manifest = bundle.manifest
     if role == "dit":
         return manifest.window_latents
@@ -102,12 +102,12 @@ def _frames(bundle: Bundle, role: Role) -> int:
 
 
 def _limit(precision: str) -> float:
-    """Thousand million operations in a second of a large product."""
+    """Speed of a large matmul in 10⁹ operations per second."""
     random = np.random.default_rng(0)
     matrix = random.standard_normal((LIMIT, LIMIT), dtype=np.float32)
     graph = GraphBuilder()
     (product,) = (rows if precision == "int8" else single)(graph, "x", [matrix])
-    # Only its largest value leaves: copying the product out is not what is measured.
+    # Only the largest value is returned, so that the time does not include copying the result.
     graph.node("ReduceMax", product, graph.constant(np.array([1, 2], np.int64)), output="y", keepdims=0)
     model = graph.model("limit", ["x"], ["y"], {"x": (1, LIMIT, LIMIT), "y": (1,)})
     session = ort.InferenceSession(model.SerializeToString(), _options(THREADS), ["CPUExecutionProvider"])
