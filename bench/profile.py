@@ -97,8 +97,8 @@ def _frames(bundle: Bundle, role: Role) -> int:
     manifest = bundle.manifest
     if role == "dit":
         return manifest.window_latents
-    stage = manifest.decoder[manifest.decoder_roles.index(role)]
-    return stage.tile * stage.rate + 2 * stage.context if stage.tile else manifest.window_latents
+    segment = manifest.decoder[manifest.decoder_roles.index(role)]
+    return segment.tile * segment.rate + 2 * segment.context if segment.tile else manifest.window_latents
 
 
 def _limit(precision: str) -> float:

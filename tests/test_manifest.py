@@ -146,10 +146,10 @@ def test_sizes(data):
     _refused(data | {"audio": data["audio"] | {"sample_rate": 0}}, r"audio\.sample_rate: found 0")
 
 
-def test_decoder_stages(data):
+def test_segments_of_the_decoder(data):
     first, *others = data["decoder"]
-    _refused(data | {"decoder": [first]}, "found 1 stages, expected 2 or 3")
-    _refused(data | {"decoder": [first | {"tile": 3}, *others]}, r"decoder\[0\]: the first stage must have rate 1")
+    _refused(data | {"decoder": [first]}, "found 1 segments, expected 2 or 3")
+    _refused(data | {"decoder": [first | {"tile": 3}, *others]}, r"decoder\[0\]: the first segment must have rate 1")
     _refused(data | {"decoder": [first, others[0] | {"rate": 7}, *others[1:]]}, r"decoder\[1\]: rate must divide the next")
     _refused(data | {"decoder": [first, others[0] | {"tile": 0}, *others[1:]]}, "tile at least 1")
 

@@ -78,10 +78,11 @@ def test_out_of_memory(engine, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
 
-    dit = _dit(engine, SessionFactory(1))
-    monkeypatch.setattr(dit, "_session", type("Session", (), {"run": fail})())
+    factory = SessionFactory(1)
+    monkeypatch.setattr(ort, "InferenceSession", type("Session", (ort.InferenceSession,), {"run": fail}))
+    dit = _dit(engine, factory)
     with pytest.raises(sao_onnx.NotEnoughMemoryError, match="to run dit"):
         dit.run()
     monkeypatch.setattr(ort, "InferenceSession", fail)
     with pytest.raises(MemoryError, match="to load"):
-        _dit(engine, SessionFactory(1))
+        _dit(engine, factory)

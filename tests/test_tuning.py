@@ -33,7 +33,7 @@ def opened(miniature):
 
 def test_the_default_is_the_manifests(opened):
     tuning = default_tuning(opened, "int8", 3)
-    assert tuning == Tuning(3, 3, tuple(stage.tile for stage in opened.manifest.decoder[1:]), "int8", "int8")
+    assert tuning == Tuning(3, 3, tuple(segment.tile for segment in opened.manifest.decoder[1:]), "int8", "int8")
     assert saved_tuning(opened) is None
     assert sao_onnx.load(opened.folder, threads=3).tuning == tuning
 

@@ -161,18 +161,24 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class DecoderStage:
-    """One of the graphs that the decoder is cut into. The first one runs over a whole clip, the others run over tiles of it.
+class SegmentTiling:
+    """How a segment of the decoder is run.
+
+    The decoder is cut into segments, with one graph for each. The first segment runs over a whole clip, the others run over
+    tiles of it.
 
     Attributes:
-        rate: Frames of its input for one latent; 1 for the first graph.
-        context: Frames of its input on each side of a tile that influence the tile's output; 0 for the first graph.
-        tile: Latents in a tile; 0 for the first graph.
+        rate: Frames of the segment's input for one latent; 1 for the first segment.
+        context: Frames of the input on each side of a tile that influence the tile's output; 0 for the first segment.
+        tile: Latents in a tile; 0 for the first segment.
     """
 
     rate: int
     context: int
     tile: int
+
+
+DecoderStage = SegmentTiling  # The name that the converter imports.
 
 
 @dataclass(frozen=True)
@@ -249,7 +255,7 @@ class Manifest:
         latents: The autoencoder's latents.
         conditioning: The conditioners.
         sampling: The objective, and default sampling settings.
-        decoder: The graphs that the decoder is cut into, in the order in which they run.
+        decoder: The segments of the decoder, in the order in which they run.
         tokenizer: Path of the tokenizer's file.
         files: All files of the bundle, but the manifest.
         graphs: All graphs, in all precisions.
@@ -262,7 +268,7 @@ class Manifest:
     latents: Latents
     conditioning: Conditioning
     sampling: Sampling
-    decoder: tuple[DecoderStage, ...]
+    decoder: tuple[SegmentTiling, ...]
     tokenizer: str
     files: tuple[File, ...]
     graphs: tuple[Graph, ...]

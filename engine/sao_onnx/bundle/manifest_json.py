@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from sao_onnx.bundle.manifest import DECODER_ROLES, FORMAT, DecoderStage, Manifest
+from sao_onnx.bundle.manifest import DECODER_ROLES, FORMAT, Manifest, SegmentTiling
 from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import BundleError
 
@@ -96,14 +96,14 @@ def _check_sizes(manifest: Manifest) -> None:
 
 
 def _check_decoder(manifest: Manifest) -> None:
-    stages = manifest.decoder
-    if not 2 <= len(stages) <= len(DECODER_ROLES):
-        raise SchemaError("decoder", f"found {len(stages)} stages, expected 2 or {len(DECODER_ROLES)}")
-    if stages[0] != DecoderStage(rate=1, context=0, tile=0):
-        raise SchemaError("decoder[0]", "the first stage must have rate 1, context 0 and tile 0")
-    rates = [*(stage.rate for stage in stages), manifest.latents.ratio]
-    for i, stage in enumerate(stages[1:], start=1):
-        if stage.rate < 1 or rates[i + 1] % stage.rate or stage.context < 0 or stage.tile < 1:
+    segments = manifest.decoder
+    if not 2 <= len(segments) <= len(DECODER_ROLES):
+        raise SchemaError("decoder", f"found {len(segments)} segments, expected 2 or {len(DECODER_ROLES)}")
+    if segments[0] != SegmentTiling(rate=1, context=0, tile=0):
+        raise SchemaError("decoder[0]", "the first segment must have rate 1, context 0 and tile 0")
+    rates = [*(segment.rate for segment in segments), manifest.latents.ratio]
+    for i, segment in enumerate(segments[1:], start=1):
+        if segment.rate < 1 or rates[i + 1] % segment.rate or segment.context < 0 or segment.tile < 1:
             raise SchemaError(f"decoder[{i}]", "rate must divide the next one, context must be 0 or more and tile at least 1")
 
 

@@ -45,11 +45,11 @@ def load_decoder(bundle: Bundle, tuning: Tuning, factory: SessionFactory) -> Dec
     """Open the decoder with the precision, the tiles and the workers of a tuning. Errors are those of `load_conditioner`."""
     manifest = bundle.manifest
     first, *others = manifest.decoder
-    stages = [first, *(replace(stage, tile=tile) for stage, tile in zip(others, tuning.tiles, strict=True))]
+    segments = [first, *(replace(segment, tile=tile) for segment, tile in zip(others, tuning.tiles, strict=True))]
     whole, *tiled = manifest.stage_roles("decoder")
     graphs = [_graph(bundle, whole, tuning.decoder, factory)]
     graphs += [_graph(bundle, role, tuning.decoder, factory, tiled=True) for role in tiled]
-    return Decoder(stages, manifest.latents.ratio, graphs, tuning.workers)
+    return Decoder(segments, manifest.latents.ratio, graphs, tuning.workers)
 
 
 def load_encoder(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Encoder:

@@ -129,10 +129,10 @@ def _options(bundle: Bundle, best: Tuning) -> Candidates:
 
 def _tiles(bundle: Bundle, best: Tuning) -> Candidates:
     """Half and twice the tile of each of the decoder's graphs. The last graph, which has the most work, comes first."""
-    for stage in reversed(range(len(best.tiles))):
-        for tile in (best.tiles[stage] // 2, best.tiles[stage] * 2):
+    for i in reversed(range(len(best.tiles))):
+        for tile in (best.tiles[i] // 2, best.tiles[i] * 2):
             if tile >= 1:
-                tiles = (*best.tiles[:stage], tile, *best.tiles[stage + 1 :])
+                tiles = (*best.tiles[:i], tile, *best.tiles[i + 1 :])
                 yield f"tiles {', '.join(map(str, tiles))}", replace(best, tiles=tiles)
 
 

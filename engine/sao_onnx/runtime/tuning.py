@@ -49,7 +49,7 @@ def default_tuning(bundle: Bundle, precision: Precision, threads: int) -> Tuning
         precision: Precision of DiT and decoder.
         threads: Threads, and workers.
     """
-    tiles = tuple(stage.tile for stage in bundle.manifest.decoder[1:])
+    tiles = tuple(segment.tile for segment in bundle.manifest.decoder[1:])
     return Tuning(threads, threads, tiles, precision, precision)
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.bundle.manifest import DecoderStage
+from sao_onnx.bundle.manifest import SegmentTiling
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.sampling.noise import Noise
 
@@ -26,23 +26,23 @@ class Decoder:
     operators on a single thread.
 
     Args:
-        stages: The decoder's entries in the manifest, with the tiles to use.
+        segments: How each segment of the decoder is run.
         ratio: Audio frames for one latent.
-        graphs: The graph of each entry.
+        graphs: The graph of each segment.
         workers: Tiles that run at the same time.
         piece: Latents whose audio is yielded together.
     """
 
     def __init__(
         self,
-        stages: Sequence[DecoderStage],
+        segments: Sequence[SegmentTiling],
         ratio: int,
         graphs: Sequence[GraphSession],
         workers: int,
         piece: int = PIECE,
     ) -> None:
-        self._stages = tuple(stages)
-        self._rates = (*(stage.rate for stage in stages), ratio)
+        self._segments = tuple(segments)
+        self._rates = (*(segment.rate for segment in segments), ratio)
         self._graphs = tuple(graphs)
         self._workers = workers
         self._piece = piece
@@ -74,11 +74,11 @@ class Decoder:
         """The audio, computed on demand from the output of the first graph."""
         # How many frames of each graph's output are needed, from the last graph to the second.
         wanted = [frames]
-        for i in range(len(self._stages) - 1, 1, -1):
-            wanted.append(-(-wanted[-1] * self._rates[i] // self._rates[i + 1]) + self._stages[i].context)
+        for i in range(len(self._segments) - 1, 1, -1):
+            wanted.append(-(-wanted[-1] * self._rates[i] // self._rates[i + 1]) + self._segments[i].context)
         signal: _Signal = _Whole(features)
         for i, limit in enumerate(reversed(wanted), start=1):
-            signal = _Tiles(signal, self._graphs[i], self._stages[i], self._rates[i + 1], limit, self._workers, pool)
+            signal = _Tiles(signal, self._graphs[i], self._segments[i], self._rates[i + 1], limit, self._workers, pool)
         return signal
 
 
@@ -111,7 +111,7 @@ class _Tiles:
     Args:
         source: The graph's input.
         graph: The graph.
-        stage: Its entry in the manifest.
+        segment: How the graph is run.
         rate: Frames of its output for one latent.
         limit: Number of frames of its output that are needed in all.
         workers: Tiles that run at the same time.
@@ -122,7 +122,7 @@ class _Tiles:
         self,
         source: _Signal,
         graph: GraphSession,
-        stage: DecoderStage,
+        segment: SegmentTiling,
         rate: int,
         limit: int,
         workers: int,
@@ -130,9 +130,9 @@ class _Tiles:
     ) -> None:
         self._source = source
         self._graph = graph
-        self._upsampling = rate // stage.rate
-        self._context = stage.context
-        self._length = stage.tile * rate
+        self._upsampling = rate // segment.rate
+        self._context = segment.context
+        self._length = segment.tile * rate
         self._limit = limit
         self._workers = workers
         self._pool = pool
