@@ -231,15 +231,15 @@ def _round(x: Tensor, seen: Range) -> Tensor:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report in Markdown."""
     lines = [
-        "# What 8 bits cost",
+        "# The error of int8",
         "",
-        "Signal-to-noise ratios in decibels, on synthetic weights of the full size: random ones say what rounding does, little "
-        "of how it sounds. A real checkpoint's conversion measures its parts and writes that into the manifest. Made by "
-        f"`python -m bench.fidelity` on {report['processor']}.",
+        "Signal-to-noise ratios in decibels, with synthetic weights of the full size. Random weights show how large "
+        "rounding errors are, but not how they sound. When a real checkpoint is converted, its graphs are measured, and the manifest has "
+        f"the results. Made by `python -m bench.fidelity` on {report['processor']}.",
         "",
-        "## Parts, against their PyTorch modules, on a prompt that was not calibrated on",
+        "## Graphs against their PyTorch modules, for a prompt that was not used for calibration",
         "",
         "| part | int8 | wanted | fp32 |",
         "|---|---|---|---|",
@@ -251,7 +251,7 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {role} | {int8['snr']:.1f} | {wanted} | {fp32['snr']:.1f} |")
     lines += [
         "",
-        "The last of the decoder's graphs stands for the whole decoder.",
+        "The value of the decoder's last graph is that of the whole decoder.",
         "",
         "## Clips, int8 against fp32 with the same noise",
         "",
@@ -287,8 +287,9 @@ def table(report: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {row['what']} | {row['snr']:.1f} | {row['snr_without_mean']:.1f} |" for row in report["decoder"]),
         "",
-        "Rounded in PyTorch. The graphs do better in two places: the first block's upsampling is in blocks of 128 inputs, and "
-        "biases make good what rounded weights do to the mean. The first and the last convolution are in single precision.",
+        "Rounded in PyTorch. The graphs are more accurate in two places: the first block's upsampling is quantized in blocks "
+        "of 128 inputs, and biases correct the change of the mean by rounded weights. The first and the last convolution are in "
+        "single precision.",
     ]
     return "\n".join(lines) + "\n"
 

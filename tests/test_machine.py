@@ -15,6 +15,7 @@ from sao_onnx.runtime.memory import DEQUANTIZED, PROCESS, estimate_peak, require
 from sao_onnx.runtime.process_memory import peak_memory, resident_memory
 from sao_onnx.runtime.processor import available_processors
 from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.tuning import default_tuning
 from tests.processes import succeed
 
 PI = """processor\t: 0
@@ -156,9 +157,14 @@ def test_estimate(miniature):
 
 
 def _with_weights(monkeypatch, **weights):
-    """Stages of these weights in bytes."""
+    """Stages of these weights in bytes; or of one weight for each precision, int8 first."""
     monkeypatch.setattr("sao_onnx.runtime.memory.int8_matmul_overflows", lambda: False)
-    monkeypatch.setattr("sao_onnx.bundle.bundle.Bundle.stage_weight", lambda self, stage, precision: weights[stage])
+
+    def weight(self, stage, precision):
+        found = weights[stage]
+        return found[precision == "fp32"] if isinstance(found, tuple) else found
+
+    monkeypatch.setattr("sao_onnx.bundle.bundle.Bundle.stage_weight", weight)
 
 
 def test_a_preview_loads_the_decoder_beside_the_denoiser(miniature, monkeypatch):
@@ -170,6 +176,21 @@ def test_a_preview_loads_the_decoder_beside_the_denoiser(miniature, monkeypatch)
         # Where all stages stay loaded, the decoder is there anyway.
         for preview in (False, True):
             assert estimate_peak(bundle, precision, keep_loaded=True, preview=preview) == PROCESS + 600
+
+
+def test_a_tuning_may_use_other_precisions(miniature, monkeypatch):
+    bundle, million = open_bundle(miniature), 1_000_000
+    _with_weights(monkeypatch, conditioner=1, denoiser=(300 * million, 900 * million), decoder=(200 * million, 500 * million))
+    tuning = default_tuning(bundle, "int8", 1)
+    assert estimate_peak(bundle, "int8", tuning=tuning) == estimate_peak(bundle, "int8") == PROCESS + 300 * million
+    assert estimate_peak(bundle, "int8", tuning=replace(tuning, decoder="fp32")) == PROCESS + 500 * million
+    mixed = replace(tuning, dit="fp32")
+    assert estimate_peak(bundle, "int8", tuning=mixed) == PROCESS + 900 * million
+    assert estimate_peak(bundle, "int8", tuning=mixed, preview=True) == PROCESS + 1100 * million
+    _with_memory(monkeypatch, PROCESS + 400 * million, 0)
+    require_memory(bundle, "int8")
+    with pytest.raises(sao_onnx.NotEnoughMemoryError, match="choose --precision int8, close"):
+        require_memory(bundle, "int8", tuning=mixed)
 
 
 def test_initial_audio_needs_the_encoder(miniature, monkeypatch):

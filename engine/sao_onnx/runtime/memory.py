@@ -10,6 +10,7 @@ from sao_onnx.bundle.manifest import Precision, StageName
 from sao_onnx.errors import NotEnoughMemoryError, SaoOnnxWarning
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx.runtime.sessions import int8_matmul_overflows
+from sao_onnx.runtime.tuning import Tuning
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +39,30 @@ weights in a wider model, so the estimate is too high for a smaller one: 35 MB f
 
 
 def estimate_peak(
-    bundle: Bundle, precision: Precision, *, keep_loaded: bool = False, encoder: bool = False, preview: bool = False
+    bundle: Bundle,
+    precision: Precision,
+    *,
+    tuning: Tuning | None = None,
+    keep_loaded: bool = False,
+    encoder: bool = False,
+    preview: bool = False,
 ) -> int:
     """Memory at the peak of a clip.
 
     Args:
         bundle: The model.
-        precision: The precision of all stages.
+        precision: The precision of all stages, except those that the tuning names.
+        tuning: Its precisions of DiT and decoder are used.
         keep_loaded: All stages stay in memory. Otherwise each is dropped after use, and the heaviest one decides.
         encoder: The clip starts from initial audio, which the encoder turns into latents.
         preview: Latents are decoded while the sampler runs, so that decoder and DiT are in memory at the same time.
 
     Raises:
-        BundleError: The bundle does not hold this precision.
+        BundleError: The bundle does not hold a precision.
     """
-    conditioner, denoiser, decoder = (_loaded(bundle, stage, precision) for stage in ("conditioner", "denoiser", "decoder"))
+    conditioner = _loaded(bundle, "conditioner", precision)
+    denoiser = _loaded(bundle, "denoiser", precision if tuning is None else tuning.dit)
+    decoder = _loaded(bundle, "decoder", precision if tuning is None else tuning.decoder)
     encoding = _encoder(bundle, precision) if encoder else 0
     if keep_loaded:
         return PROCESS + conditioner + denoiser + decoder + encoding
@@ -73,7 +83,13 @@ def _encoder(bundle: Bundle, precision: Precision) -> int:
 
 
 def require_memory(
-    bundle: Bundle, precision: Precision, *, keep_loaded: bool = False, encoder: bool = False, preview: bool = False
+    bundle: Bundle,
+    precision: Precision,
+    *,
+    tuning: Tuning | None = None,
+    keep_loaded: bool = False,
+    encoder: bool = False,
+    preview: bool = False,
 ) -> None:
     """Refuse a clip that does not fit into this machine's memory and swap; warn where it needs swap.
 
@@ -81,7 +97,8 @@ def require_memory(
 
     Args:
         bundle: The model.
-        precision: The precision of all stages.
+        precision: As for `estimate_peak`.
+        tuning: As for `estimate_peak`.
         keep_loaded: As for `estimate_peak`.
         encoder: As for `estimate_peak`.
         preview: As for `estimate_peak`.
@@ -90,10 +107,10 @@ def require_memory(
         NotEnoughMemoryError: Memory and swap together are less than `estimate_peak`.
     """
 
-    def estimate(name: Precision) -> int:
-        return estimate_peak(bundle, name, keep_loaded=keep_loaded, encoder=encoder, preview=preview)
+    def estimate(name: Precision, tuning: Tuning | None = None, *, preview: bool = preview) -> int:
+        return estimate_peak(bundle, name, tuning=tuning, keep_loaded=keep_loaded, encoder=encoder, preview=preview)
 
-    machine, need = describe_machine(), estimate(precision)
+    machine, need = describe_machine(), estimate(precision, tuning)
     reachable = machine.reachable
     logger.debug("a clip in %s takes about %d bytes, %s are available", precision, need, reachable)
     if reachable is None or need <= reachable:
@@ -103,9 +120,10 @@ def require_memory(
         f"and {reachable / 1e6:.0f} MB can be had"
     )
     if need > reachable + machine.swap:
+        # Without the tuning, which is not used where a precision is asked for.
         smaller = [name for name in bundle.manifest.precisions if estimate(name) < need]
         remedies = [f"choose --precision {smaller[0]}"] if smaller else []
-        if preview and estimate_peak(bundle, precision, keep_loaded=keep_loaded, encoder=encoder) < need:
+        if estimate(precision, tuning, preview=False) < need:
             remedies.append("leave the preview out")
         raise NotEnoughMemoryError(f"{found}; {', '.join([*remedies, 'close other programs'])}, or add swap space")
     warnings.warn(f"{found} without swapping; expect it to be slow", SaoOnnxWarning, stacklevel=3)
