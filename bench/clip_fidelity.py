@@ -31,7 +31,7 @@ def clip_fidelity(bundle: Bundle, prompt: str, seed: int) -> dict[str, Any]:
     """
     exact, rounded = (
         sao_onnx.load(bundle.folder, precision=precision, keep_loaded=False, tuned=False).generate(
-            prompt, seed=seed, normalize=False
+            prompt, seed=seed, normalize="none"
         )
         for precision in ("fp32", "int8")
     )

@@ -235,8 +235,8 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         "# The error of int8",
         "",
-        "Signal-to-noise ratios in decibels, with synthetic weights of the full size. Random weights show how large "
-        "rounding errors are, but not how they sound. When a real checkpoint is converted, its graphs are measured, and the manifest has "
+        "Signal-to-noise ratios in decibels, with synthetic weights of the full size. Random weights show how large rounding "
+        "errors are, but not how they sound. When a real checkpoint is converted, its graphs are measured; its manifest has "
         f"the results. Made by `python -m bench.fidelity` on {report['processor']}.",
         "",
         "## Graphs against their PyTorch modules, for a prompt that was not used for calibration",
@@ -287,9 +287,9 @@ def table(report: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {row['what']} | {row['snr']:.1f} | {row['snr_without_mean']:.1f} |" for row in report["decoder"]),
         "",
-        "Rounded in PyTorch. The graphs are more accurate in two places: the first block's upsampling is quantized in blocks "
-        "of 128 inputs, and biases correct the change of the mean by rounded weights. The first and the last convolution are in "
-        "single precision.",
+        "Rounded in PyTorch. The graphs are more accurate in two places: the upsampling of the first block is quantized in "
+        "blocks of 128 inputs, and biases correct the change of the mean by rounded weights. The first and the last "
+        "convolution are in single precision.",
     ]
     return "\n".join(lines) + "\n"
 

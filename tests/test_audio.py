@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import sao_onnx
 from sao_onnx.audio.prepare import fit, normalize, prepare
+from sao_onnx.errors import RequestError
 
 
 def test_normalize():
@@ -67,5 +67,5 @@ def test_resampling_keeps_pitch_and_length(rate):
     ],
 )
 def test_refuses(samples, rate, match):
-    with pytest.raises(sao_onnx.RequestError, match=match):
+    with pytest.raises(RequestError, match=match):
         _prepare(samples, rate)

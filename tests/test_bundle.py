@@ -7,6 +7,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.errors import BundleError, BundleNotFoundError
 
 
 def test_verifies(miniature):
@@ -15,32 +16,32 @@ def test_verifies(miniature):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(sao_onnx.BundleNotFoundError, match=r"nothing is not a folder.*sao-onnx convert"):
+    with pytest.raises(BundleNotFoundError, match=r"nothing is not a folder.*sao-onnx convert"):
         sao_onnx.load(tmp_path / "nothing")
-    assert issubclass(sao_onnx.BundleNotFoundError, FileNotFoundError)
+    assert issubclass(BundleNotFoundError, FileNotFoundError)
 
 
 def test_no_manifest(tmp_path):
-    with pytest.raises(sao_onnx.BundleNotFoundError, match=r"holds no manifest\.json"):
+    with pytest.raises(BundleNotFoundError, match=r"holds no manifest\.json"):
         sao_onnx.load(tmp_path)
 
 
 def test_manifest_that_is_not_text(bundle):
     (bundle / "manifest.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(sao_onnx.BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="cannot be read"):
         open_bundle(bundle)
 
 
 def test_missing_file(bundle):
     (bundle / "fp32" / "dit.onnx.data").unlink()
-    with pytest.raises(sao_onnx.BundleError, match=r"fp32/dit\.onnx\.data is missing"):
+    with pytest.raises(BundleError, match=r"fp32/dit\.onnx\.data is missing"):
         sao_onnx.load(bundle)
 
 
 def test_truncated_file(bundle):
     path = bundle / "fp32" / "dit.onnx.data"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(sao_onnx.BundleError, match=r"fp32/dit\.onnx\.data has \d+ bytes, expected \d+"):
+    with pytest.raises(BundleError, match=r"fp32/dit\.onnx\.data has \d+ bytes, expected \d+"):
         sao_onnx.load(bundle)
 
 
@@ -49,7 +50,7 @@ def test_flipped_byte(bundle):
     data = bytearray(path.read_bytes())
     data[1234] ^= 1
     path.write_bytes(data)
-    with pytest.raises(sao_onnx.BundleError, match=r"fp32/decoder_1\.onnx\.data is damaged"):
+    with pytest.raises(BundleError, match=r"fp32/decoder_1\.onnx\.data is damaged"):
         list(open_bundle(bundle).verify())
 
 
@@ -57,7 +58,7 @@ def test_link_out_of_the_bundle(bundle, tmp_path):
     path = bundle / "tokenizer.json"
     shutil.move(path, tmp_path / "elsewhere.json")
     path.symlink_to(tmp_path / "elsewhere.json")
-    with pytest.raises(sao_onnx.BundleError, match="a link that leaves the bundle"):
+    with pytest.raises(BundleError, match="a link that leaves the bundle"):
         open_bundle(bundle)
 
 
@@ -69,7 +70,7 @@ def test_the_bundle_itself_may_be_a_link(miniature, tmp_path):
 def test_graph_that_is_no_graph(bundle):
     path = bundle / "fp32" / "dit.onnx"
     path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(sao_onnx.BundleError, match=r"cannot load .*dit\.onnx"):
+    with pytest.raises(BundleError, match=r"cannot load .*dit\.onnx"):
         sao_onnx.load(bundle, precision="fp32").generate("kick")
 
 
@@ -78,17 +79,17 @@ def test_graph_with_another_signature(bundle):
     dit = next(graph for graph in manifest["graphs"] if graph["role"] == "dit")
     dit["inputs"][0]["name"] = "noise"
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(sao_onnx.BundleError, match="the manifest promises"):
+    with pytest.raises(BundleError, match="the manifest promises"):
         sao_onnx.load(bundle, precision="fp32").generate("kick")
 
 
 def test_damaged_tokenizer(bundle):
     path = bundle / "tokenizer.json"
     path.write_text("{" + " " * (path.stat().st_size - 1))
-    with pytest.raises(sao_onnx.BundleError, match="cannot be read as a tokenizer"):
+    with pytest.raises(BundleError, match="cannot be read as a tokenizer"):
         sao_onnx.load(bundle, precision="fp32").generate("kick")
 
 
 def test_unknown_precision(miniature):
-    with pytest.raises(sao_onnx.BundleError, match=r"holds int8, fp32, not 'int3'"):
+    with pytest.raises(BundleError, match=r"holds int8, fp32, not 'int3'"):
         sao_onnx.load(miniature, precision="int3")

@@ -30,10 +30,10 @@ def _conditioning(value):
 
 def test_the_context_is_computed_once_for_all_steps():
     denoiser, context, dit = _denoiser()
-    velocity = denoiser.velocity(_conditioning(5))
+    predict = denoiser.prediction(_conditioning(5))
     x = np.ones((1, 2, 6), np.float32)
     for level in (1.0, 0.5, 0.1):
-        np.testing.assert_array_equal(velocity(x, np.float32(level)), 6 * x)
+        np.testing.assert_array_equal(predict(x, np.float32(level)), 6 * x)
     assert len(context.seen) == 1
     assert [call["times"].tolist() for call in dit.seen] == [[1.0], [0.5], [np.float32(0.1)]]
     np.testing.assert_array_equal(dit.seen[0]["values"], np.full((1, 1, 3, 2), 7))
@@ -41,10 +41,10 @@ def test_the_context_is_computed_once_for_all_steps():
 
 def test_guidance_is_one_batch_of_two():
     denoiser, context, dit = _denoiser()
-    velocity = denoiser.guided(_conditioning(5), None, 3.0)
+    predict = denoiser.guided(_conditioning(5), None, 3.0)
     x = np.ones((1, 2, 6), np.float32)
     # Towards 6, away from 1 (keys of zeros): 1 + 3 · (6 − 1).
-    np.testing.assert_array_equal(velocity(x, np.float32(0.5)), 16 * x)
+    np.testing.assert_array_equal(predict(x, np.float32(0.5)), 16 * x)
     assert len(context.seen) == len(dit.seen) == 1
     assert dit.seen[0]["latents"].shape == (2, 2, 6)
     # As in the reference, the second of the two has the positive's global condition.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import sao_onnx
 from sao_onnx.audio.files import encode_audio, read_audio, read_tags, write_audio
 from sao_onnx.audio.formats import AUDIO_FORMATS
+from sao_onnx.errors import AudioFileError, OutputExistsError
 
 
 def _tone(frames=4410):
@@ -51,7 +51,7 @@ def test_floating_point_keeps_what_is_beyond_full_scale(tmp_path):
     [(".wav", 8, "known: 16, 24, 32"), (".flac", 32, "known: 16, 24"), (".mp3", 16, "leave the bits out")],
 )
 def test_unknown_bits(suffix, bits, message):
-    with pytest.raises(sao_onnx.AudioFileError, match=message):
+    with pytest.raises(AudioFileError, match=message):
         encode_audio(_tone(), 44100, suffix, bits=bits)
 
 
@@ -70,7 +70,7 @@ def test_tags(tmp_path, suffix):
 
 def test_tags_of_what_is_no_audio(tmp_path):
     (tmp_path / "a.wav").write_text("no")
-    with pytest.raises(sao_onnx.AudioFileError, match="cannot be read as audio"):
+    with pytest.raises(AudioFileError, match="cannot be read as audio"):
         read_tags(tmp_path / "a.wav")
 
 
@@ -94,15 +94,15 @@ def test_wav_is_16_bit_and_clipped(tmp_path):
 
 
 def test_unknown_format():
-    with pytest.raises(sao_onnx.AudioFileError, match=r"'\.xyz'.*\.wav, \.flac, \.ogg"):
+    with pytest.raises(AudioFileError, match=r"'\.xyz'.*\.wav, \.flac, \.ogg"):
         encode_audio(_tone(), 44100, ".xyz")
 
 
 def test_audio_that_cannot_be_written_is_an_audio_file_error(tmp_path):
-    with pytest.raises(sao_onnx.AudioFileError, match="does not exist; create it first"):
+    with pytest.raises(AudioFileError, match="does not exist; create it first"):
         write_audio(tmp_path / "x" / "a.wav", b"")
     (tmp_path / "a.wav").write_bytes(b"mine")
-    with pytest.raises(sao_onnx.OutputExistsError, match="exists; use --force"):
+    with pytest.raises(OutputExistsError, match="exists; use --force"):
         write_audio(tmp_path / "a.wav", b"new")
     write_audio(tmp_path / "a.wav", b"new", overwrite=True)
     assert (tmp_path / "a.wav").read_bytes() == b"new"
@@ -111,7 +111,7 @@ def test_audio_that_cannot_be_written_is_an_audio_file_error(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not audio at all", b"RIFF\xff\xff\xff\xffWAVE"])
 def test_not_audio(tmp_path, content):
     (tmp_path / "x.wav").write_bytes(content)
-    with pytest.raises(sao_onnx.AudioFileError, match="cannot be read as audio"):
+    with pytest.raises(AudioFileError, match="cannot be read as audio"):
         read_audio(tmp_path / "x.wav")
     with pytest.raises(OSError, match="cannot be read as audio"):
         read_audio(tmp_path / "missing.wav")

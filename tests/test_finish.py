@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import sao_onnx
 from sao_onnx.audio.finish import Finish, faded, limited, without_silence
 from sao_onnx.audio.loudness import loudness
+from sao_onnx.errors import RequestError
 
 
 def _sine(hertz=997.0, amplitude=1.0, rate=48000, seconds=2.0, channels=1):
@@ -114,5 +114,5 @@ def test_silence_stays_silence(mode, level):
     ],
 )
 def test_bad_values(options, message):
-    with pytest.raises(sao_onnx.RequestError, match=message):
+    with pytest.raises(RequestError, match=message):
         Finish(**options)

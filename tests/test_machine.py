@@ -10,6 +10,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.errors import NotEnoughMemoryError
 from sao_onnx.runtime import kernel_files, machine
 from sao_onnx.runtime.memory import DEQUANTIZED, PROCESS, estimate_peak, require_memory
 from sao_onnx.runtime.process_memory import peak_memory, resident_memory
@@ -135,9 +136,7 @@ def _with_memory(monkeypatch, available, swap):
 def test_what_does_not_fit_is_refused(monkeypatch, miniature):
     bundle = open_bundle(miniature)
     _with_memory(monkeypatch, 100_000_000, 10_000_000)
-    with pytest.raises(
-        sao_onnx.NotEnoughMemoryError, match=r"takes about 13\d MB, and 110 MB can be had; choose --precision int8"
-    ):
+    with pytest.raises(NotEnoughMemoryError, match=r"takes about 13\d MB, and 110 MB can be had; choose --precision int8"):
         require_memory(bundle, "fp32")
     with pytest.raises(MemoryError, match="can be had; close other"):
         require_memory(bundle, "int8")
@@ -189,7 +188,7 @@ def test_a_tuning_may_use_other_precisions(miniature, monkeypatch):
     assert estimate_peak(bundle, "int8", tuning=mixed, preview=True) == PROCESS + 1100 * million
     _with_memory(monkeypatch, PROCESS + 400 * million, 0)
     require_memory(bundle, "int8")
-    with pytest.raises(sao_onnx.NotEnoughMemoryError, match="choose --precision int8, close"):
+    with pytest.raises(NotEnoughMemoryError, match="choose --precision int8, close"):
         require_memory(bundle, "int8", tuning=mixed)
 
 
@@ -216,11 +215,11 @@ def test_what_is_refused_counts_the_encoder_and_the_preview(miniature, monkeypat
     )
     _with_memory(monkeypatch, PROCESS + 350 * megabyte, 0)
     require_memory(bundle, "fp32")
-    with pytest.raises(sao_onnx.NotEnoughMemoryError, match="leave the preview out, close other programs"):
+    with pytest.raises(NotEnoughMemoryError, match="leave the preview out, close other programs"):
         require_memory(bundle, "fp32", preview=True)
-    with pytest.raises(sao_onnx.NotEnoughMemoryError, match=r"takes about 1114 MB.*can be had; choose --precision fp32"):
+    with pytest.raises(NotEnoughMemoryError, match=r"takes about 1114 MB.*can be had; choose --precision fp32"):
         require_memory(bundle, "int8", encoder=True)
-    with pytest.raises(sao_onnx.NotEnoughMemoryError, match="takes about 640 MB"):
+    with pytest.raises(NotEnoughMemoryError, match="takes about 640 MB"):
         require_memory(bundle, "fp32", keep_loaded=True)
 
 

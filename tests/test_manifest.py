@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import pytest
 
-import sao_onnx
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling, StageName
 from sao_onnx.bundle.manifest_json import parse_manifest, safe_path
+from sao_onnx.errors import BundleError
 from tests.conftest import ROOT
 
 
@@ -19,7 +19,7 @@ def data(miniature) -> dict[str, Any]:
 
 
 def _refused(data: dict[str, Any], match: str) -> None:
-    with pytest.raises(sao_onnx.BundleError, match=match):
+    with pytest.raises(BundleError, match=match):
         parse_manifest(json.dumps(data))
 
 
@@ -94,12 +94,12 @@ def test_a_field_with_a_default_changes_no_fingerprint():
 
 
 def test_not_json():
-    with pytest.raises(sao_onnx.BundleError, match="not valid JSON"):
+    with pytest.raises(BundleError, match="not valid JSON"):
         parse_manifest("{")
 
 
 def test_not_an_object():
-    with pytest.raises(sao_onnx.BundleError, match="format None"):
+    with pytest.raises(BundleError, match="format None"):
         parse_manifest("[]")
 
 

@@ -8,10 +8,10 @@ import types
 import numpy as np
 import pytest
 
-import sao_onnx
 from sao_onnx.audio import picture
-from sao_onnx.audio.picture import draw, spectrogram
-from sao_onnx.errors import FileError
+from sao_onnx.audio.picture import draw, plot, spectrogram
+from sao_onnx.errors import AudioFileError, FileError, MissingExtraError, OutputExistsError, RequestError, SaoOnnxError
+from sao_onnx.events import Sampled
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +21,16 @@ def clip(engine):
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_a_picture(clip, tmp_path, suffix, start):
-    path = sao_onnx.plot(clip, tmp_path / f"clip{suffix}")
+    path = plot(clip, tmp_path / f"clip{suffix}")
     assert path.read_bytes().startswith(start)
-    with pytest.raises(sao_onnx.OutputExistsError):
-        sao_onnx.plot(clip, path)
-    sao_onnx.plot(clip, path, overwrite=True)
+    with pytest.raises(OutputExistsError):
+        plot(clip, path)
+    plot(clip, path, overwrite=True)
 
 
 def test_a_picture_of_any_sound(tmp_path):
     sound = types.SimpleNamespace(samples=np.zeros((2, 4410), np.float32), sample_rate=44100)
-    assert sao_onnx.plot(sound, tmp_path / "a.svg", title="nothing").exists()
+    assert plot(sound, tmp_path / "a.svg", title="nothing").exists()
     above, below = draw(sound, "nothing").axes
     assert above.get_title() == "nothing"
     assert below.get_xlim() == (0, 0.1)
@@ -39,20 +39,20 @@ def test_a_picture_of_any_sound(tmp_path):
 def test_a_picture_names_the_prompt_and_the_seed(clip, tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(picture, "draw", lambda sound, title: titles.append(title) or draw(sound, title))
-    sao_onnx.plot(clip, tmp_path / "a.svg")
+    plot(clip, tmp_path / "a.svg")
     assert titles == ["rain   (seed 1)"]
 
 
 def test_a_picture_that_cannot_be_written_is_no_audio_file(clip, tmp_path):
     with pytest.raises(FileError, match="create it first") as caught:
-        sao_onnx.plot(clip, tmp_path / "none" / "a.png")
-    assert not isinstance(caught.value, sao_onnx.AudioFileError)
+        plot(clip, tmp_path / "none" / "a.png")
+    assert not isinstance(caught.value, AudioFileError)
 
 
 def test_a_picture_of_silence_and_of_mono(clip, tmp_path):
     from dataclasses import replace
 
-    sao_onnx.plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+    plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
 
 
 def test_a_spectrogram_shows_the_tone():
@@ -66,14 +66,14 @@ def test_a_spectrogram_shows_the_tone():
 
 
 def test_unknown_pictures(clip, tmp_path):
-    with pytest.raises(sao_onnx.RequestError, match=r"known: \.png, \.svg, \.pdf"):
-        sao_onnx.plot(clip, tmp_path / "clip.gif")
+    with pytest.raises(RequestError, match=r"known: \.png, \.svg, \.pdf"):
+        plot(clip, tmp_path / "clip.gif")
 
 
 def test_without_matplotlib(clip, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(sao_onnx.MissingExtraError, match=r"drawing needs matplotlib.*sao-onnx\[plot\]"):
-        sao_onnx.plot(clip, tmp_path / "clip.png")
+    with pytest.raises(MissingExtraError, match=r"drawing needs matplotlib.*sao-onnx\[plot\]"):
+        plot(clip, tmp_path / "clip.png")
 
 
 def _player(monkeypatch, play):
@@ -102,7 +102,7 @@ def test_without_a_loudspeaker(clip, monkeypatch):
         raise module.PortAudioError("no device")
 
     module = _player(monkeypatch, fail)
-    with pytest.raises(sao_onnx.Error, match="cannot be played: no device"):
+    with pytest.raises(SaoOnnxError, match="cannot be played: no device"):
         play(clip)
 
 
@@ -110,7 +110,7 @@ def test_without_sounddevice(clip, monkeypatch):
     from sao_onnx.cli.play import play
 
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(sao_onnx.MissingExtraError, match=r"playing needs sounddevice.*sao-onnx\[play\]"):
+    with pytest.raises(MissingExtraError, match=r"playing needs sounddevice.*sao-onnx\[play\]"):
         play(clip)
 
 
@@ -133,7 +133,7 @@ def test_the_command(miniature, tmp_path, monkeypatch):
 
 
 def test_an_estimate_can_be_heard(engine, clip):
-    estimates = [event.denoised for event in engine.stream("rain", seed=1, steps=3) if isinstance(event, sao_onnx.Sampled)]
+    estimates = [event.denoised for event in engine.stream("rain", seed=1, steps=3) if isinstance(event, Sampled)]
     whole = engine.decode(estimates[-1])
     assert whole.shape == (2, engine.manifest.audio.window)
     assert whole.dtype == np.float32
@@ -141,9 +141,9 @@ def test_an_estimate_can_be_heard(engine, clip):
     np.testing.assert_allclose(start, whole[:, :22050], atol=1e-6)
     assert not np.allclose(engine.decode(estimates[0], 0.5), start)
     for bad in (estimates[0][None], estimates[0][:3], estimates[0][:, :0]):
-        with pytest.raises(sao_onnx.RequestError, match="latents have shape"):
+        with pytest.raises(RequestError, match="latents have shape"):
             engine.decode(bad)
-    with pytest.raises(sao_onnx.RequestError, match="seconds is 0"):
+    with pytest.raises(RequestError, match="seconds is 0"):
         engine.decode(estimates[0], 0)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
+from sao_onnx.errors import NotEnoughMemoryError, NumericalError, ProviderError, RequestError
 from sao_onnx.runtime.onnx_runtime import ort
 from sao_onnx.runtime.processor import available_processors
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
@@ -20,9 +21,9 @@ def _dit(engine, factory):
 def test_threads():
     assert SessionFactory(3).threads == 3
     assert SessionFactory().threads == available_processors() >= 1
-    with pytest.raises(sao_onnx.RequestError, match="threads is 0, expected at least 1") as caught:
+    with pytest.raises(RequestError, match="threads is 0, expected at least 1") as caught:
         SessionFactory(0)
-    assert not isinstance(caught.value, sao_onnx.ProviderError)
+    assert not isinstance(caught.value, ProviderError)
 
 
 def test_an_absent_provider_falls_back_with_a_warning(miniature):
@@ -37,7 +38,7 @@ def test_options_reach_onnx_runtime(engine):
     assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert session.get_session_options().intra_op_num_threads == 2
     assert session.get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(sao_onnx.ProviderError, match="refuses the session options"):
+    with pytest.raises(ProviderError, match="refuses the session options"):
         SessionFactory(options={"x" * 5000: "1"}).session(engine.bundle.path("fp32/dit.onnx"))
 
 
@@ -58,18 +59,18 @@ def test_values_that_are_not_finite_are_caught(engine):
         "values": np.zeros((2, 1, 65, 64), np.float32),
         "global_condition": np.zeros((1, 32), np.float32),
     }
-    with pytest.raises(sao_onnx.NumericalError, match="dit returned NaN or infinite values in velocity"):
+    with pytest.raises(NumericalError, match="dit returned NaN or infinite values in velocity"):
         dit.run(**inputs)
-    assert issubclass(sao_onnx.NumericalError, ArithmeticError)
+    assert issubclass(NumericalError, ArithmeticError)
 
 
 @pytest.mark.parametrize(("size", "remedy"), [(2**31 - 1, "64-bit Raspberry Pi OS"), (2**63 - 1, "pip install onnxruntime")])
 def test_without_onnx_runtime(size, remedy):
     script = (
         f"import sys; sys.modules['onnxruntime'] = None; sys.maxsize = {size}\n"
-        "import sao_onnx\n"
+        "import sao_onnx, sao_onnx.errors\n"
         "try: sao_onnx.load\n"
-        "except sao_onnx.MissingRuntimeError as error: print(error)"
+        "except sao_onnx.errors.MissingRuntimeError as error: print(error)"
     )
     assert remedy in succeed([sys.executable, "-c", script])
 
@@ -81,7 +82,7 @@ def test_out_of_memory(engine, monkeypatch):
     factory = SessionFactory(1)
     monkeypatch.setattr(ort, "InferenceSession", type("Session", (ort.InferenceSession,), {"run": fail}))
     dit = _dit(engine, factory)
-    with pytest.raises(sao_onnx.NotEnoughMemoryError, match="to run dit"):
+    with pytest.raises(NotEnoughMemoryError, match="to run dit"):
         dit.run()
     monkeypatch.setattr(ort, "InferenceSession", fail)
     with pytest.raises(MemoryError, match="to load"):

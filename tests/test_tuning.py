@@ -12,7 +12,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.errors import FileError
+from sao_onnx.errors import AudioFileError, FileError
 from sao_onnx.running import tune as tune_module
 from sao_onnx.running.tune import tune
 from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
@@ -138,7 +138,7 @@ def test_an_interrupted_write_keeps_what_was_there(opened, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match="No space left on device") as caught:
         save_tuning(opened, replace(kept, threads=1))
-    assert not isinstance(caught.value, sao_onnx.AudioFileError)
+    assert not isinstance(caught.value, AudioFileError)
     assert saved_tuning(opened) == kept
     assert os.listdir(path.parent) == [path.name]
 

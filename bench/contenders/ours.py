@@ -15,7 +15,7 @@ def main() -> None:
     folder, variant, threads, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     engine = sao_onnx.load(folder / "bundle", precision=variant, threads=threads, keep_loaded=False)
     clock = Clock()
-    for event in engine.stream(PROMPT, seed=SEED, steps=steps, normalize=False):
+    for event in engine.stream(PROMPT, seed=SEED, steps=steps, normalize="none"):
         if isinstance(event, sao_onnx.Finished):
             clip = event.clip
     spent = clip.timings

@@ -1,21 +1,24 @@
 """Errors and warnings of sao-onnx.
 
-Every error derives from `Error` and from the built-in exception that fits. Its message says what was found, what was expected,
-and what the user can do about it.
+Every error derives from `SaoOnnxError` and from the built-in exception that fits. Its message says what was found, what was
+expected, and what the user can do about it.
 """
 
 from __future__ import annotations
 
 
-class Error(Exception):
+class SaoOnnxError(Exception):
     """Base of every error that sao-onnx raises on purpose."""
 
 
-class RequestError(Error, ValueError):
+Error = SaoOnnxError
+
+
+class RequestError(SaoOnnxError, ValueError):
     """A request or a setting has a value outside its range."""
 
 
-class BundleError(Error, ValueError):
+class BundleError(SaoOnnxError, ValueError):
     """A bundle is incomplete, damaged, or of a format version that this release does not read."""
 
 
@@ -23,7 +26,7 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
     """There is no bundle at the given place."""
 
 
-class FileError(Error, OSError):
+class FileError(SaoOnnxError, OSError):
     """A file cannot be read or written."""
 
 
@@ -35,23 +38,23 @@ class OutputExistsError(FileError, FileExistsError):
     """A file to be written exists, and overwriting was not asked for."""
 
 
-class ProviderError(Error, ValueError):
+class ProviderError(SaoOnnxError, ValueError):
     """ONNX Runtime does not accept an execution provider or a session option."""
 
 
-class NumericalError(Error, ArithmeticError):
+class NumericalError(SaoOnnxError, ArithmeticError):
     """A network returned NaN or infinite values."""
 
 
-class NotEnoughMemoryError(Error, MemoryError):
+class NotEnoughMemoryError(SaoOnnxError, MemoryError):
     """A clip or a graph needs more memory than there is."""
 
 
-class MissingRuntimeError(Error, ImportError):
+class MissingRuntimeError(SaoOnnxError, ImportError):
     """ONNX Runtime is not installed, or cannot be loaded."""
 
 
-class MissingExtraError(Error, ImportError):
+class MissingExtraError(SaoOnnxError, ImportError):
     """A package that sao-onnx does not install by default is needed.
 
     Args:

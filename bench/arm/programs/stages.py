@@ -42,7 +42,7 @@ def run_stages(bundle: Bundle, precision: Precision, outputs: Path) -> dict[str,
     """
     stages: dict[str, Callable[[Bundle, Precision, SessionFactory], Array]] = {
         "text encoder": _embeddings,
-        "DiT, one step": _velocity,
+        "DiT, one step": _prediction,
         f"decoder, {LATENTS} latents": _audio,
     }
     factory, seconds, arrays = SessionFactory(1), {}, {}
@@ -59,7 +59,7 @@ def _embeddings(bundle: Bundle, precision: Precision, factory: SessionFactory) -
     return load_conditioner(bundle, precision, factory)(["128 BPM tech house drum loop"], numbers).cross_attention
 
 
-def _velocity(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
+def _prediction(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:
     # Not the text encoder's output, so that its rounding does not count here as well.
     noise, config = Noise(1), bundle.manifest.conditioning
     tokens = config.prompt.max_length + len(config.cross_attention) - 1
@@ -67,7 +67,7 @@ def _velocity(bundle: Bundle, precision: Precision, factory: SessionFactory) -> 
         noise.normal((1, tokens, config.width)), noise.normal((1, config.width * len(config.global_condition)))
     )
     x = noise.normal((1, bundle.manifest.latents.channels, bundle.manifest.window_latents))
-    return load_denoiser(bundle, precision, factory).velocity(conditioning)(x, np.float32(0.9))
+    return load_denoiser(bundle, precision, factory).prediction(conditioning)(x, np.float32(0.9))
 
 
 def _audio(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Array:

@@ -102,8 +102,8 @@ def draw(clip: Sound, title: str) -> Any:
 
 def _title(clip: Sound) -> str:
     """Prompt and seed of a `Clip`, which this module cannot import; "" for other sounds."""
-    recipe = getattr(clip, "recipe", None)
-    return "" if recipe is None else f"{recipe.prompt}   (seed {getattr(clip, 'seed', 'unknown')})"
+    provenance = getattr(clip, "provenance", None) or getattr(clip, "recipe", None)
+    return "" if provenance is None else f"{provenance.prompt}   (seed {getattr(clip, 'seed', 'unknown')})"
 
 
 def spectrogram(

@@ -143,14 +143,14 @@ def _time_dit(bundle: Bundle, tuning: Tuning) -> float:
     tokens = conditioning.prompt.max_length + len(conditioning.cross_attention) - 1
     noise = Noise(0)
     denoiser = load_denoiser(bundle, tuning.dit, SessionFactory(tuning.threads, options=tuning.options))
-    velocity = denoiser.velocity(
+    predict = denoiser.prediction(
         Conditioning(
             noise.normal((1, tokens, conditioning.width)),
             noise.normal((1, conditioning.width * len(conditioning.global_condition))),
         )
     )
     x = noise.normal((1, latents.channels, manifest.window_latents))
-    return _shortest_time(lambda: velocity(x, np.float32(0.5)))
+    return _shortest_time(lambda: predict(x, np.float32(0.5)))
 
 
 def _time_decoder(bundle: Bundle, tuning: Tuning) -> float:

@@ -1,4 +1,4 @@
-"""The denoiser: the diffusion transformer (DiT) as a function of latents and noise level, with or without guidance."""
+"""The denoiser: the diffusion transformer (DiT) as a function of latents and sigma, with or without guidance."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sao_onnx.arrays import Array
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.stages.conditioning import Conditioning
 
-Velocity = Callable[[Array, np.float32], Array]
-"""Latents, float32 [b, channels, n], and their noise level, to the DiT's output of the same shape."""
+Predict = Callable[[Array, np.float32], Array]
+"""Noisy latents, float32 [b, channels, n], and their sigma, to the DiT's prediction of the same shape."""
 
 
 class Denoiser:
@@ -19,14 +19,14 @@ class Denoiser:
 
     Args:
         context: Conditioning tokens to the keys and values of all cross-attention layers. Runs once for a clip.
-        dit: Latents and noise level to a velocity. Runs at every step.
+        dit: Noisy latents and sigma to a prediction. Runs at every step.
     """
 
     def __init__(self, context: GraphSession, dit: GraphSession) -> None:
         self._context = context
         self._dit = dit
 
-    def velocity(self, conditioning: Conditioning) -> Velocity:
+    def prediction(self, conditioning: Conditioning) -> Predict:
         """The DiT with a conditioning. Keys and values, which depend on the conditioning alone, are computed here.
 
         Args:
@@ -37,23 +37,25 @@ class Denoiser:
         """
         keys, values = self._context.run(cross_attention=conditioning.cross_attention)
 
-        def velocity(x: Array, level: np.float32) -> Array:
-            (v,) = self._dit.run(
+        def predict(x: Array, sigma: np.float32) -> Array:
+            (predicted,) = self._dit.run(
                 latents=x,
-                times=np.full(len(x), level, dtype=np.float32),
+                times=np.full(len(x), sigma, dtype=np.float32),
                 keys=keys,
                 values=values,
                 global_condition=conditioning.global_condition,
             )
-            return v
+            return predicted
 
-        return velocity
+        return predict
 
-    def guided(self, positive: Conditioning, negative: Conditioning | None, scale: float) -> Velocity:
-        """The DiT with classifier-free guidance: `v = v₋ + scale · (v₊ − v₋)` (Ho and Salimans, 2022).
+    velocity = prediction  # The name that the engine uses.
 
-        `v₊` is the velocity with the positive conditioning, `v₋` the one with the negative. Both are computed in one batch of
-        twice the size. As in the reference, `v₋` has the cross-attention tokens of `negative`, or zeros without it, but the
+    def guided(self, positive: Conditioning, negative: Conditioning | None, scale: float) -> Predict:
+        """The DiT with classifier-free guidance: `p = p₋ + scale · (p₊ − p₋)` (Ho and Salimans, 2022).
+
+        `p₊` is the prediction with the positive conditioning, `p₋` the one with the negative. Both are computed in one batch of
+        twice the size. As in the reference, `p₋` has the cross-attention tokens of `negative`, or zeros without it, but the
         global condition of `positive`.
 
         Args:
@@ -62,10 +64,10 @@ class Denoiser:
             scale: Guidance scale. 1 means no guidance.
 
         Raises:
-            NumericalError: As for `velocity`.
+            NumericalError: As for `prediction`.
         """
         against = np.zeros_like(positive.cross_attention) if negative is None else negative.cross_attention
-        both = self.velocity(
+        both = self.prediction(
             Conditioning(
                 np.concatenate([positive.cross_attention, against]),
                 np.concatenate([positive.global_condition, positive.global_condition]),
@@ -73,8 +75,8 @@ class Denoiser:
         )
         factor = np.float32(scale)
 
-        def velocity(x: Array, level: np.float32) -> Array:
-            v_positive, v_negative = np.split(both(np.concatenate([x, x]), level), 2)
-            return v_negative + factor * (v_positive - v_negative)
+        def predict(x: Array, sigma: np.float32) -> Array:
+            p_positive, p_negative = np.split(both(np.concatenate([x, x]), sigma), 2)
+            return p_negative + factor * (p_positive - p_negative)
 
-        return velocity
+        return predict
