@@ -1,11 +1,12 @@
-"""sao-onnx beside everything else that can run the model, on the same weights, threads and request.
+"""Compares sao-onnx with other programs that can run the model, with the same weights, threads and request.
 
-    python -m bench.compare                  everything, three rounds, and how sao-onnx's cost grows
+    python -m bench.compare                  all contenders, three rounds, and sao-onnx's time by setting
     python -m bench.compare --quick          PyTorch, plain ONNX Runtime and sao-onnx, one round
     python -m bench.compare --quick --model models/miniature --folder FOLDER --results FOLDER
 
-Writes `results.json`, `results.md` and pictures. Each clip is a process of its own; the contenders take turns, because a
-machine's speed drifts. Contenders with dependencies of their own live in environments that are made when they are first needed.
+Writes `results.json`, `results.md` and diagrams. Each clip is made by a new process. The contenders take turns, because the
+speed of a machine changes over time. A contender with its own dependencies has its own environment, which is made when it is
+first used.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class Contender:
     """A program that makes a clip.
 
     Attributes:
-        name: For people.
-        program: Its file under `contenders`, without suffix.
-        variant: What it is asked for.
-        environment: Name of its environment; None for the project's own.
-        quick: Part of the quick version.
+        name: Its name in the report.
+        program: Its file in `contenders`, without suffix.
+        variant: Its precision or mode.
+        environment: Name of its environment; None for that of the project.
+        quick: Whether `--quick` includes it.
     """
 
     name: str
@@ -62,9 +63,9 @@ EVERYONE = (
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Compare, and write the report."""
     options = parser(__doc__)
-    options.add_argument("--quick", action="store_true", help="fewer contenders, one round, no growth")
+    options.add_argument("--quick", action="store_true", help="fewer contenders, one round, and no time by setting")
     options.add_argument("--rounds", type=int, help="clips of each contender")
     arguments = options.parse_args()
     folder = arguments.folder
@@ -82,7 +83,16 @@ def main() -> None:
 
 
 def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[str, Any]:
-    """Let every contender make its clip in every round; everything that was measured."""
+    """Let every contender make its clip in every round.
+
+    Args:
+        folder: What `bench.prepare` wrote.
+        contenders: Who takes part, in this order.
+        rounds: Clips of each contender.
+
+    Returns:
+        Everything that was measured.
+    """
     interpreters = {contender: _interpreter(contender) for contender in contenders}
     if any(contender.program == "litert" for contender in contenders):
         converter = next(interpreters[contender] for contender in contenders if contender.program == "litert")
@@ -112,7 +122,7 @@ def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[
 
 
 def _interpreter(contender: Contender) -> str:
-    """The Python of a contender's environment."""
+    """The Python interpreter of a contender's environment, which is made if it is missing."""
     if contender.environment is None:
         return sys.executable
     environment = ROOT / "scratch" / "contenders" / contender.environment
@@ -129,7 +139,7 @@ def _interpreter(contender: Contender) -> str:
 
 
 def _closeness(folder: Path, contender: Contender) -> dict[str, float]:
-    """Signal-to-noise ratio of a contender's clip against PyTorch's, in decibels; of samples also without their mean."""
+    """Signal-to-noise ratios of a contender's clip against PyTorch's in decibels; of samples also without their mean."""
     with (
         np.load(folder / "pytorch-eager.npz") as exact,
         np.load(folder / f"{contender.program}-{contender.variant}.npz") as own,
@@ -140,7 +150,7 @@ def _closeness(folder: Path, contender: Contender) -> dict[str, float]:
 
 
 def _sizes(bundle: Path) -> dict[str, int]:
-    """Bytes of each precision's files."""
+    """Size of the files of each precision, in bytes."""
     return {
         precision: sum(path.stat().st_size for path in (bundle / precision).iterdir())
         for precision in ("int8", "fp32")
@@ -149,26 +159,32 @@ def _sizes(bundle: Path) -> dict[str, int]:
 
 
 def totals(runs: list[dict[str, Any]], load: bool = False) -> list[float]:
-    """Seconds of every clip, with or without loading."""
+    """Seconds of every clip.
+
+    Args:
+        runs: The clips of a contender.
+        load: Whether the time of loading counts.
+    """
     stages = STAGES if load else STAGES[1:]
     return [sum(run["seconds"].get(stage, 0.0) for stage in stages) for run in runs]
 
 
 def middle(values: Sequence[float]) -> str:
-    """Median and spread of seconds."""
+    """Median, smallest and largest of several times in seconds, as text."""
     return f"{np.median(values):.2f} s ({min(values):.2f}-{max(values):.2f})"
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report in Markdown."""
     machine, runs = report["machine"], report["runs"]
     features = ", ".join(machine["features"] or ())
     lines = [
         "# Comparison",
         "",
-        f"One clip of the whole window, {report['steps']} steps, {report['threads']} threads, on synthetic weights; a process "
-        f"for each clip, in turn; median (least-most) of {report['rounds']}. {machine['processor']}, {machine['cores']} cores "
-        f"({features}); sao-onnx {report['sao_onnx']}. Made by `{report['command']}`.",
+        f"One clip of the whole window, {report['steps']} steps, {report['threads']} threads, synthetic weights. Each clip is "
+        f"made by a new process, and the programs take turns. Median (smallest-largest) of {report['rounds']}. "
+        f"{machine['processor']}, {machine['cores']} cores ({features}); sao-onnx {report['sao_onnx']}. "
+        f"Made by `{report['command']}`.",
         "",
         "| | a step of the DiT | decoder | whole clip | PyTorch / this | with loading | peak memory | against PyTorch |",
         "|---|---|---|---|---|---|---|---|",
@@ -190,9 +206,10 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "A clip's time leaves loading out (compiling, with `torch.compile`); `with loading` counts it. The ratio is the median "
-        "of the rounds' own. Each part is dropped after use, but PyTorch's checkpoint, which is loaded whole. LiteRT's clip "
-        "has no T5. Decibels are of the samples against PyTorch's of the same noise: every contender computes the same clip.",
+        "The time of a clip does not include loading, which for `torch.compile` is compiling; `with loading` does. `PyTorch / "
+        "this` is the median of the ratios of all rounds. Each network is dropped after use, except those of PyTorch's "
+        "checkpoint, which is loaded as a whole. LiteRT's clip leaves T5 out. Decibels compare the samples with PyTorch's for "
+        "the same noise: every contender computes the same clip.",
         "",
         "| bundle | size |",
         "|---|---|",

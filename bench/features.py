@@ -1,8 +1,8 @@
-"""What loops, kept regions and strengths do, measured on the trained model that comes with the package.
+"""Measures loops, kept regions and strengths with the trained model inside the package.
 
     python -m bench.features
 
-Writes `features.json` and `features.md`. Everything is generated in 8 bits; the numbers are of the audio.
+Writes `features.json` and `features.md`. All clips are generated in int8.
 """
 
 from __future__ import annotations
@@ -29,18 +29,23 @@ LOOPS = (
     ("house drum loop", 126, 2),
     ("techno beat", 132, 2),
 )
-"""Prompt, beats a minute, bars."""
+"""Prompts of the loops, with beats per minute and bars."""
 
 HELD = ("saw wave at A3", "organ at C4", "ocean waves", "white noise")
 STRENGTHS = (0.0, 0.25, 0.5, 0.66, 0.8, 1.0)
 SEEDS = (1, 2, 3)
-NEAR = 64  # frames on either side of a join
+NEAR = 64
+"""Frames on each side of a join that count as part of it."""
 
 
 def roughness(audio: Array, place: int) -> float:
-    """How much louder the highest frequencies are around a frame than at the hundred loudest places of their kind.
+    """Largest second difference around a frame, relative to the 99th percentile of all second differences of the clip.
 
-    A click is a jump, and second differences show jumps. 1 is as rough as the roughest hundredth of the clip.
+    A click is a jump of the waveform, which makes a large second difference.
+
+    Args:
+        audio: float32 [channels, frames].
+        place: The frame.
     """
     rough = np.abs(np.diff(np.asarray(audio, np.float64), 2, axis=1)).max(axis=0)
     usual = float(np.quantile(rough, 0.99)) + 1e-9
@@ -48,7 +53,7 @@ def roughness(audio: Array, place: int) -> float:
 
 
 def joins(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
-    """Every loop joined in three ways: cut off, cross-faded, and its latents decoded as a circle."""
+    """Join the ends of every loop in three ways: cut off, cross-faded, and with its latents decoded as a circle."""
     rows = []
     ratio, rate = engine.manifest.latents.ratio, engine.manifest.audio.sample_rate
     for prompt, bpm, bars in LOOPS:
@@ -77,12 +82,12 @@ def joins(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
 
 
 def kept(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
-    """A clip with its middle made anew by another seed: what stays, and what its seams are like."""
+    """Regenerate the middle of clips with another seed: whether the rest stays equal, and how rough the joins are."""
     rows = []
     rate = engine.manifest.audio.sample_rate
     for prompt in HELD:
         for seed in SEEDS:
-            # As loud as the model makes it: a clip brought to its peak would be louder than what it adds.
+            # Not normalized: otherwise the clip would be louder than the part that is regenerated.
             clip = engine.generate(prompt, seed=seed, normalize="none")
             again = engine.generate(prompt, seed=seed + 100, init_audio=clip, regenerate=[(1.5, 3.0)])
             inside = slice(0, round(1.45 * rate)), slice(round(3.05 * rate), None)
@@ -97,7 +102,7 @@ def kept(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
 
 
 def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
-    """A tone asked to become rain: how much of it is left, by strength."""
+    """Start rain from a tone: how similar the result is to the tone, by strength."""
     rows = []
     for strength in STRENGTHS:
         for seed in SEEDS:
@@ -110,24 +115,24 @@ def strengths(engine: sao_onnx.Engine) -> list[dict[str, Any]]:
 
 
 def report(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """The lines of `features.md`."""
+    """Lines of the report, in Markdown."""
 
     def mean(rows: list[dict[str, Any]], name: str) -> float:
         return float(np.mean([row[name] for row in rows]))
 
     yield "# Loops, kept regions and strengths"
     yield ""
-    yield "`python -m bench.features`, sao-tiny in int8. Roughness is the largest second difference around a place, in units of"
-    yield "the clip's own 99th percentile: a click is far above what a drum's stroke is."
+    yield "`python -m bench.features`, sao-tiny in int8. Roughness is the largest second difference around a place, relative to"
+    yield "the 99th percentile of the clip. A click is much rougher than the stroke of a drum."
     yield ""
     yield "## The join of a loop"
     yield ""
-    yield "The engine cross-fades: no click, and the length to the frame. A circle is as smooth, and a whole number of latents"
-    yield "long."
+    yield "The engine cross-fades: there is no click, and the length is exact to the frame. A circle is as smooth, but its"
+    yield "length is a whole number of latents."
     yield ""
-    yield f"{len(LOOPS)} loops of {len(SEEDS)} seeds. The start is where the loop begins in the clip, with its stroke."
+    yield f"{len(LOOPS)} loops with {len(SEEDS)} seeds each. The start is where the loop begins in the clip, with its stroke."
     yield ""
-    yield "| | roughness, mean | most | at the start | length off | tempo within 3 % |"
+    yield "| | mean roughness | largest | at the start | error of the length | tempo within 3 % |"
     yield "|---|---|---|---|---|---|"
     for way in ("cut off", "cross-faded", "circle"):
         rows = [row for row in found["joins"] if row["way"] == way]
@@ -140,9 +145,9 @@ def report(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield ""
     yield "## Kept regions"
     yield ""
-    yield "1.5 to 3 s of a clip made anew with another seed."
+    yield "1.5 to 3 s of a clip, regenerated with another seed."
     yield ""
-    yield "| | kept frames equal | roughness of a seam, most | level of the new part against the old |"
+    yield "| | kept frames equal | largest roughness of a join | level of the new part against the old |"
     yield "|---|---|---|---|"
     for prompt in HELD:
         rows = [row for row in found["kept"] if row["prompt"] == prompt]
@@ -152,7 +157,7 @@ def report(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield ""
     yield "## Strength"
     yield ""
-    yield "A clip of an organ, asked to become rain: signal-to-noise ratios against the organ, and against the rain that the"
+    yield "Rain that starts from a clip of an organ: signal-to-noise ratios against the organ, and against the rain that the"
     yield "same seed makes without it."
     yield ""
     yield "| strength | like the organ | like the rain alone |"
@@ -163,9 +168,9 @@ def report(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure, and write the report."""
     common = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    common.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="where to write")
+    common.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="folder for the reports")
     arguments = common.parse_args()
     engine = sao_onnx.load(precision="int8", tuned=False)
     found = {"joins": joins(engine), "kept": kept(engine), "strengths": strengths(engine)}

@@ -1,14 +1,13 @@
-"""What 8 bits cost, part by part, layer by layer, and in the clip that is heard.
+"""What int8 changes: in each graph, in each layer, and in finished clips.
 
     python -m bench.fidelity [--folder scratch/bench] [--model models/stable-audio-open-small]
 
-Writes `fidelity.json` and `fidelity.md`. Reads what `bench.prepare` makes.
+Writes `fidelity.json` and `fidelity.md`. Uses the files that `bench.prepare` writes.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,11 +19,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-import sao_onnx
+from bench.clip_fidelity import CLIPS, clip_fidelity, prompt_fidelity
 from bench.common import decibels, parser, prepared, processor
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.running.loading import load_conditioner
-from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx_convert.export.builder import GraphBuilder
 from sao_onnx_convert.export.checks import measure
 from sao_onnx_convert.export.modules import save
@@ -47,12 +44,11 @@ from sao_onnx_convert.quantize.weights import store_tables_in_int8
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PROMPTS = 1000
-CLIPS = (("128 BPM tech house drum loop", 42), ("rain on a tin roof, distant thunder", 7))
-BANDS, WINDOW, HOP = 80, 2048, 512
+"""Prompts with which T5 is compared."""
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Measure, and write the report."""
     options = parser(__doc__)
     options.add_argument("--prompts", type=int, default=PROMPTS, help="for T5")
     arguments = options.parse_args()
@@ -65,7 +61,12 @@ def main() -> None:
 
 
 def fidelity(folder: Path, prompts: int) -> dict[str, Any]:
-    """Everything that is measured."""
+    """Measure everything.
+
+    Args:
+        folder: What `bench.prepare` wrote.
+        prompts: Number of prompts with which T5 is compared.
+    """
     bundle = open_bundle(folder / "bundle")
     report: dict[str, Any] = {
         "processor": processor(),
@@ -73,8 +74,8 @@ def fidelity(folder: Path, prompts: int) -> dict[str, Any]:
             {"role": graph.role, "precision": graph.precision, "snr": graph.snr, "wanted": graph.min_snr}
             for graph in bundle.manifest.graphs
         ],
-        "clips": [_clip(bundle, prompt, seed) for prompt, seed in CLIPS],
-        "prompts": _prompts(bundle, prompts),
+        "clips": [clip_fidelity(bundle, prompt, seed) for prompt, seed in CLIPS],
+        "prompts": prompt_fidelity(bundle, prompts),
     }
     pipeline = TorchPipeline.load(folder / "checkpoint", folder / "checkpoint" / "t5")
     pipeline.model.requires_grad_(False)
@@ -85,89 +86,6 @@ def fidelity(folder: Path, prompts: int) -> dict[str, Any]:
     report["text_encoder"] = _text_encoder(bundle, pipeline, signals)
     report["decoder"] = _decoder(pipeline, signals)
     return report
-
-
-def _clip(bundle: Bundle, prompt: str, seed: int) -> dict[str, Any]:
-    """A clip in int8 against the same in fp32."""
-    exact, rounded = (
-        sao_onnx.load(bundle.folder, precision=precision, keep_loaded=False, tuned=False).generate(
-            prompt, seed=seed, normalize="none"
-        )
-        for precision in ("fp32", "int8")
-    )
-    rate = exact.sample_rate
-    centred = [clip.samples - clip.samples.mean(axis=1, keepdims=True) for clip in (exact, rounded)]
-    return {
-        "prompt": prompt,
-        "seed": seed,
-        "latents": decibels(exact.latents, rounded.latents),
-        "samples": decibels(exact.samples, rounded.samples),
-        "samples_without_mean": decibels(*centred),
-        "log_mel": float(np.abs(log_mel(exact.samples, rate) - log_mel(rounded.samples, rate)).mean()),
-    }
-
-
-def log_mel(samples: Array, rate: int) -> Array:
-    """Mel spectrogram in decibels, [channels, windows, bands], floored 80 dB below its peak.
-
-    Triangular bands on O'Shaughnessy's scale, `2595·log10(1 + f/700)`, Hann windows.
-    """
-    windows = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), WINDOW, axis=1)[:, ::HOP]
-    power = np.abs(np.fft.rfft(windows * np.hanning(WINDOW), axis=2)) ** 2
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), BANDS + 2) / 2595) - 1)
-    frequencies = np.fft.rfftfreq(WINDOW, 1 / rate)
-    rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - frequencies) / (edges[2:] - edges[1:-1])[:, None]
-    bands = power @ np.maximum(0, np.minimum(rising, falling)).T
-    level = 10 * np.log10(np.maximum(bands, 1e-20))
-    floored: Array = np.maximum(level, level.max() - 80)
-    return floored
-
-
-def varied_prompts(count: int) -> list[str]:
-    """Texts of many lengths and kinds: ordinary ones, empty, long, other scripts, symbols."""
-    kinds = ("kick drum", "ambient pad", "slap bass riff", "rain on leaves", "sci-fi riser", "choir", "808 loop", "fanfare")
-    words = ("", "warm ", "dark, distorted ", "very soft ", "lo-fi ", "bright and wide ", "90s ", "cinematic, huge ")
-    ends = (
-        "",
-        ", 120 BPM",
-        " in C# minor",
-        " at night",
-        "!!!",
-        " (stereo) [take 2]",
-        ", slow attack, long release",
-        " — ünïcödé",
-    )
-    odd = [
-        "",
-        " ",
-        "?",
-        "鼓のループ",
-        "барабаны",
-        "🥁🥁🥁",
-        "a" * 300,
-        "loop " * 100,
-        "1234567890",
-        "\t\n",
-        "<pad></s>",
-        "%s {x} \\0",
-    ]
-    regular = (f"{word}{kind}{end}" for kind, word, end in itertools.product(kinds, words, ends))
-    numbered = (f"take {i}, {60 + i % 120} BPM, {kinds[i % len(kinds)]}" for i in itertools.count())
-    return list(itertools.islice(itertools.chain(odd, regular, numbered), count))
-
-
-def _prompts(bundle: Bundle, count: int) -> dict[str, Any]:
-    """Embeddings of many prompts: cosine of int8's with fp32's, over all values of a prompt."""
-    factory = SessionFactory()
-    exact, rounded = (load_conditioner(bundle, precision, factory) for precision in ("fp32", "int8"))
-    numbers = {number.id: [number.minimum] for number in bundle.manifest.conditioning.numbers}
-    cosines, finite = [], True
-    for prompt in varied_prompts(count):
-        a, b = (np.float64(conditioner([prompt], numbers).cross_attention).ravel() for conditioner in (exact, rounded))
-        finite = finite and bool(np.isfinite(a).all() and np.isfinite(b).all())
-        cosines.append(float(a @ b / np.sqrt((a @ a) * (b @ b))))
-    return {"count": count, "least": min(cosines), "median": float(np.median(cosines)), "finite": finite}
 
 
 def _dit(pipeline: TorchPipeline, signals: Signals) -> list[dict[str, Any]]:
@@ -321,15 +239,15 @@ def _round(x: Tensor, seen: ChannelRange) -> Tensor:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report in Markdown."""
     lines = [
-        "# What 8 bits cost",
+        "# The error of int8",
         "",
-        "Signal-to-noise ratios in decibels, on synthetic weights of the full size: random ones say what rounding does, little "
-        "of how it sounds. A real checkpoint's conversion measures its parts and writes that into the manifest. Made by "
-        f"`python -m bench.fidelity` on {report['processor']}.",
+        "Signal-to-noise ratios in decibels, with synthetic weights of the full size. Random weights show how large rounding "
+        "errors are, but not how they sound. When a real checkpoint is converted, its graphs are measured; its manifest has "
+        f"the results. Made by `python -m bench.fidelity` on {report['processor']}.",
         "",
-        "## Parts, against their PyTorch modules, on a prompt that was not calibrated on",
+        "## Graphs against their PyTorch modules, for a prompt that was not used for calibration",
         "",
         "| part | int8 | wanted | fp32 |",
         "|---|---|---|---|",
@@ -341,7 +259,7 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {role} | {int8['snr']:.1f} | {wanted} | {fp32['snr']:.1f} |")
     lines += [
         "",
-        "The last of the decoder's graphs stands for the whole decoder.",
+        "The value of the decoder's last graph is that of the whole decoder.",
         "",
         "## Clips, int8 against fp32 with the same noise",
         "",
@@ -377,8 +295,9 @@ def table(report: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {row['what']} | {row['snr']:.1f} | {row['snr_without_mean']:.1f} |" for row in report["decoder"]),
         "",
-        "Rounded in PyTorch. The graphs do better in two places: the first block's upsampling is in blocks of 128 inputs, and "
-        "biases make good what rounded weights do to the mean. The first and the last convolution are in single precision.",
+        "Rounded in PyTorch. The graphs are more accurate in two places: the upsampling of the first block is quantized in "
+        "blocks of 128 inputs, and biases correct the change of the mean by rounded weights. The first and the last "
+        "convolution are in single precision.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""How the cost of a clip grows with its length, its steps, the threads, and the number of variations."""
+"""How the time of a clip depends on its length, its steps, the threads, and the number of clips from one engine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "threads": (1, 2),
     "variations": (1, 2, 3, 4),
 }
-"""Values of what is varied; the rest stays at the whole window, 8 steps, 2 threads, one clip."""
+"""The settings that are varied, and their values. The others stay at the whole window, 8 steps, 2 threads, one clip."""
 
 
 def measure(bundle: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Every value of every sweep, in int8, a process for each.
+    """Measure every value of every setting in int8, each in a new process.
 
     Returns:
-        Seconds of each stage, by sweep and value.
+        Seconds of each stage, by setting and value.
     """
     return {
         sweep: {
@@ -33,8 +33,17 @@ def measure(bundle: Path) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-def one(bundle: Path, sweep: str, value: float) -> dict[str, float]:
-    """Seconds of each stage with one value of one sweep. Variations are clips of successive seeds from one engine."""
+def stage_seconds(bundle: Path, sweep: str, value: float) -> dict[str, float]:
+    """Measure one value of one setting.
+
+    Args:
+        bundle: Folder of a bundle.
+        sweep: A key of `SWEEPS`. "variations" are clips of successive seeds from one engine.
+        value: Value of the setting.
+
+    Returns:
+        Seconds of each stage.
+    """
     import sao_onnx
 
     threads = int(value) if sweep == "threads" else THREADS
@@ -50,8 +59,8 @@ def one(bundle: Path, sweep: str, value: float) -> dict[str, float]:
 
 
 def table(growth: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """Lines for people."""
-    lines = ["## How cost grows (sao-onnx int8)", ""]
+    """Lines of the report, in Markdown."""
+    lines = ["## Time by setting (sao-onnx int8)", ""]
     for sweep, values in growth.items():
         lines += [f"| {sweep} | loading | sampling | decoding | whole |", "|---|---|---|---|---|"]
         for value, spent in values.items():
@@ -62,9 +71,9 @@ def table(growth: dict[str, dict[str, dict[str, float]]]) -> list[str]:
 
 
 def main() -> None:
-    """One measurement, as JSON."""
+    """Print one measurement as JSON."""
     bundle, sweep, value = sys.argv[1:]
-    measured: Any = one(Path(bundle), sweep, float(value))
+    measured: Any = stage_seconds(Path(bundle), sweep, float(value))
     print(json.dumps(measured))
 
 

@@ -1,9 +1,9 @@
-"""One clip of the full size in 8 bits under hard limits of memory: where it stops being possible, and what the user is told.
+"""One clip at full size in int8 under limits of memory: which limit is too small, and what the user is told then.
 
     python -m bench.limits [--folder scratch/bench]
 
-Writes `limits.json` and `limits.md`. Linux with control groups, as root. The kernel counts everything in a group, the pages of
-files as well, and kills what would go beyond.
+Writes `limits.json` and `limits.md`. Needs Linux with control groups, and root. The kernel counts all memory of a group,
+including cached pages of files, and kills a program that exceeds the limit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 from bench.common import PROMPT, SEED, STEPS, THREADS, parser, prepared
 
-LIMITS = (1000, 768, 640, 576, 512, 448, 400, 350)  # MB
+LIMITS = (1000, 768, 640, 576, 512, 448, 400, 350)
+"""In megabytes."""
 
 UNCHECKED = """
 import sys
@@ -29,11 +30,11 @@ import sao_onnx
 engine = sao_onnx.load(sys.argv[1], precision="int8", threads=2, keep_loaded=False, tuned=False)
 engine.generate(sys.argv[2], seed=int(sys.argv[3]), steps=int(sys.argv[4]))
 """
-"""The engine without the check that the command makes before the work."""
+"""The library. Unlike the command, it does not check the memory before it begins."""
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure, and write the report."""
     arguments = parser(__doc__).parse_args()
     prepared(arguments.folder, arguments.model)
     bundle, clip = arguments.folder / "bundle", arguments.folder / "clip.wav"
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def _limited(command: list[str], megabytes: int) -> dict[str, Any]:
-    """How a program ends that may take so much memory."""
+    """Run a program with a limit, and report how it ends: "done", "refused" or "killed"."""
     with _group(megabytes * 1_000_000) as group:
 
         def join() -> None:
@@ -77,7 +78,7 @@ def _limited(command: list[str], megabytes: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _group(limit: int) -> Iterator[Path]:
-    """A control group of its own, of the version that this machine has."""
+    """A new control group with a limit in bytes, of the version of control groups that this machine has."""
     older = Path("/sys/fs/cgroup/memory")
     top, name = (older, "memory.limit_in_bytes") if older.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
     group = top / f"sao-onnx-{os.getpid()}"
@@ -90,17 +91,17 @@ def _group(limit: int) -> Iterator[Path]:
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The report in Markdown."""
+    """Lines of the report, in Markdown."""
     yield "# Under hard limits of memory"
     yield ""
     yield f"One clip of 11.9 s, full size, int8, {STEPS} steps, {THREADS} threads, from the start of the process to its end."
-    yield "The command checks before the work whether the clip can fit; the library runs until the kernel ends it."
+    yield "The command checks first whether there is enough memory; the library runs until the kernel kills it."
     yield ""
     yield "| limit | library | seconds | command | seconds |"
     yield "|---|---|---|---|---|"
     for row in rows:
-        one, other = row["library"], row["command"]
-        yield f"| {row['limit']} MB | {one['outcome']} | {one['seconds']} | {other['outcome']} | {other['seconds']} |"
+        ends = (row["library"], row["command"])
+        yield f"| {row['limit']} MB | " + " | ".join(f"{end['outcome']} | {end['seconds']}" for end in ends) + " |"
     if refused := [row["command"]["said"] for row in rows if row["command"]["said"]]:
         yield ""
         yield f"It says: `{refused[0]}`"

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: time per stage, peak memory, time against seconds of audio."""
+"""Diagrams of a comparison: time of each stage, peak of memory, and time by setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ STAGES = {"load": "#c7c7c7", "conditioning": "#8da0cb", "sampling": "#66c2a5", "
 
 
 def draw(report: dict[str, Any], folder: Path) -> None:
-    """Write every picture that the report has numbers for."""
+    """Write all diagrams for which the report has numbers.
+
+    Args:
+        report: What `bench.compare.compare` returns, with "growth" if it was measured.
+        folder: Folder for the files.
+    """
     _stages(report, folder / "stages.png")
     _memory(report, folder / "memory.png")
     if "growth" in report:
@@ -27,7 +32,7 @@ def _stages(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 0.55 * len(names) + 1.2), layout="constrained")
     left = np.zeros(len(names))
     for stage, colour in STAGES.items():
-        # Compiling, which torch counts as loading, would dwarf everything else.
+        # Loading includes compiling for torch.compile, which takes many times longer than everything else.
         shown = [0.0 if "compile" in name and stage == "load" else _median(report, name, stage) for name in names]
         axes.barh(names, shown, left=left, color=colour, label=stage)
         left += shown

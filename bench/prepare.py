@@ -1,10 +1,10 @@
-"""What every contender runs: one synthetic checkpoint in the forms that each of them reads.
+"""Makes the models of the comparison: one synthetic checkpoint, in the formats that the contenders read.
 
     python -m bench.prepare [--folder scratch/bench] [--model models/miniature]
 
-The folder then holds `checkpoint`, `bundle` (ours, both precisions), `plain` (the graphs that torch's exporter writes, for ONNX
-Runtime and OpenVINO), `programs` (exported programs of fixed shapes, for LiteRT) and `inputs.npz`. What is there already is not
-made again.
+The folder then has `checkpoint`, `bundle` (sao-onnx's, in both precisions), `plain` (graphs as torch's exporter writes them,
+for ONNX Runtime and OpenVINO), `programs` (exported programs of fixed shapes, for LiteRT) and `inputs.npz`. What is there
+already is not made again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ MOST_STEPS = 16
 
 
 def prepare(folder: Path, model: Path = FULL_SIZE) -> None:
-    """Make what is missing in a folder."""
+    """Make what is missing in a folder.
+
+    Args:
+        folder: Folder of the models.
+        model: Folder with `model_config.json` and `t5_config.json`.
+    """
     checkpoint = folder / "checkpoint"
     if not (checkpoint / "t5" / "tokenizer.json").exists():
         t5_config = json.loads((model / "t5_config.json").read_text(encoding="utf-8"))
@@ -44,7 +49,7 @@ def prepare(folder: Path, model: Path = FULL_SIZE) -> None:
 
 
 def _export(pipeline: TorchPipeline, folder: Path) -> None:
-    """The DiT and the whole decoder as an exporter writes them, and T5 as optimum does."""
+    """Export the DiT and the whole decoder with torch's exporter, and T5 with optimum."""
     plain, programs = folder / "plain", folder / "programs"
     for target in (plain, programs):
         target.mkdir(exist_ok=True)
@@ -88,7 +93,7 @@ def _channels(pipeline: TorchPipeline) -> int:
 
 
 def main() -> None:
-    """Prepare the folder that the command line names."""
+    """Make the models."""
     arguments = parser(__doc__).parse_args()
     prepare(arguments.folder, arguments.model)
 

@@ -1,10 +1,10 @@
-"""Runs a command at full speed as on an x86 processor with fewer instructions.
+"""Runs a command as on an x86 processor with fewer instructions, at full speed.
 
     python -m bench.processors avx2 python -m bench.fidelity
     python -m bench.processors avx2 python -m pytest tests/test_int8.py
 
-Takes Linux, a C compiler, and a processor that can make `cpuid` trap (Intel's since 2012; `cpuid_fault` in /proc/cpuinfo).
-`processors.c` says how. What a program reads in /proc/cpuinfo stays as it is.
+Needs Linux, a C compiler, and a processor that can trap the instruction `cpuid` (Intel's since 2012; `cpuid_fault` in
+/proc/cpuinfo). `processors.c` explains how it works. The content of /proc/cpuinfo does not change.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ PROCESSORS = {
     "avx512": "AVX-512 without VNNI, as Skylake servers",
     "avx_vnni": "AVX2 and AVX-VNNI, as Intel's since 2021 without AVX-512",
 }
-"""What is left of the processor."""
+"""The processors that can be simulated, by name, with a description."""
 
 
 class UnavailableError(Exception):
-    """This machine cannot do it; the message says why."""
+    """This machine cannot simulate the processor; the message says why."""
 
 
 def environment(kind: str, folder: Path) -> dict[str, str]:
-    """Variables of the environment in which a program sees such a processor.
+    """Environment variables with which a program sees another processor.
 
     Args:
-        kind: One of `PROCESSORS`.
-        folder: Where the library goes.
+        kind: A key of `PROCESSORS`.
+        folder: Folder for the library that is compiled.
 
     Raises:
-        UnavailableError: This machine cannot do it.
+        UnavailableError: This machine cannot simulate the processor.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise UnavailableError("this is not Linux on x86-64")
@@ -66,7 +66,7 @@ def environment(kind: str, folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the command of the command line."""
     _, kind, *command = sys.argv if len(sys.argv) > 2 else ("", "", "")
     if kind not in PROCESSORS:
         raise SystemExit(f"{__doc__}\nProcessors: {', '.join(PROCESSORS)}")

@@ -1,8 +1,8 @@
-"""Where the time of the int8 graphs goes, operator by operator.
+"""How much time each operator of the int8 graphs takes.
 
     python -m bench.profile [--folder scratch/bench] [--model models/stable-audio-open-small]
 
-Writes `profile.md`. Reads what `bench.prepare` makes.
+Writes `profile.md`. Uses the files that `bench.prepare` writes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.common import THREADS, parser, prepared
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Role
 from sao_onnx.runtime.onnx_runtime import ort
-from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_PRODUCTS, products_overflow
+from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_INT8_MATMUL, int8_matmul_overflows
 from sao_onnx_convert.export.builder import GraphBuilder
 from sao_onnx_convert.family.stable_audio_open.transformer import float_matmuls
 from sao_onnx_convert.quantize.matmul import row_matmuls
@@ -29,11 +29,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 RUNS = 5
 LIMIT = 4096
-"""Size of the square product that stands for what the machine can do."""
+"""Rows and columns of the matrices whose matmul shows how fast the machine can compute."""
 
 
 def main() -> None:
-    """Profile what the command line asks for."""
+    """Measure, and write the report."""
     arguments = parser(__doc__).parse_args()
     prepared(arguments.folder, arguments.model)
     text = report(open_bundle(arguments.folder / "bundle"))
@@ -43,15 +43,15 @@ def main() -> None:
 
 
 def report(bundle: Bundle) -> str:
-    """The profile of a step and of a tile of each of the decoder's stages."""
+    """Measure the DiT and the decoder's graphs; the report in Markdown."""
     manifest = bundle.manifest
     lines = [
-        "# Where the time goes (int8)",
+        "# Time of each operator (int8)",
         "",
-        f"Milliseconds of one run by operator, mean of {RUNS}; the DiT and the decoder's first stage with {THREADS} threads, "
-        "the decoder's tiles with one, as they run. Made by `python -m bench.profile`.",
+        f"Milliseconds of one run by operator, mean of {RUNS}. The DiT and the decoder's first graph have {THREADS} threads, "
+        "the decoder's tiles one thread, as in a clip. Made by `python -m bench.profile`.",
         "",
-        f"Beside them, a product of two square matrices of {LIMIT}, its rounding included, with {THREADS} threads: "
+        f"For comparison, a matmul of two square matrices of {LIMIT} rows, with its quantization, on {THREADS} threads: "
         f"{_limit('int8'):.0f} GOP/s in 8 bits, {_limit('fp32'):.0f} in single precision.",
     ]
     roles: tuple[Role, ...] = ("dit", *manifest.decoder_roles)
@@ -93,21 +93,21 @@ def _operators(bundle: Bundle, role: Role, threads: int) -> collections.Counter[
 
 
 def _frames(bundle: Bundle, role: Role) -> int:
-    """Frames of an input: the whole window, or a tile with what it sees beyond."""
+    """Frames of a graph's input: the whole window, or a tile with its context on both sides."""
     manifest = bundle.manifest
     if role == "dit":
         return manifest.window_latents
-    stage = manifest.decoder[manifest.decoder_roles.index(role)]
-    return stage.tile * stage.rate + 2 * stage.context if stage.tile else manifest.window_latents
+    segment = manifest.decoder[manifest.decoder_roles.index(role)]
+    return segment.tile * segment.rate + 2 * segment.context if segment.tile else manifest.window_latents
 
 
 def _limit(precision: str) -> float:
-    """Thousand million operations in a second of a large product."""
+    """Speed of a large matmul in 10⁹ operations per second."""
     random = np.random.default_rng(0)
     matrix = random.standard_normal((LIMIT, LIMIT), dtype=np.float32)
     graph = GraphBuilder()
     (product,) = (row_matmuls if precision == "int8" else float_matmuls)(graph, "x", [matrix])
-    # Only its largest value leaves: copying the product out is not what is measured.
+    # Only the largest value is returned, so that the time does not include copying the result.
     graph.node("ReduceMax", product, graph.constant(np.array([1, 2], np.int64)), output="y", keepdims=0)
     model = graph.model("limit", ["x"], ["y"], {"x": (1, LIMIT, LIMIT), "y": (1,)})
     session = ort.InferenceSession(model.SerializeToString(), _options(THREADS), ["CPUExecutionProvider"])
@@ -124,7 +124,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    for name, value in (EXACT_PRODUCTS if products_overflow() else {}).items():
+    for name, value in (EXACT_INT8_MATMUL if int8_matmul_overflows() else {}).items():
         options.add_session_config_entry(name, value)
     return options
 

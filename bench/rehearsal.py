@@ -1,8 +1,8 @@
-"""The full size as a user meets it: the commands as processes, from start to exit, with their peaks of memory.
+"""Time and peak of memory of the commands at full size, as a user sees them: whole processes from start to exit.
 
     python -m bench.rehearsal [--folder scratch/bench] [--model models/stable-audio-open-small]
 
-Writes `rehearsal.json` and `rehearsal.md`. Linux only: the kernel accounts for the processes.
+Writes `rehearsal.json` and `rehearsal.md`. Needs Linux, whose kernel measures the processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ for event in engine.stream("drums", seed=1, steps=8):
 
 
 def main() -> None:
-    """Rehearse what the command line asks for."""
+    """Measure, and write the report."""
     arguments = parser(__doc__).parse_args()
     report = rehearse(arguments.folder, arguments.model)
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,15 @@ def main() -> None:
 
 
 def rehearse(folder: Path, model: Path = FULL_SIZE) -> dict[str, Any]:
-    """Convert and generate; everything that was measured."""
+    """Convert a model and generate clips.
+
+    Args:
+        folder: Folder of the models.
+        model: Folder with `model_config.json` and `t5_config.json`.
+
+    Returns:
+        Everything that was measured.
+    """
     prepared(folder, model)
     command, bundle, clip = str(Path(sys.executable).with_name("sao-onnx")), folder / "bundle", folder / "clip.wav"
     convert = [command, "convert", str(folder / "checkpoint"), "--t5", str(folder / "checkpoint" / "t5")]
@@ -56,7 +64,7 @@ def rehearse(folder: Path, model: Path = FULL_SIZE) -> dict[str, Any]:
     requests = {p: [*generate, "--precision", p] for p in PRECISIONS}
     requests["int8, 3 s"] = [*generate, "--precision", "int8", "--seconds", "3"]
     requests["int8, --preview"] = [*generate, "--precision", "int8", "--preview", str(folder / "sofar.wav")]
-    # In turn, because a machine's speed drifts.
+    # Alternately, because the speed of a machine changes over time.
     for _ in range(ROUNDS):
         for name, request in requests.items():
             report["commands"].setdefault(name, []).append(_measured(request))
@@ -70,7 +78,7 @@ def rehearse(folder: Path, model: Path = FULL_SIZE) -> dict[str, Any]:
 
 
 def _measured(command: list[str]) -> dict[str, float]:
-    """Run a program; its seconds and its peak of resident memory."""
+    """Run a program, and measure its seconds and its peak of resident memory in bytes."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -80,14 +88,14 @@ def _measured(command: list[str]) -> dict[str, float]:
 
 
 def _clips(folder: Path) -> None:
-    """The same clip in PyTorch and in both precisions, kept in the folder."""
+    """Write the same clip from PyTorch and from both precisions into the folder."""
     for program, variant in (("pytorch", "eager"), *(("ours", precision) for precision in PRECISIONS)):
         arguments = [f"bench.contenders.{program}", str(folder), variant, str(THREADS), str(STEPS)]
         output_of([sys.executable, "-m", *arguments])
 
 
 def _differences(folder: Path, precision: str) -> dict[str, dict[str, float]]:
-    """Largest difference of a clip to PyTorch's, the peak of what PyTorch computed, and the signal-to-noise ratio."""
+    """Largest difference of a clip to PyTorch's, the peak of PyTorch's, and the signal-to-noise ratio in decibels."""
     with np.load(folder / f"ours-{precision}.npz") as found, np.load(folder / "pytorch-eager.npz") as exact:
         return {
             name: {
@@ -100,7 +108,7 @@ def _differences(folder: Path, precision: str) -> dict[str, dict[str, float]]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report in Markdown."""
     conversion = report["conversion"]
     lines = [
         "# Rehearsal at full size",

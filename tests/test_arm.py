@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.emulated_arm.debian import UnavailableError
+from bench.emulated_arm.machine import SUITES, build
 from models.sao_tiny import listen
 from models.sao_tiny.judge import Judge
 from tests.arm import exercise
-from tests.arm.sandbox import SUITES, UnavailableError, build
 from tests.conftest import ROOT
 from tests.processes import succeed
 
@@ -105,7 +106,7 @@ def test_where_debian_is_out_of_reach(monkeypatch, tmp_path):
     failed = subprocess.CompletedProcess([], 100, "", "E: Failed to fetch the index")
     monkeypatch.setattr("subprocess.run", lambda *arguments, **options: failed)
     monkeypatch.setattr("shutil.which", lambda program: program)
-    monkeypatch.setattr("tests.arm.sandbox.KEYRING", ROOT / "README.md")
+    monkeypatch.setattr("bench.emulated_arm.debian.KEYRING", ROOT / "README.md")
     with pytest.raises(UnavailableError, match=r"dpkg --print-architecture \.\.\. failed: E: Failed to fetch"):
         build(tmp_path, SUITES["bookworm"], [])
 

@@ -62,7 +62,7 @@ def test_profile(folder):
 def test_growth(folder):
     from bench import growth
 
-    spent = growth.one(MINIATURE / "bundle", "variations", 2)
+    spent = growth.stage_seconds(MINIATURE / "bundle", "variations", 2)
     assert spent["sampling"] > 0
     several = {"variations": {"1": spent, "2": spent}, "seconds": {"1": spent}}
     assert "| 2 |" in "\n".join(growth.table(several))
@@ -82,7 +82,7 @@ def test_growth_is_drawn(folder):
 
 def test_log_mel():
     """A tone lies in the band of its pitch; halving it takes 6 dB from every band that it reaches."""
-    from bench.fidelity import BANDS, log_mel
+    from bench.clip_fidelity import BANDS, log_mel
 
     time = np.arange(44100) / 44100
     tone = np.sin(2 * np.pi * 1000 * time)[None].astype(np.float32)
@@ -95,7 +95,7 @@ def test_log_mel():
 
 
 def test_prompts_vary():
-    from bench.fidelity import varied_prompts
+    from bench.clip_fidelity import varied_prompts
 
     prompts = varied_prompts(1000)
     assert len(prompts) == 1000

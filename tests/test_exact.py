@@ -21,8 +21,8 @@ from onnx import TensorProto
 import sao_onnx
 from bench.processors import PROCESSORS, UnavailableError, environment
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.runtime import products
-from sao_onnx.runtime.sessions import EXACT_PRODUCTS, SessionFactory
+from sao_onnx.runtime import int8_matmul
+from sao_onnx.runtime.sessions import EXACT_INT8_MATMUL, SessionFactory
 from sao_onnx_convert.bundle.description import describe_files
 from sao_onnx_convert.bundle.writer import write_manifest
 from sao_onnx_convert.export.builder import MICROSOFT, GraphBuilder
@@ -169,7 +169,7 @@ def test_products_here(cases):
 
 def test_products_of_unsigned_weights(cases, monkeypatch):
     """What is done where products overflow gives the same everywhere."""
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
+    monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda: True)
     folder, wanted = cases
     _require_equal(exercise.products(folder), wanted)
 
@@ -236,28 +236,21 @@ def test_weights_in_pairs(shape, kind):
 
 
 def test_the_largest_product_is_a_model_and_finds_overflow():
-    model = onnx.load_from_string(products.product())
+    model = onnx.load_from_string(int8_matmul.matmul_model())
     onnx.checker.check_model(model, full_check=True)
-    inputs = products.extreme()
+    inputs = int8_matmul.largest_inputs()
     exact = inputs["a"].astype(np.int32) @ inputs["b"].astype(np.int32)
-    assert products.is_exact(exact)
+    assert int8_matmul.is_exact(exact)
     pairs = inputs["a"][:, ::2, None] * inputs["b"][None, ::2].astype(np.int32) * 2
-    assert not products.is_exact(np.minimum(pairs, 2**15 - 1).sum(axis=1))
+    assert not int8_matmul.is_exact(np.minimum(pairs, 2**15 - 1).sum(axis=1))
 
 
-def test_the_option_is_set_only_where_products_overflow(monkeypatch, miniature):
-    (key,) = EXACT_PRODUCTS
-
-    def entry(factory):
-        session = factory.session(miniature / "fp32" / "number_conditioner.onnx")
-        return session.get_session_options().get_session_config_entry(key)
-
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
-    assert entry(SessionFactory(1)) == EXACT_PRODUCTS[key]
-    assert entry(SessionFactory(1, options={key: "0"})) == "0"
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: False)
-    with pytest.raises(RuntimeError, match=key):
-        entry(SessionFactory(1))
+def test_the_option_is_set_only_where_products_overflow(monkeypatch):
+    (key,) = EXACT_INT8_MATMUL
+    for overflow in (False, True):
+        monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda overflow=overflow: overflow)
+        assert (EXACT_INT8_MATMUL.items() <= SessionFactory(1)._entries.items()) == overflow
+    assert SessionFactory(1, options={key: "0"})._entries[key] == "0"
 
 
 def _shared(source: Path, target: Path) -> Path:
@@ -286,7 +279,7 @@ def _share_zero_points(graph: onnx.GraphProto) -> None:
 
 def test_a_bundle_that_is_too_old_says_so_and_can_be_mended(miniature, tmp_path, monkeypatch):
     old = _shared(miniature, tmp_path / "old")
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: True)
+    monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda: True)
     if platform.machine() != "x86_64":
         pytest.skip("ONNX Runtime makes weights unsigned on x86 alone")
     request: dict[str, Any] = {"prompt": "rain", "seconds": 0.2, "steps": 1, "seed": 1}

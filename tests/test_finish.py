@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sao_onnx.audio.finish import Finish, faded, limited, loudness, without_silence
+from sao_onnx.audio.finish import Finish, faded, limited, without_silence
+from sao_onnx.audio.loudness import loudness
 from sao_onnx.errors import RequestError
 
 

@@ -13,6 +13,7 @@ ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
     "errors",
+    "writing",
     "arrays",
     "bundle",
     "runtime",
@@ -62,7 +63,7 @@ CONVERTER_LIBRARIES = {
 }
 """The large libraries that a folder or a module may use. Most of `source` reads files without knowing what a tensor is."""
 
-PURE = ("sampling", "planning", "audio/prepare.py", "audio/finish.py")
+PURE = ("sampling", "planning", "audio/prepare.py", "audio/loudness.py", "audio/finish.py")
 """What knows no file, no session and no operating system."""
 
 
@@ -133,8 +134,24 @@ def test_the_engine_needs_nothing_of_the_converter():
             assert not heavy & {name.split(".")[0] for name in _imports(path)}, path
 
 
+@pytest.mark.parametrize(
+    ("folder", "unknown"),
+    [
+        ("engine", {"bench", "models", "tests"}),
+        ("convert", {"bench", "models", "tests"}),
+        ("models", {"bench", "tests"}),
+        ("bench", {"tests"}),
+        ("bench/emulated_arm", {"tests", "models", "sao_onnx", "sao_onnx_convert"}),
+    ],
+)
+def test_tools_are_not_imported_from_below(folder, unknown):
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not unknown & {name.split(".")[0] for name in _imports(path)}, path
+
+
 def test_the_middle_is_pure():
-    edges = {"soundfile", "pathlib", "os", "sao_onnx.audio.files", "sao_onnx.runtime.onnx_runtime", "sao_onnx.runtime.sessions"}
+    edges = {"soundfile", "pathlib", "os", "sao_onnx.writing", "sao_onnx.audio.files"}
+    edges |= {"sao_onnx.runtime.onnx_runtime", "sao_onnx.runtime.sessions"}
     for part in PURE:
         for path in sorted((ENGINE / part).rglob("*.py")) or [ENGINE / part]:
             assert not edges & _imports(path), path

@@ -151,12 +151,12 @@ def test_a_part_that_misses_its_bound_is_reported(checkpoint, tmp_path, monkeypa
     assert "wanted 99" in done.stderr
 
 
-def _run(model: onnx.ModelProto, *, widened: bool = False, **inputs: np.ndarray) -> np.ndarray:
+def _run(model: onnx.ModelProto, *, weight_only: bool = False, **inputs: np.ndarray) -> np.ndarray:
     onnx.checker.check_model(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         onnx.save(model, path)
-        return SessionFactory(1).session(path, widened=widened).run(None, inputs)[0]
+        return SessionFactory(1).session(path, weight_only=weight_only).run(None, inputs)[0]
 
 
 def _product(form, *matrices: np.ndarray) -> onnx.ModelProto:
@@ -219,7 +219,7 @@ def test_stored_convolutions():
     expected = _run(model, x=x)
     store_convolutions_in_int8(model)
     assert {tensor.data_type for tensor in model.graph.initializer} == {TensorProto.INT8, TensorProto.FLOAT}
-    assert decibels(expected, _run(model, widened=True, x=x)) > 38
+    assert decibels(expected, _run(model, weight_only=True, x=x)) > 38
 
 
 def test_stored_tables():

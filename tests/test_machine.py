@@ -1,5 +1,8 @@
+"""What is said of processors and of memory, and how much memory a clip is expected to take."""
+
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 
@@ -8,8 +11,12 @@ import pytest
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.errors import NotEnoughMemoryError
-from sao_onnx.runtime import machine
-from sao_onnx.runtime.memory import estimate_peak, require_memory
+from sao_onnx.runtime import kernel_files, machine
+from sao_onnx.runtime.memory import DEQUANTIZED, PROCESS, estimate_peak, require_memory
+from sao_onnx.runtime.process_memory import peak_memory, resident_memory
+from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.tuning import default_tuning
 from tests.processes import succeed
 
 PI = """processor\t: 0
@@ -26,7 +33,7 @@ Model\t\t: Raspberry Pi 5 Model B Rev 1.0
 
 
 def _machine(monkeypatch, files, architecture):
-    monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(kernel_files, "read", lambda path: files.get(path, ""))
     monkeypatch.setattr("platform.machine", lambda: architecture)
     return machine.describe_machine()
 
@@ -36,7 +43,7 @@ def test_a_raspberry_pi(monkeypatch):
         monkeypatch, {"/proc/cpuinfo": PI, "/proc/meminfo": "MemTotal:  8000 kB\nMemAvailable:  4000 kB\n"}, "aarch64"
     )
     assert found.processor == "Raspberry Pi 5 Model B Rev 1.0, Cortex-A76"
-    assert machine.int8_products(found, False) == "dot products (asimddp)"
+    assert machine.int8_matmul_instructions(found, False) == "dot product instructions (asimddp)"
     assert found.features == ("asimd", "asimddp", "fphp")
     assert (found.memory, found.available) == (8000 * 1024, 4000 * 1024)
 
@@ -53,10 +60,10 @@ def test_an_x86_processor(monkeypatch):
     cpuinfo = "model name\t: Some Processor 5\nflags\t: fpu avx2 avx512f avx512_vnni\n"
     found = _machine(monkeypatch, {"/proc/cpuinfo": cpuinfo}, "x86_64")
     assert found.processor == "Some Processor 5"
-    assert machine.int8_products(found, False) == "dot products (avx512_vnni)"
-    assert machine.int8_products(replace(found, features=()), False) == "widened products"
+    assert machine.int8_matmul_instructions(found, False) == "dot product instructions (avx512_vnni)"
+    assert machine.int8_matmul_instructions(replace(found, features=()), False) == "16-bit multiplication"
     # Under an emulator, the kernel tells of the machine that it runs on.
-    assert "unsigned weights" in str(machine.int8_products(found, True))
+    assert "unsigned weights" in str(machine.int8_matmul_instructions(found, True))
 
 
 def test_a_container_limit_counts(monkeypatch):
@@ -98,15 +105,27 @@ def test_a_machine_that_tells_nothing(monkeypatch):
     found = _machine(monkeypatch, {}, "arm64")
     assert found.architecture == "aarch64"
     assert found.features is None
-    assert machine.int8_products(found, False) is None
+    assert machine.int8_matmul_instructions(found, False) is None
     assert found.memory is None
     assert found.available is None
 
 
-def test_peak_memory():
-    peak = machine.peak_memory()
+def test_memory_of_the_process():
+    peak = peak_memory()
     assert peak is not None
     assert 10_000_000 < peak < 100_000_000_000
+    if sys.platform == "linux":
+        assert 10_000_000 < resident_memory() < 100_000_000_000
+
+
+def test_processors_are_counted_in_one_way(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert available_processors() == machine.describe_machine().cores == SessionFactory().threads == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert available_processors() == machine.describe_machine().cores == SessionFactory().threads == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_processors() == 1
 
 
 def _with_memory(monkeypatch, available, swap):
@@ -136,10 +155,78 @@ def test_estimate(miniature):
     assert estimate_peak(bundle, "fp32", keep_loaded=True) > estimate_peak(bundle, "fp32")
 
 
+def _with_weights(monkeypatch, **weights):
+    """Stages of these weights in bytes; or of one weight for each precision, int8 first."""
+    monkeypatch.setattr("sao_onnx.runtime.memory.int8_matmul_overflows", lambda: False)
+
+    def weight(self, stage, precision):
+        found = weights[stage]
+        return found[precision == "fp32"] if isinstance(found, tuple) else found
+
+    monkeypatch.setattr("sao_onnx.bundle.bundle.Bundle.stage_weight", weight)
+
+
+def test_a_preview_loads_the_decoder_beside_the_denoiser(miniature, monkeypatch):
+    _with_weights(monkeypatch, conditioner=100, denoiser=300, decoder=200, encoder=7)
+    bundle = open_bundle(miniature)
+    for precision in ("int8", "fp32"):
+        assert estimate_peak(bundle, precision) == PROCESS + 300
+        assert estimate_peak(bundle, precision, preview=True) == PROCESS + 300 + 200
+        # Where all stages stay loaded, the decoder is there anyway.
+        for preview in (False, True):
+            assert estimate_peak(bundle, precision, keep_loaded=True, preview=preview) == PROCESS + 600
+
+
+def test_a_tuning_may_use_other_precisions(miniature, monkeypatch):
+    bundle, million = open_bundle(miniature), 1_000_000
+    _with_weights(monkeypatch, conditioner=1, denoiser=(300 * million, 900 * million), decoder=(200 * million, 500 * million))
+    tuning = default_tuning(bundle, "int8", 1)
+    assert estimate_peak(bundle, "int8", tuning=tuning) == estimate_peak(bundle, "int8") == PROCESS + 300 * million
+    assert estimate_peak(bundle, "int8", tuning=replace(tuning, decoder="fp32")) == PROCESS + 500 * million
+    mixed = replace(tuning, dit="fp32")
+    assert estimate_peak(bundle, "int8", tuning=mixed) == PROCESS + 900 * million
+    assert estimate_peak(bundle, "int8", tuning=mixed, preview=True) == PROCESS + 1100 * million
+    _with_memory(monkeypatch, PROCESS + 400 * million, 0)
+    require_memory(bundle, "int8")
+    with pytest.raises(NotEnoughMemoryError, match="choose --precision int8, close"):
+        require_memory(bundle, "int8", tuning=mixed)
+
+
+def test_initial_audio_needs_the_encoder(miniature, monkeypatch):
+    bundle = open_bundle(miniature)
+    _with_weights(monkeypatch, conditioner=100, denoiser=300, decoder=200, encoder=1_000_000_000)
+    activations = {"int8": 27_500 * bundle.manifest.audio.window, "fp32": 27_500 / 4 * bundle.manifest.audio.window}
+    loaded = {"int8": DEQUANTIZED * 1_000_000_000, "fp32": 1_000_000_000}
+    for precision in ("int8", "fp32"):
+        encoder = loaded[precision] + activations[precision]
+        assert estimate_peak(bundle, precision) == PROCESS + 300
+        assert estimate_peak(bundle, precision, encoder=True) == pytest.approx(PROCESS + encoder)
+        assert estimate_peak(bundle, precision, encoder=True, keep_loaded=True) == pytest.approx(PROCESS + 600 + encoder)
+    # A light encoder is not what decides.
+    _with_weights(monkeypatch, conditioner=100, denoiser=300_000_000, decoder=200, encoder=0)
+    assert estimate_peak(bundle, "fp32", encoder=True) == PROCESS + 300_000_000
+
+
+def test_what_is_refused_counts_the_encoder_and_the_preview(miniature, monkeypatch):
+    bundle = open_bundle(miniature)
+    megabyte = 1_000_000
+    _with_weights(
+        monkeypatch, conditioner=10 * megabyte, denoiser=300 * megabyte, decoder=200 * megabyte, encoder=100 * megabyte
+    )
+    _with_memory(monkeypatch, PROCESS + 350 * megabyte, 0)
+    require_memory(bundle, "fp32")
+    with pytest.raises(NotEnoughMemoryError, match="leave the preview out, close other programs"):
+        require_memory(bundle, "fp32", preview=True)
+    with pytest.raises(NotEnoughMemoryError, match=r"takes about 1114 MB.*can be had; choose --precision fp32"):
+        require_memory(bundle, "int8", encoder=True)
+    with pytest.raises(NotEnoughMemoryError, match="takes about 640 MB"):
+        require_memory(bundle, "fp32", keep_loaded=True)
+
+
 def test_unsigned_weights_take_more(miniature, monkeypatch):
     bundle, found = open_bundle(miniature), {}
     for overflow in (False, True):
-        monkeypatch.setattr("sao_onnx.runtime.memory.products_overflow", lambda overflow=overflow: overflow)
+        monkeypatch.setattr("sao_onnx.runtime.memory.int8_matmul_overflows", lambda overflow=overflow: overflow)
         found[overflow] = [estimate_peak(bundle, precision) for precision in ("int8", "fp32")]
     assert found[True][0] > found[False][0]
     assert found[True][1] == found[False][1]

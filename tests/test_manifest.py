@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import pytest
 
-from sao_onnx.bundle.manifest import FORMAT, parse_manifest, safe_path
+from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling, StageName
+from sao_onnx.bundle.manifest_json import parse_manifest, safe_path
 from sao_onnx.errors import BundleError
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -26,6 +30,67 @@ def test_round_trip(miniature):
     assert manifest.precisions == ("int8", "fp32")
     assert manifest.window_latents * manifest.latents.ratio == manifest.audio.window
     assert {graph.role for graph in manifest.graphs} == set(manifest.roles)
+
+
+def test_every_role_belongs_to_one_stage(miniature):
+    manifest = parse_manifest((miniature / "manifest.json").read_text())
+    assert tuple(role for stage in get_args(StageName) for role in manifest.stage_roles(stage)) == manifest.roles
+    assert manifest.stage_roles("decoder") == ("decoder_1", "decoder_2", "decoder_3")
+    assert replace(manifest, decoder=manifest.decoder[:2]).stage_roles("decoder") == ("decoder_1", "decoder_2")
+
+
+SMALL = ROOT / "tests" / "manifests" / "small.json"
+
+FINGERPRINT = "7d76bb3e9c7d"
+"""What the first release computed for `SMALL`. Files with a clip's settings and saved tunings name bundles like this."""
+
+
+def test_a_fingerprint_stays_from_release_to_release():
+    assert Bundle(SMALL.parent, parse_manifest(SMALL.read_text(encoding="utf-8"))).fingerprint == FINGERPRINT
+
+
+@pytest.mark.parametrize("text", [json.dumps, lambda data: json.dumps(data, sort_keys=True, indent=8)])
+def test_a_fingerprint_does_not_depend_on_how_the_file_is_laid_out(text):
+    data = json.loads(SMALL.read_text(encoding="utf-8"))
+    assert Bundle(SMALL.parent, parse_manifest(text(data))).fingerprint == FINGERPRINT
+
+
+def test_a_fingerprint_depends_on_every_field():
+    data = json.loads(SMALL.read_text(encoding="utf-8"))
+    found = {FINGERPRINT}
+    for change in (
+        {"model": data["model"] | {"revision": "1"}},
+        {"sampling": data["sampling"] | {"cfg_scale": 2.0}},
+        {"tools": {"sao-onnx": "0"}},
+        {"files": [data["files"][0] | {"sha256": "1" * 64}, *data["files"][1:]]},
+    ):
+        found.add(Bundle(SMALL.parent, parse_manifest(json.dumps(data | change))).fingerprint)
+    assert len(found) == 5
+
+
+def test_a_field_with_a_default_changes_no_fingerprint():
+    """As a later release may add one, to the manifest or to an object in it."""
+
+    @dataclass(frozen=True)
+    class LaterSampling(Sampling):
+        schedule: str = "logistic"
+        extra: tuple[int, ...] = field(default_factory=tuple)
+
+    @dataclass(frozen=True)
+    class LaterManifest(Manifest):
+        note: str | None = None
+
+    today = parse_manifest(SMALL.read_text(encoding="utf-8"))
+    values = {name: value for name, value in vars(today).items() if name != "sampling"}
+
+    def later(note=None, **sampling):
+        return LaterManifest(**values, sampling=LaterSampling(**vars(today.sampling), **sampling), note=note)
+
+    assert Bundle(SMALL.parent, later()).fingerprint == FINGERPRINT
+    others = [later(note="a"), later(schedule="linear"), later(extra=(1,))]
+    assert len({FINGERPRINT, *(Bundle(SMALL.parent, manifest).fingerprint for manifest in others)}) == 4
+    # What is written has every field.
+    assert json.loads(later().to_json())["note"] is None
 
 
 def test_not_json():
@@ -81,10 +146,10 @@ def test_sizes(data):
     _refused(data | {"audio": data["audio"] | {"sample_rate": 0}}, r"audio\.sample_rate: found 0")
 
 
-def test_decoder_stages(data):
+def test_segments_of_the_decoder(data):
     first, *others = data["decoder"]
-    _refused(data | {"decoder": [first]}, "found 1 stages, expected 2 or 3")
-    _refused(data | {"decoder": [first | {"tile": 3}, *others]}, r"decoder\[0\]: the first stage must have rate 1")
+    _refused(data | {"decoder": [first]}, "found 1 segments, expected 2 or 3")
+    _refused(data | {"decoder": [first | {"tile": 3}, *others]}, r"decoder\[0\]: the first segment must have rate 1")
     _refused(data | {"decoder": [first, others[0] | {"rate": 7}, *others[1:]]}, r"decoder\[1\]: rate must divide the next")
     _refused(data | {"decoder": [first, others[0] | {"tile": 0}, *others[1:]]}, "tile at least 1")
 

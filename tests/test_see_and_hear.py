@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sao_onnx.audio.picture import plot, spectrogram
-from sao_onnx.errors import MissingExtraError, OutputExistsError, RequestError, SaoOnnxError
+from sao_onnx.audio import picture
+from sao_onnx.audio.picture import draw, plot, spectrogram
+from sao_onnx.errors import AudioFileError, FileError, MissingExtraError, OutputExistsError, RequestError, SaoOnnxError
 from sao_onnx.events import Sampled
 
 
@@ -26,6 +27,32 @@ def test_a_picture(clip, tmp_path, suffix, start):
     with pytest.raises(OutputExistsError):
         plot(clip, path)
     plot(clip, path, overwrite=True)
+
+
+def test_a_picture_of_any_sound(tmp_path):
+    sound = types.SimpleNamespace(samples=np.zeros((2, 4410), np.float32), sample_rate=44100)
+    assert plot(sound, tmp_path / "a.svg", title="nothing").exists()
+    above, below = draw(sound, "nothing").axes
+    assert above.get_title() == "nothing"
+    assert below.get_xlim() == (0, 0.1)
+
+
+def test_a_picture_names_the_prompt_and_the_seed(clip, tmp_path, monkeypatch):
+    titles = []
+
+    def remembered(sound, title):
+        titles.append(title)
+        return draw(sound, title)
+
+    monkeypatch.setattr(picture, "draw", remembered)
+    plot(clip, tmp_path / "a.svg")
+    assert titles == ["rain   (seed 1)"]
+
+
+def test_a_picture_that_cannot_be_written_is_no_audio_file(clip, tmp_path):
+    with pytest.raises(FileError, match="create it first") as caught:
+        plot(clip, tmp_path / "none" / "a.png")
+    assert not isinstance(caught.value, AudioFileError)
 
 
 def test_a_picture_of_silence_and_of_mono(clip, tmp_path):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.errors import NotEnoughMemoryError, NumericalError, ProviderError
+from sao_onnx.errors import NotEnoughMemoryError, NumericalError, ProviderError, RequestError
 from sao_onnx.runtime.onnx_runtime import ort
-from sao_onnx.runtime.sessions import GraphSession, SessionFactory, default_threads
+from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from tests.processes import succeed
 
 
@@ -19,9 +20,10 @@ def _dit(engine, factory):
 
 def test_threads():
     assert SessionFactory(3).threads == 3
-    assert SessionFactory().threads == default_threads() >= 1
-    with pytest.raises(ProviderError, match="threads is 0, expected at least 1"):
+    assert SessionFactory().threads == available_processors() >= 1
+    with pytest.raises(RequestError, match="threads is 0, expected at least 1") as caught:
         SessionFactory(0)
+    assert not isinstance(caught.value, ProviderError)
 
 
 def test_an_absent_provider_falls_back_with_a_warning(miniature):
@@ -38,6 +40,14 @@ def test_options_reach_onnx_runtime(engine):
     assert session.get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(ProviderError, match="refuses the session options"):
         SessionFactory(options={"x" * 5000: "1"}).session(engine.bundle.path("fp32/dit.onnx"))
+
+
+def test_what_is_opened_is_logged(engine, caplog):
+    path = engine.bundle.path("fp32/dit.onnx")
+    with caplog.at_level("DEBUG", logger="sao_onnx"):
+        SessionFactory(1).session(path)
+    assert any(str(path) in record.getMessage() for record in caplog.records)
+    assert all(record.name.startswith("sao_onnx.") for record in caplog.records)
 
 
 def test_values_that_are_not_finite_are_caught(engine):
@@ -69,12 +79,11 @@ def test_out_of_memory(engine, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
 
-    monkeypatch.setattr(ort, "InferenceSession", type("Exhausted", (ort.InferenceSession,), {"run": fail}))
-    monkeypatch.setattr("sao_onnx.runtime.sessions.products_overflow", lambda: False)
-    dit = _dit(engine, SessionFactory(1))
-    monkeypatch.setattr(dit, "_session", type("Session", (), {"run": fail})())
+    factory = SessionFactory(1)
+    monkeypatch.setattr(ort, "InferenceSession", type("Session", (ort.InferenceSession,), {"run": fail}))
+    dit = _dit(engine, factory)
     with pytest.raises(NotEnoughMemoryError, match="to run dit"):
         dit.run()
     monkeypatch.setattr(ort, "InferenceSession", fail)
     with pytest.raises(MemoryError, match="to load"):
-        _dit(engine, SessionFactory(1))
+        _dit(engine, factory)

@@ -13,7 +13,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.errors import SaoOnnxError
+from sao_onnx.errors import AudioFileError, FileError
 from sao_onnx.running import tune as tune_module
 from sao_onnx.running.tune import tune
 from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
@@ -33,7 +33,7 @@ def opened(miniature):
 
 def test_the_default_is_the_manifests(opened):
     tuning = default_tuning(opened, "int8", 3)
-    assert tuning == Tuning(3, 3, tuple(stage.tile for stage in opened.manifest.decoder[1:]), "int8", "int8")
+    assert tuning == Tuning(3, 3, tuple(segment.tile for segment in opened.manifest.decoder[1:]), "int8", "int8")
     assert saved_tuning(opened) is None
     assert sao_onnx.load(opened.folder, threads=3).tuning == tuning
 
@@ -55,34 +55,59 @@ def test_what_is_kept_is_used(opened):
     assert sao_onnx.load(opened.folder).tuning == default_tuning(opened, "int8", sao_onnx.load(opened.folder).threads)
 
 
-def test_a_tuned_engine_makes_the_same_clip(opened):
-    """Threads and tiles move rounding alone; a part in another precision is that precision's."""
-    plain = sao_onnx.load(opened.folder, precision="fp32").generate("rain", seed=5, normalize="none")
+def _clip(bundle, tuning=True):
+    return sao_onnx.load(bundle.folder, tuned=tuning).generate("rain", seed=5, normalize="none")
+
+
+def test_threads_and_tiles_do_not_change_the_clip(opened):
+    plain = _clip(opened, default_tuning(opened, "fp32", 2))
     save_tuning(opened, Tuning(1, 1, (1, 5), "fp32", "fp32"))
-    tuned = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize="none")
-    # T5 is the bundle's best precision, int8; so compare the decoder alone, from the same latents.
-    assert np.abs(tuned.latents - plain.latents).max() < 0.5
+    tuned = _clip(opened)
+    np.testing.assert_allclose(tuned.latents, plain.latents, atol=1e-4)
+    np.testing.assert_allclose(tuned.samples, plain.samples, atol=1e-4)
+
+
+def test_each_part_runs_in_its_own_precision(opened):
+    plain = _clip(opened, default_tuning(opened, "fp32", 2))
     save_tuning(opened, Tuning(2, 2, (4, 2), "fp32", "int8"))
-    mixed = sao_onnx.load(opened.folder).generate("rain", seed=5, normalize="none")
-    np.testing.assert_allclose(mixed.latents, tuned.latents, atol=1e-4)
-    assert not np.allclose(mixed.samples, tuned.samples, atol=1e-4)
+    decoder = _clip(opened)
+    np.testing.assert_allclose(decoder.latents, plain.latents, atol=1e-4)
+    assert not np.allclose(decoder.samples, plain.samples, atol=1e-4)
+    save_tuning(opened, Tuning(2, 2, (4, 2), "int8", "fp32"))
+    assert not np.allclose(_clip(opened).latents, plain.latents, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "problem"),
     [
-        lambda data: "not json",
-        lambda data: json.dumps(data | {"unknown": 1}),
-        lambda data: json.dumps(data | {"threads": 0}),
-        lambda data: json.dumps(data | {"tiles": [1]}),
-        lambda data: json.dumps(data | {"dit": "int4"}),
+        (lambda data: "not json", "Expecting value"),
+        (lambda data: json.dumps(data | {"unknown": 1}), "unknown field"),
+        (lambda data: json.dumps(data | {"threads": 0}), "at least 1"),
+        (lambda data: json.dumps(data | {"tiles": [1]}), "1 tiles, expected 2"),
+        (lambda data: json.dumps(data | {"dit": "int4"}), "found 'int4'"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_ignored(opened, damage):
+def test_a_file_that_cannot_be_used_is_ignored(opened, damage, problem, caplog):
     path = save_tuning(opened, default_tuning(opened, "int8", 2))
     path.write_text(damage(json.loads(path.read_text())))
-    assert saved_tuning(opened) is None
+    with caplog.at_level("INFO", logger="sao_onnx"):
+        assert saved_tuning(opened) is None
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert problem in record.getMessage()
     assert sao_onnx.load(opened.folder).generate("rain", seconds=0.1, steps=1, seed=1).samples.size
+
+
+def test_a_precision_that_the_bundle_lacks(opened, caplog):
+    only = replace(opened, manifest=replace(opened.manifest, graphs=_in_int8(opened)))
+    save_tuning(only, Tuning(1, 1, (3, 1), "fp32", "int8"))
+    with caplog.at_level("INFO", logger="sao_onnx"):
+        assert saved_tuning(only) is None
+    assert "the bundle does not have fp32" in caplog.text
+
+
+def _in_int8(bundle):
+    return tuple(graph for graph in bundle.manifest.graphs if graph.precision == "int8")
 
 
 def test_a_tuning_is_for_one_machine_and_one_bundle(opened, monkeypatch):
@@ -99,8 +124,23 @@ def test_a_tuning_is_for_one_machine_and_one_bundle(opened, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_to(opened, state):
     state.write_text("a file")
-    with pytest.raises(SaoOnnxError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be written"):
         save_tuning(opened, default_tuning(opened, "int8", 2))
+
+
+def test_an_interrupted_write_keeps_what_was_there(opened, monkeypatch):
+    kept = default_tuning(opened, "int8", 2)
+    path = save_tuning(opened, kept)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="No space left on device") as caught:
+        save_tuning(opened, replace(kept, threads=1))
+    assert not isinstance(caught.value, AudioFileError)
+    assert saved_tuning(opened) == kept
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_tune_measures_the_real_stages(opened):
@@ -130,7 +170,7 @@ def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
 
     def load_denoiser(bundle, precision, factory):
         seconds = 1.0 if factory.threads == 4 else 0.5 + factory.threads
-        return SimpleNamespace(prediction=lambda conditioning: takes(seconds), velocity=lambda conditioning: takes(seconds))
+        return SimpleNamespace(prediction=lambda conditioning: takes(seconds))
 
     def load_decoder(bundle, tuning, factory):
         return takes(10 - 2 * (tuning.decoder == "fp32") - (4 - tuning.workers) - 0.01 * (tuning.tiles[-1] == 1))
@@ -138,7 +178,7 @@ def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(tune_module, "load_denoiser", load_denoiser)
     monkeypatch.setattr(tune_module, "load_decoder", load_decoder)
-    monkeypatch.setattr(tune_module, "default_threads", lambda: 4)
+    monkeypatch.setattr(tune_module, "available_processors", lambda: 4)
     best = None
     for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best

@@ -1,1 +1,1 @@
-"""Programs that make one clip each, every one with another engine."""
+"""Programs that make one clip each, with different engines."""

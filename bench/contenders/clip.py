@@ -1,8 +1,8 @@
-"""One clip, stage by stage, with networks that a contender hands over. NumPy alone: it runs in every contender's environment.
+"""Makes one clip with the networks of a contender. Needs NumPy alone, because it runs in every contender's environment.
 
 A contender is a program `python -m bench.contenders.NAME FOLDER VARIANT THREADS STEPS`. It makes one clip from the inputs that
-`prepare` wrote, and prints one line of JSON: the seconds of each stage, and the process's peak of resident memory. A stage's
-network is loaded before it is used and dropped after it.
+`bench.prepare` wrote. Its last line of output is JSON: the seconds of each stage, and the peak of resident memory in bytes.
+Each network is loaded before it is used, and dropped after that.
 """
 
 from __future__ import annotations
@@ -24,23 +24,29 @@ T = TypeVar("T")
 
 
 Network = Callable[..., Array]
-"""Arrays to an array."""
+"""A network: arrays to an array."""
 
 
 class Loader(Protocol):
-    """Loads a network of a folder."""
+    """Loads a network."""
 
     def __call__(self, folder: Path, variant: str, threads: int) -> Network:
-        """Load it for so many threads."""
+        """Load the network.
+
+        Args:
+            folder: What `bench.prepare` wrote.
+            variant: Precision or mode of the contender.
+            threads: Threads of each run.
+        """
 
 
 def main(dit: Loader, decoder: Loader, text_encoder: Loader | None = None) -> None:
-    """Make the clip of the command line.
+    """Make the clip that the command line describes, and print the measurements.
 
     Args:
-        dit: Latents, times, cross-attention tokens and global condition to a velocity.
-        decoder: Latents to audio.
-        text_encoder: Ids and mask to embeddings, where the contender has it.
+        dit: Loads the DiT: latents, times, cross-attention tokens and global condition to a velocity.
+        decoder: Loads the decoder: latents to audio.
+        text_encoder: Loads the text encoder: token ids and mask to embeddings. None if the contender has none.
     """
     folder, variant, threads, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     clock = Clock()
@@ -61,16 +67,16 @@ def main(dit: Loader, decoder: Loader, text_encoder: Loader | None = None) -> No
 
 
 def _sample(network: Network, inputs: dict[str, Array], steps: int, clock: Clock) -> Array:
-    """Ping-pong sampling of a whole window, with the reference's noise for the seed."""
+    """Ping-pong sampling of a whole window, with the noise that the reference draws for the seed."""
     x, *noise = inputs["noise"]
-    levels = 1 / (1 + np.exp(np.linspace(-6, 2, steps + 1)))
-    levels[0], levels[-1] = 1, 0
-    levels = levels.astype(np.float32)
+    sigmas = 1 / (1 + np.exp(np.linspace(-6, 2, steps + 1)))
+    sigmas[0], sigmas[-1] = 1, 0
+    sigmas = sigmas.astype(np.float32)
     for i in range(steps):
-        t, after = levels[i], levels[i + 1]
+        sigma, next_sigma = sigmas[i], sigmas[i + 1]
         conditioning = inputs["cross_attention"], inputs["global_condition"]
-        velocity = clock.measure("sampling", functools.partial(network, x, np.array([t]), *conditioning))
-        x = (1 - after) * (x - t * velocity) + after * noise[i]
+        velocity = clock.measure("sampling", functools.partial(network, x, np.array([sigma]), *conditioning))
+        x = (1 - next_sigma) * (x - sigma * velocity) + next_sigma * noise[i]
     return np.asarray(x)
 
 
@@ -81,14 +87,20 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     def measure(self, stage: str, work: Callable[[], T]) -> T:
-        """Do work that belongs to a stage."""
+        """Call a function, add its time to a stage, and return its result."""
         began = time.perf_counter()
         result = work()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
         return result
 
     def report(self, folder: Path, name: str, **arrays: Array) -> None:
-        """Print the measurements, and keep what was computed."""
+        """Print the measurements, and write arrays to a file.
+
+        Args:
+            folder: Folder for the file.
+            name: Name of the file without suffix.
+            **arrays: What was computed.
+        """
         np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"seconds": self.seconds, "peak_memory": peak}))

@@ -1,4 +1,4 @@
-"""LiteRT with XNNPACK on Arm's recipe: DiT in dynamic int8, decoder in float. T5 is left out: a hundredth of a clip."""
+"""LiteRT with XNNPACK, quantized like Arm's demo: DiT in dynamic int8, decoder in float. T5, 1 % of the time, is left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _loader(name: str) -> Loader:
     def load(folder: Path, variant: str, threads: int) -> Network:
         interpreter = Interpreter(model_path=str(folder / "litert" / f"{name}.tflite"), num_threads=threads)
         interpreter.allocate_tensors()
-        # Their order is the exporter's; their names end in the argument's number.
+        # Their names end in the number of the argument.
         inputs = sorted(interpreter.get_input_details(), key=lambda detail: detail["name"])
         (output,) = interpreter.get_output_details()
 

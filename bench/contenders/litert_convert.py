@@ -1,8 +1,8 @@
-"""LiteRT's models: the exported programs, the DiT's linears in dynamic int8 as Arm's demo of this model has them.
+"""Converts the exported programs for LiteRT. The DiT's linear layers are quantized to dynamic int8, as in Arm's demo.
 
     python litert_convert.py FOLDER
 
-Runs in the environment of `litert.txt`. Writes `litert/dit.tflite` and `litert/decoder.tflite`.
+Runs in the environment "litert" of `environments.json`. Writes `litert/dit.tflite` and `litert/decoder.tflite`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ai_edge_quantizer import quantizer, recipe
 
 
 def main() -> None:
-    """Convert what is not there yet."""
+    """Convert the programs that have not been converted yet."""
     folder = Path(sys.argv[1])
     target = folder / "litert"
     target.mkdir(exist_ok=True)
@@ -26,12 +26,12 @@ def main() -> None:
             continue
         program = torch.export.load(folder / "programs" / f"{name}.pt2")
         model = litert_torch.convert(program.module(check_guards=False), program.example_inputs[0])
-        wide = target / f"{name}.float.tflite" if name == "dit" else path
-        model.export(str(wide))
+        exported = target / f"{name}.float.tflite" if name == "dit" else path
+        model.export(str(exported))
         if name == "dit":
-            linears = quantizer.Quantizer(str(wide), recipe.dynamic_wi8_afp32())
-            linears.quantize().export_model(str(path), overwrite=True)
-            wide.unlink()
+            linear_layers = quantizer.Quantizer(str(exported), recipe.dynamic_wi8_afp32())
+            linear_layers.quantize().export_model(str(path), overwrite=True)
+            exported.unlink()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the graphs as torch's exporter writes them, its options left as they are."""
+"""ONNX Runtime with default options, on the graphs as torch's exporter writes them."""
 
 from __future__ import annotations
 

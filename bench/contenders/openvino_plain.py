@@ -1,4 +1,4 @@
-"""OpenVINO on the same plain graphs, computing in `f32` or `bf16`."""
+"""OpenVINO on the graphs as torch's exporter writes them, in `f32` or `bf16`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sao-onnx, in `int8` or `fp32`, each stage dropped after use as `sao-onnx gen` does."""
+"""sao-onnx in `int8` or `fp32`. Each stage is dropped after use, as `sao-onnx gen` does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sao_onnx.events import Finished
 
 
 def main() -> None:
-    """Make the clip of the command line."""
+    """Make the clip that the command line describes."""
     folder, variant, threads, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     engine = sao_onnx.load(folder / "bundle", precision=cast(Precision, variant), threads=threads, keep_loaded=False)
     clock = Clock()

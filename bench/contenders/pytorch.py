@@ -1,4 +1,4 @@
-"""PyTorch, single precision: `eager`, or `compile` with its default settings."""
+"""PyTorch in single precision: `eager`, or `compile` with default settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 
 @functools.cache
 def _pipeline(folder: Path, threads: int) -> TorchPipeline:
-    """The whole checkpoint: PyTorch's users load it in one piece."""
+    """The whole checkpoint, which users of PyTorch load as one."""
     torch.set_num_threads(threads)
     return TorchPipeline.load(folder / "checkpoint", folder / "checkpoint" / "t5")
 
 
 def _network(module: Callable[..., Tensor], variant: str, *example: Tensor) -> Network:
-    """A module on arrays; compiled at once if the variant says so, so that the clip does not pay for it."""
+    """A module as a function of arrays. To be compiled, it runs once here, so that the clip's time leaves compiling out."""
     run = torch.compile(module, dynamic=False) if variant == "compile" else module
 
     def network(*arrays: Array) -> Array:
@@ -35,7 +35,7 @@ def _network(module: Callable[..., Tensor], variant: str, *example: Tensor) -> N
 
 
 def text_encoder(folder: Path, variant: str, threads: int) -> Network:
-    """T5. It is not worth compiling."""
+    """T5. It is never compiled, because it takes little time."""
     encoder = _pipeline(folder, threads).t5.encoder
     return _network(lambda ids, mask: encoder(input_ids=ids, attention_mask=mask).last_hidden_state, "eager")
 

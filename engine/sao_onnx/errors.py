@@ -1,4 +1,8 @@
-"""What can go wrong, as types: each error is also the built-in that fits, and says how to mend it."""
+"""Errors and warnings of sao-onnx.
+
+Every error derives from `SaoOnnxError` and from the built-in exception that fits. Its message says what was found, what was
+expected, and what the user can do about it.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +12,52 @@ class SaoOnnxError(Exception):
 
 
 class RequestError(SaoOnnxError, ValueError):
-    """A request asks for something outside the allowed range."""
+    """A request or a setting has a value outside its range."""
 
 
 class BundleError(SaoOnnxError, ValueError):
-    """A bundle is missing a part, damaged, or of a version that this release does not read."""
+    """A bundle is incomplete, damaged, or of a format version that this release does not read."""
 
 
 class BundleNotFoundError(BundleError, FileNotFoundError):
     """There is no bundle at the given place."""
 
 
-class AudioFileError(SaoOnnxError, OSError):
+class FileError(SaoOnnxError, OSError):
+    """A file cannot be read or written."""
+
+
+class AudioFileError(FileError):
     """An audio file cannot be read or written."""
 
 
-class OutputExistsError(SaoOnnxError, FileExistsError):
-    """A file to be written exists and overwriting was not asked for."""
+class OutputExistsError(FileError, FileExistsError):
+    """A file to be written exists, and overwriting was not asked for."""
 
 
 class ProviderError(SaoOnnxError, ValueError):
-    """No execution provider, thread count or session option of the request can be used here."""
+    """ONNX Runtime does not accept an execution provider or a session option."""
 
 
 class NumericalError(SaoOnnxError, ArithmeticError):
-    """A network returned values that are not finite."""
+    """A network returned NaN or infinite values."""
 
 
 class NotEnoughMemoryError(SaoOnnxError, MemoryError):
-    """A clip would take more memory than there is."""
+    """A clip or a graph needs more memory than there is."""
 
 
 class MissingRuntimeError(SaoOnnxError, ImportError):
-    """ONNX Runtime is not there or cannot be loaded."""
+    """ONNX Runtime is not installed, or cannot be loaded."""
 
 
 class MissingExtraError(SaoOnnxError, ImportError):
-    """A package that is not installed by default is needed.
+    """A package that sao-onnx does not install by default is needed.
 
     Args:
-        what: What was asked for.
-        package: What it needs.
-        extra: The extra of sao-onnx that installs it.
+        what: The task, for example "drawing".
+        package: The package that the task needs.
+        extra: The extra of sao-onnx that installs the package.
     """
 
     def __init__(self, what: str, package: str, extra: str) -> None:

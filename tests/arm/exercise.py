@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 import sao_onnx
-from sao_onnx.audio.files import FORMATS, encode_audio, read_audio
+from sao_onnx.audio.files import encode_audio, read_audio
+from sao_onnx.audio.formats import AUDIO_FORMATS
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.cli import app
 from sao_onnx.runtime.tuning import Tuning
@@ -64,7 +65,7 @@ def files(folder: Path) -> dict[str, np.ndarray]:
     time = np.arange(22_050) / 44_100
     chord = np.stack([np.sin(2 * np.pi * f * time) for f in (440, 550)]).astype(np.float32) * 0.5
     found = {}
-    for suffix in FORMATS:
+    for suffix in AUDIO_FORMATS:
         path = folder / f"chord{suffix}"
         path.write_bytes(encode_audio(chord, 44_100, suffix))
         samples, rate = read_audio(path)

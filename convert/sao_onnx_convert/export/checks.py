@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sao_onnx.runtime.sessions import WIDENED, SessionFactory
+from sao_onnx.runtime.sessions import WEIGHT_ONLY_ROLES, SessionFactory
 from sao_onnx_convert.errors import ParityError
 from sao_onnx_convert.export.builder import Array
 from sao_onnx_convert.export.part import Part
@@ -56,7 +56,7 @@ def measure(part: Part, path: Path, trials: Sequence[dict[str, Tensor]]) -> Clos
     Raises:
         ParityError: An output has another shape, or is not finite.
     """
-    session = SessionFactory().session(path, widened=part.role in WIDENED)
+    session = SessionFactory().session(path, weight_only=part.role in WEIGHT_ONLY_ROLES)
     error, snr = 0.0, MAX_SNR
     for inputs in trials:
         outputs = session.run(list(part.outputs), {name: tensor.numpy() for name, tensor in inputs.items()})

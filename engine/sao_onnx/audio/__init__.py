@@ -1,1 +1,1 @@
-"""Audio files, levels, ends and pictures."""
+"""Audio files, the level and the ends of audio, and pictures of it."""

@@ -1,42 +1,48 @@
-"""What is done to decoded audio before it is handed out: level, ends, channels. float32 [channels, frames], full scale at 1."""
+"""The last steps after decoding: channels, ends and level. Audio is float32 [channels, frames], where 1 is full scale."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.loudness import loudness
 from sao_onnx.audio.prepare import normalize
 from sao_onnx.errors import RequestError
 
 Normalization = Literal["peak", "lufs", "none"]
-"""Scale to a peak of 1; to a loudness, with a limiter; not at all."""
+"""How the level is chosen: a peak of 1; a loudness, with a limiter; or unchanged."""
 
 LOUDNESS = -14.0
-"""LUFS that streaming services play music at."""
+"""Default loudness in LUFS: the level at which streaming services play music."""
 
 QUIETEST, LOUDEST = -70.0, 0.0
+"""Range of the loudness in LUFS."""
+
 SILENCE_DECIBELS = -60.0
+"""Level relative to the peak below which audio counts as silence."""
+
 MAX_FADE = 60.0
+"""Longest fade in seconds."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What to do.
+    """Settings of the last steps. An instance is a function that carries them out.
 
     Attributes:
         normalize: How the level is chosen.
-        loudness: In LUFS, for "lufs".
-        fade_in: Seconds.
-        fade_out: Seconds.
-        trim_silence: Cut off what is quieter than -60 dB of the peak at both ends.
-        mono: One channel, the mean of all.
+        loudness: Loudness for "lufs", in LUFS, -70 to 0.
+        fade_in: Length of the fade at the start, in seconds, 0 to 60.
+        fade_out: Length of the fade at the end, in seconds, 0 to 60.
+        trim_silence: Cut off both ends where they are more than 60 dB below the peak.
+        mono: Mix all channels to one: their mean.
 
     Raises:
-        RequestError: A value outside its range.
+        RequestError: A value is outside its range.
     """
 
     normalize: Normalization = "peak"
@@ -56,11 +62,14 @@ class Finish:
                 raise RequestError(f"{name} is {value}, expected 0 to {MAX_FADE:g} seconds")
 
     def __call__(self, samples: Array, sample_rate: int) -> Array:
-        """Finished audio; silence stays silence, and nothing exceeds full scale unless `normalize` is "none".
+        """Carry out the settings. Silence stays silence. Only with "none" can the result exceed full scale.
 
         Args:
             samples: float32 [channels, frames].
             sample_rate: In hertz.
+
+        Returns:
+            float32 [channels, frames], with one channel for `mono`, and fewer frames where silence was cut off.
         """
         if self.mono:
             samples = samples.mean(axis=0, keepdims=True)
@@ -78,14 +87,30 @@ class Finish:
 
 
 def without_silence(samples: Array) -> Array:
-    """What lies between the first and the last frame within 60 dB of the peak. Silence is left as it is."""
+    """Cut off both ends where they are more than 60 dB below the peak. Audio that is all silence is not changed.
+
+    Args:
+        samples: float32 [channels, frames].
+
+    Returns:
+        float32 [channels, at most as many frames].
+    """
     level = np.abs(samples).max(axis=0, initial=0.0)
-    heard = np.flatnonzero(level > level.max(initial=0.0) * 10 ** (SILENCE_DECIBELS / 20))
-    return samples[:, heard[0] : heard[-1] + 1] if len(heard) else samples
+    loud = np.flatnonzero(level > level.max(initial=0.0) * 10 ** (SILENCE_DECIBELS / 20))
+    return samples[:, loud[0] : loud[-1] + 1] if len(loud) else samples
 
 
 def faded(samples: Array, fade_in: int, fade_out: int) -> Array:
-    """Both ends faded along a quarter of a sine, over so many frames, at most all of them."""
+    """Fade both ends along a quarter of a sine.
+
+    Args:
+        samples: float32 [channels, frames].
+        fade_in: Length of the fade at the start, in frames. It is cut to the whole length.
+        fade_out: Length of the fade at the end, likewise.
+
+    Returns:
+        A new array of the same shape.
+    """
     count = samples.shape[1]
     result = samples.copy()
     for frames, ends in ((fade_in, result), (fade_out, result[:, ::-1])):
@@ -94,57 +119,18 @@ def faded(samples: Array, fade_in: int, fade_out: int) -> Array:
     return result
 
 
-def loudness(samples: Array, sample_rate: int) -> float:
-    """Integrated loudness in LUFS after ITU-R BS.1770-4; minus infinity for silence.
-
-    Blocks of 0.4 s, three quarters overlapping, gated at -70 LUFS and at 10 LU below their mean. Audio shorter than a block is
-    taken as one. The recommendation gives its two filters for 48 kHz; here they are designed for the rate, from the corner
-    frequencies, gains and qualities that those stand for, and applied over the spectrum.
-    """
-    if not samples.size:
-        return -math.inf
-    size = samples.shape[1] + sample_rate  # Room for the filters to ring.
-    spectrum = np.fft.rfft(samples.astype(np.float64), size) * _k_weighting(size, sample_rate)
-    power = np.square(np.fft.irfft(spectrum, size)[:, : samples.shape[1]]).sum(axis=0)
-    block = min(round(0.4 * sample_rate), len(power))
-    starts = np.arange(0, len(power) - block + 1, max(1, block // 4))
-    total = np.concatenate([[0.0], np.cumsum(power)])
-    blocks = (total[starts + block] - total[starts]) / block
-    audible = blocks[_lufs(blocks) > -70]
-    if not len(audible):
-        return -math.inf
-    gated = audible[_lufs(audible) > _lufs(audible.mean()) - 10]
-    return float(_lufs(gated.mean()))
-
-
-def _lufs(power: Any) -> Any:
-    return -0.691 + 10 * np.log10(np.maximum(power, 1e-12))
-
-
-def _k_weighting(size: int, sample_rate: int) -> np.ndarray[Any, np.dtype[np.complex128]]:
-    """Response of the high shelf (1,682 Hz, 4 dB) and the high pass (38 Hz), bilinear transforms, at the bins of `rfft`."""
-    z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
-
-    def response(corner: float, quality: float, b: tuple[float, float, float]) -> Any:
-        k = math.tan(math.pi * corner / sample_rate)
-        high, middle, low = b
-        numerator = (low * k * k + middle * k / quality + high) + 2 * (low * k * k - high) * z
-        numerator = numerator + (low * k * k - middle * k / quality + high) * z**2
-        return numerator / ((k * k + k / quality + 1) + 2 * (k * k - 1) * z + (k * k - k / quality + 1) * z**2)
-
-    gain = 10 ** (3.999843853973347 / 20)
-    shelf = response(1681.974450955533, 0.7071752369554196, (gain, gain**0.4996667741545416, 1.0))
-    # The recommendation's high pass has the numerator 1 - 2z + z², not divided by what its denominator is divided by.
-    k = math.tan(math.pi * 38.13547087602444 / sample_rate)
-    high_pass = response(38.13547087602444, 0.5003270373238773, (1.0, 0.0, 0.0)) * (k * k + k / 0.5003270373238773 + 1)
-    return np.asarray(shelf * high_pass)
-
-
 def limited(samples: Array, sample_rate: int) -> Array:
-    """Nothing above full scale: where a peak would be, the level sinks before it and rises after it, in 5 ms.
+    """Lower the level around peaks so that nothing exceeds full scale.
 
-    The gain that each frame needs is held over 5 ms on both sides and then averaged over as much, so that it is never above
-    what the frame needs and has no steps. All channels share it.
+    The gain that each frame needs is held for 5 ms on both sides, and then averaged over the same span. So the gain is never
+    higher than a frame needs, and it has no steps. All channels have the same gain.
+
+    Args:
+        samples: float32 [channels, frames].
+        sample_rate: In hertz.
+
+    Returns:
+        float32 of the same shape; `samples` itself where nothing exceeds full scale.
     """
     level = np.abs(samples).max(axis=0, initial=0.0)
     if level.max(initial=0.0) <= 1:

@@ -1,4 +1,4 @@
-"""Arithmetic on audio: float32 [channels, frames], full scale at 1."""
+"""Audio in the form that the model takes, and its peak. float32 [channels, frames], where 1 is full scale."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ import numpy as np
 from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
 
-# Below this peak (−120 dB of full scale) a clip is silence, and dividing by its peak would make noise of rounding errors.
 SILENCE = 1e-6
+"""Peak (−120 dB of full scale) up to which audio is silence. Dividing by such a peak would only amplify rounding errors."""
 
 
 def normalize(samples: Array) -> Array:
-    """Scale to a peak of 1. Silence stays silence."""
+    """Scale audio to a peak of 1. Silence is not changed.
+
+    Args:
+        samples: float32 [channels, frames].
+
+    Returns:
+        float32 of the same shape.
+    """
     peak = float(np.abs(samples).max(initial=0.0))
     return samples / np.float32(peak) if peak > SILENCE else samples
 
 
 def prepare(samples: np.ndarray[Any, Any], sample_rate: int, *, channels: int, target_rate: int) -> Array:
-    """Audio of any rate and channel count as the model takes it.
+    """Convert audio to the channels and the sample rate of a model.
 
-    One channel is copied to both; of more than two, the first two are kept; for a mono model they are averaged
-    (`set_audio_channels` of stable-audio-tools).
+    For a stereo model, one channel is copied to both, and of more than two channels the first two are kept. For a mono model
+    all channels are averaged. `set_audio_channels` of stable-audio-tools does the same.
 
     Args:
-        samples: [frames] or [channels, frames], any real dtype; integers are taken as they are.
-        sample_rate: Of `samples`, in hertz.
-        channels: Wanted channels, 1 or 2.
-        target_rate: Wanted rate, in hertz.
+        samples: [frames] or [channels, frames], of any real dtype. Integers are not scaled.
+        sample_rate: Rate of `samples` in hertz.
+        channels: Channels of the model, 1 or 2.
+        target_rate: Rate of the model in hertz.
 
     Returns:
-        float32 [channels, frames at the wanted rate].
+        float32 [channels, frames at the target rate].
 
     Raises:
-        RequestError: The audio is empty, not finite, of a wrong shape, or its rate is not positive.
+        RequestError: The audio is empty, not finite or of a wrong shape, or `sample_rate` is not positive.
     """
     audio = np.asarray(samples)
     if audio.ndim == 1:
@@ -61,6 +68,14 @@ def prepare(samples: np.ndarray[Any, Any], sample_rate: int, *, channels: int, t
 
 
 def fit(samples: Array, frames: int) -> Array:
-    """The first `frames` frames, zeros appended where there are fewer."""
+    """Cut audio to a length, or pad it with zeros at the end.
+
+    Args:
+        samples: float32 [channels, frames].
+        frames: The wanted number of frames.
+
+    Returns:
+        float32 [channels, `frames`].
+    """
     samples = samples[:, :frames]
     return np.pad(samples, ((0, 0), (0, frames - samples.shape[1])))

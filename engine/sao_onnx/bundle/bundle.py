@@ -1,4 +1,4 @@
-"""A bundle on disk: the folder that a conversion writes and the engine runs from."""
+"""A bundle on disk: the folder that the converter writes and that the engine runs."""
 
 from __future__ import annotations
 
@@ -7,33 +7,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sao_onnx.bundle.manifest import Graph, Manifest, Precision, parse_manifest
+from sao_onnx.bundle.manifest import Graph, Manifest, Precision, StageName
+from sao_onnx.bundle.manifest_json import canonical_json, parse_manifest
 from sao_onnx.errors import BundleError, BundleNotFoundError
 
 MANIFEST = "manifest.json"
+"""Name of the manifest's file in the bundle's folder."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder and its checked manifest."""
+    """A folder with a manifest that has been checked.
+
+    Attributes:
+        folder: The bundle's folder.
+        manifest: Its manifest.
+    """
 
     folder: Path
     manifest: Manifest
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that a bundle shares with its copies and with no other: of its manifest's digest."""
-        return hashlib.sha256(self.manifest.to_json().encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits that identify the bundle: the start of the SHA-256 digest of its manifest's content.
+
+        Copies of a bundle have the same fingerprint. Files that were saved with a clip's settings and saved tunings refer to
+        it, so it must not change from release to release; see `canonical_json`.
+        """
+        return hashlib.sha256(canonical_json(self.manifest).encode()).hexdigest()[:12]
 
     def path(self, name: str) -> Path:
         """Absolute path of a file that the manifest lists."""
         return self.folder / name
 
     def precision(self, wanted: str | None) -> Precision:
-        """The precision to run: the wanted one, or the bundle's best.
+        """The precision to run.
+
+        Args:
+            wanted: Name of a precision; None for the preferred one of those that the bundle has.
 
         Raises:
-            BundleError: The bundle does not hold the wanted one completely.
+            BundleError: The bundle does not have every graph in the wanted precision.
         """
         held = self.manifest.precisions
         if wanted is None:
@@ -45,19 +59,30 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Size of all files of the bundle but the manifest, in bytes."""
         return sum(file.size for file in self.manifest.files)
 
     def weight(self, graph: Graph) -> int:
-        """Bytes of a graph and its weights on disk."""
+        """Size of a graph with its weights on disk, in bytes."""
         sizes = {file.path: file.size for file in self.manifest.files}
         return sum(sizes[path] for path in (graph.path, *graph.weights))
 
-    def verify(self) -> Iterator[str]:
-        """Check every file's digest, yielding each path once it is found good.
+    def stage_weight(self, stage: StageName, precision: Precision) -> int:
+        """Size of all graphs of a stage with their weights on disk, in bytes.
 
         Raises:
-            BundleError: A file does not hold the bytes that the manifest promises; it is named.
+            BundleError: The bundle does not have the stage in this precision.
+        """
+        return sum(self.weight(self.manifest.graph(role, precision)) for role in self.manifest.stage_roles(stage))
+
+    def verify(self) -> Iterator[str]:
+        """Compare the SHA-256 digest of every file with the manifest.
+
+        Yields:
+            The path of each file, after its digest was found to be right.
+
+        Raises:
+            BundleError: The digest of a file is wrong. The message names the file.
         """
         for file in self.manifest.files:
             if digest(self.path(file.path)) != file.sha256:
@@ -68,13 +93,16 @@ class Bundle:
 
 
 def open_bundle(folder: str | Path) -> Bundle:
-    """Open a bundle: read its manifest, and see that every file is there with its size.
+    """Open a bundle: read its manifest, and check that every file is there and has the right size.
 
-    Digests are not computed; `Bundle.verify` does that.
+    Digests are not computed here; see `Bundle.verify`.
+
+    Args:
+        folder: The bundle's folder; `~` stands for the user's home folder.
 
     Raises:
-        BundleNotFoundError: There is no such folder, or no manifest in it.
-        BundleError: The manifest is not acceptable, or a file is missing, cut short or outside the folder.
+        BundleNotFoundError: There is no such folder, or it has no manifest.
+        BundleError: The manifest cannot be used; or a file is missing, has another size, or is a link out of the folder.
     """
     root = Path(folder).expanduser()
     try:
@@ -100,6 +128,6 @@ def open_bundle(folder: str | Path) -> Bundle:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 digest of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

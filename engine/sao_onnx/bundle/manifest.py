@@ -1,51 +1,64 @@
-"""What a bundle says about itself: `manifest.json` as frozen dataclasses.
+"""The manifest of a bundle, `manifest.json`, as frozen dataclasses.
 
-The converter writes the manifest and the engine reads it with the same types, so neither can drift from the other. Pure data:
-nothing here opens a file.
+The converter writes the manifest and the engine reads it with the same types. Nothing here opens a file.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
-from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import BundleError
 
 FORMAT = 2
+"""Version of the manifest's format that this release reads and writes."""
 
 Precision = Literal["int8", "fp32"]
-"""Numbers that a graph's weights and arithmetic use."""
+"""Number format of a graph's weights and arithmetic: mostly 8-bit integers, or single precision."""
 
 PRECISIONS: tuple[Precision, ...] = ("int8", "fp32")
-"""Every precision, the one to prefer first."""
+"""All precisions; the preferred one comes first."""
 
 Role = Literal["text_encoder", "number_conditioner", "context", "dit", "decoder_1", "decoder_2", "decoder_3", "encoder"]
-"""What a graph is for. The decoder is two or three graphs, one behind the other."""
+"""What a graph computes."""
+
+CONDITIONER_ROLES: tuple[Role, ...] = ("text_encoder", "number_conditioner")
+"""Graphs of the conditioner: prompt and numbers to conditioning tokens."""
+
+DENOISER_ROLES: tuple[Role, ...] = ("context", "dit")
+"""Graphs of the denoiser: the keys and values of its cross-attention, and the diffusion transformer."""
 
 DECODER_ROLES: tuple[Role, ...] = ("decoder_1", "decoder_2", "decoder_3")
+"""Graphs of the decoder, latents to audio, in the order in which they run. A model may have only the first two."""
+
+ENCODER_ROLES: tuple[Role, ...] = ("encoder",)
+"""The graph of the encoder: audio to latents."""
+
+StageName = Literal["conditioner", "denoiser", "decoder", "encoder"]
+"""Stages of the engine. The graphs of a stage are loaded and dropped together."""
 
 FileRole = Literal["graph", "weights", "tokenizer", "license"]
+"""What a file of a bundle holds."""
 
 SamplerName = Literal["pingpong", "euler", "dpmpp"]
-"""The samplers; here, because a manifest names its model's default one."""
+"""Names of the samplers. They are defined here because a manifest names its model's default sampler."""
 
 ObjectiveName = Literal["rf_denoiser", "rectified_flow"]
 """What a model was trained to predict; `sampling.objectives` has their mathematics."""
 
 DType = Literal["float32", "int64"]
+"""Number formats of the inputs and outputs of graphs."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Where the weights came from.
+    """The checkpoint that was converted.
 
     Attributes:
         name: Short name of the model.
         source: Repository id or folder name of the checkpoint.
-        revision: Commit of that repository, if it was one.
+        revision: Commit of the repository; None for a folder.
     """
 
     name: str
@@ -55,12 +68,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Audio:
-    """What the model makes.
+    """The audio that the model generates.
 
     Attributes:
         sample_rate: In hertz.
         channels: 1 or 2.
-        window: Frames of the longest clip, the length that the model was trained on.
+        window: Frames of the longest clip. It is the length that the model was trained on.
     """
 
     sample_rate: int
@@ -70,7 +83,12 @@ class Audio:
 
 @dataclass(frozen=True)
 class Latents:
-    """The autoencoder's latents: `channels` numbers for every `ratio` audio frames."""
+    """The autoencoder's latents.
+
+    Attributes:
+        channels: Numbers in one latent.
+        ratio: Audio frames for one latent.
+    """
 
     channels: int
     ratio: int
@@ -82,8 +100,8 @@ class Prompt:
 
     Attributes:
         id: Its name among the conditioners.
-        max_length: Tokens that a prompt is cut and padded to.
-        pad_id: Token that fills the rest.
+        max_length: Number of tokens to which every prompt is cut or padded.
+        pad_id: Id of the padding token.
     """
 
     id: str
@@ -93,7 +111,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Number:
-    """A number conditioner, with the range that it is clamped to."""
+    """A number conditioner.
+
+    Attributes:
+        id: Its name among the conditioners.
+        minimum: Lower end of the range to which its graph clamps the number.
+        maximum: Upper end of that range.
+    """
 
     id: str
     minimum: float
@@ -102,12 +126,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How conditioners become inputs of the DiT.
+    """The conditioners, and how their outputs become inputs of the DiT.
 
     Attributes:
         width: Channels of every conditioning token.
-        cross_attention: Conditioner ids, in the order in which their tokens are concatenated.
-        global_condition: Number conditioner ids, in the order in which their channels are concatenated.
+        prompt: The text conditioner.
+        numbers: The number conditioners.
+        cross_attention: Ids of conditioners, in the order in which their tokens are concatenated.
+        global_condition: Ids of number conditioners, in the order in which their channels are concatenated.
     """
 
     width: int
@@ -119,7 +145,14 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The model's objective and the settings that it is meant to be used with."""
+    """The model's objective, and the sampling settings that are meant for it.
+
+    Attributes:
+        objective: What the model was trained to predict.
+        sampler: Default sampler.
+        steps: Default number of sampling steps.
+        cfg_scale: Default scale of classifier-free guidance; 1 means no guidance.
+    """
 
     objective: ObjectiveName
     sampler: SamplerName
@@ -128,13 +161,16 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class DecoderStage:
-    """One of the graphs that the decoder is cut into. The first runs over a whole clip, the others in tiles.
+class SegmentTiling:
+    """How a segment of the decoder is run.
+
+    The decoder is cut into segments, with one graph for each. The first segment runs over a whole clip, the others run over
+    tiles of it.
 
     Attributes:
-        rate: Frames per latent of its input; 1 for the first.
-        context: Frames of its input that it must see on each side of a tile for the tile to be exact.
-        tile: Latents in a tile; 0 for the first.
+        rate: Frames of the segment's input for one latent; 1 for the first segment.
+        context: Frames of the input on each side of a tile that influence the tile's output; 0 for the first segment.
+        tile: Latents in a tile; 0 for the first segment.
     """
 
     rate: int
@@ -142,9 +178,19 @@ class DecoderStage:
     tile: int
 
 
+DecoderStage = SegmentTiling  # The name that the converter imports.
+
+
 @dataclass(frozen=True)
 class File:
-    """A file of the bundle, its path relative to the manifest, with `/` between folders."""
+    """A file of the bundle.
+
+    Attributes:
+        path: Path relative to the bundle's folder, with `/` between folders.
+        role: What the file holds.
+        size: In bytes.
+        sha256: SHA-256 digest of its bytes, in hexadecimal.
+    """
 
     path: str
     role: FileRole
@@ -154,7 +200,13 @@ class File:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of a graph; a named axis is dynamic."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: Its name in the graph.
+        dtype: Its number format.
+        shape: Sizes of its axes. An axis of variable size has a name instead.
+    """
 
     name: str
     dtype: DType
@@ -166,14 +218,18 @@ class Graph:
     """An ONNX graph.
 
     Attributes:
+        role: What it computes.
+        precision: Number format of its weights and arithmetic.
         path: Its `.onnx` file.
-        weights: The external weight files that it reads.
-        max_error: Largest difference to the torch module that was measured, relative to the output's peak where that
-            exceeds 1.
-        snr: Signal-to-noise ratio against the torch module, in decibels. In int8, that of the decoder's last graph is the whole
-            decoder's.
-        tolerance: What `max_error` was allowed to be, None if it was not bounded.
-        min_snr: What `snr` should be at least, None if it was not bounded.
+        weights: The files that hold its weights.
+        inputs: Its inputs.
+        outputs: Its outputs.
+        max_error: Largest measured difference to the torch module. It is relative to the output's peak where the peak is more
+            than 1.
+        snr: Signal-to-noise ratio against the torch module, in decibels. In int8, the value of the decoder's last graph is that
+            of the whole decoder.
+        tolerance: Largest allowed `max_error`; None if there was no limit.
+        min_snr: Smallest wanted `snr`; None if there was no limit.
     """
 
     role: Role
@@ -190,7 +246,21 @@ class Graph:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that the engine must know of a bundle before it opens a graph."""
+    """Everything that the engine must know about a bundle before it opens a graph.
+
+    Attributes:
+        format: Version of the manifest's format; `FORMAT`.
+        model: The checkpoint that was converted.
+        audio: The audio that the model generates.
+        latents: The autoencoder's latents.
+        conditioning: The conditioners.
+        sampling: The objective, and default sampling settings.
+        decoder: The segments of the decoder, in the order in which they run.
+        tokenizer: Path of the tokenizer's file.
+        files: All files of the bundle, but the manifest.
+        graphs: All graphs, in all precisions.
+        tools: Versions of the programs that made the bundle, by name.
+    """
 
     format: int
     model: Model
@@ -198,7 +268,7 @@ class Manifest:
     latents: Latents
     conditioning: Conditioning
     sampling: Sampling
-    decoder: tuple[DecoderStage, ...]
+    decoder: tuple[SegmentTiling, ...]
     tokenizer: str
     files: tuple[File, ...]
     graphs: tuple[Graph, ...]
@@ -206,7 +276,7 @@ class Manifest:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """The precisions in which every graph is there, the one to prefer first."""
+        """The precisions in which the bundle has every graph; the preferred one comes first."""
         held = {(graph.role, graph.precision) for graph in self.graphs}
         return tuple(p for p in PRECISIONS if all((role, p) in held for role in self.roles))
 
@@ -217,8 +287,18 @@ class Manifest:
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The roles that every precision must fill."""
-        return ("text_encoder", "number_conditioner", "context", "dit", *self.decoder_roles, "encoder")
+        """The roles of the graphs that every precision must have."""
+        return (*CONDITIONER_ROLES, *DENOISER_ROLES, *self.decoder_roles, *ENCODER_ROLES)
+
+    def stage_roles(self, stage: StageName) -> tuple[Role, ...]:
+        """The roles of a stage's graphs, in the order in which they run."""
+        by_stage: dict[StageName, tuple[Role, ...]] = {
+            "conditioner": CONDITIONER_ROLES,
+            "denoiser": DENOISER_ROLES,
+            "decoder": self.decoder_roles,
+            "encoder": ENCODER_ROLES,
+        }
+        return by_stage[stage]
 
     @property
     def window_latents(self) -> int:
@@ -231,10 +311,10 @@ class Manifest:
         return self.audio.window / self.audio.sample_rate
 
     def graph(self, role: Role, precision: Precision) -> Graph:
-        """The graph for a role.
+        """The graph of a role in a precision.
 
         Raises:
-            BundleError: The bundle does not hold it.
+            BundleError: The bundle does not have it.
         """
         for graph in self.graphs:
             if (graph.role, graph.precision) == (role, precision):
@@ -244,77 +324,3 @@ class Manifest:
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-
-
-def parse_manifest(text: str) -> Manifest:
-    """Read the text of `manifest.json`.
-
-    Raises:
-        BundleError: It is not JSON, of another format version, has missing or unknown fields, unsafe paths, or contradicts
-            itself.
-    """
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise BundleError(f"manifest.json is not valid JSON ({error}); convert the model again") from error
-    version = data.get("format") if isinstance(data, dict) else None
-    if version != FORMAT or isinstance(version, bool):
-        newer = isinstance(version, int) and version > FORMAT
-        remedy = "upgrade sao-onnx" if newer else "convert the model again"
-        raise BundleError(f"manifest.json has format {version!r}, this release reads format {FORMAT}: {remedy}")
-    try:
-        manifest = read(Manifest, data)
-        _check(manifest)
-    except SchemaError as error:
-        raise BundleError(f"manifest.json: {error}") from error
-    return manifest
-
-
-def _check(manifest: Manifest) -> None:
-    paths = [file.path for file in manifest.files]
-    for path in paths:
-        if not safe_path(path):
-            raise SchemaError("files", f"unsafe path {path!r}; expected a relative path inside the bundle")
-    if len(set(paths)) != len(paths):
-        raise SchemaError("files", "a path is listed twice")
-    named = [manifest.tokenizer, *(p for graph in manifest.graphs for p in (graph.path, *graph.weights))]
-    for path in named:
-        if path not in paths:
-            raise SchemaError("files", f"{path!r} is used but not listed")
-    for name, value in (
-        ("audio.sample_rate", manifest.audio.sample_rate),
-        ("audio.channels", manifest.audio.channels),
-        ("audio.window", manifest.audio.window),
-        ("latents.channels", manifest.latents.channels),
-        ("latents.ratio", manifest.latents.ratio),
-        ("conditioning.width", manifest.conditioning.width),
-        ("conditioning.prompt.max_length", manifest.conditioning.prompt.max_length),
-        ("sampling.steps", manifest.sampling.steps),
-    ):
-        if value < 1:
-            raise SchemaError(name, f"found {value}, expected at least 1")
-    _check_decoder(manifest)
-    known = {manifest.conditioning.prompt.id, *(number.id for number in manifest.conditioning.numbers)}
-    for id in (*manifest.conditioning.cross_attention, *manifest.conditioning.global_condition):
-        if id not in known:
-            raise SchemaError("conditioning", f"{id!r} is not a conditioner of this model ({', '.join(sorted(known))})")
-    if not manifest.precisions:
-        raise SchemaError("graphs", f"no precision is complete; each needs {', '.join(manifest.roles)}")
-
-
-def _check_decoder(manifest: Manifest) -> None:
-    stages = manifest.decoder
-    if not 2 <= len(stages) <= len(DECODER_ROLES):
-        raise SchemaError("decoder", f"found {len(stages)} stages, expected 2 or {len(DECODER_ROLES)}")
-    if stages[0] != DecoderStage(rate=1, context=0, tile=0):
-        raise SchemaError("decoder[0]", "the first stage must have rate 1, context 0 and tile 0")
-    rates = [*(stage.rate for stage in stages), manifest.latents.ratio]
-    for i, stage in enumerate(stages[1:], start=1):
-        if stage.rate < 1 or rates[i + 1] % stage.rate or stage.context < 0 or stage.tile < 1:
-            raise SchemaError(f"decoder[{i}]", "rate must divide the next one, context must be 0 or more and tile at least 1")
-
-
-def safe_path(path: str) -> bool:
-    """Whether a path stays inside the folder that it is relative to, on every operating system."""
-    parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and "\\" not in path and ":" not in path and ".." not in parts

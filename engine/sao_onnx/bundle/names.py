@@ -1,4 +1,4 @@
-"""Models by name: the one that the package brings, and bundles that the user keeps in one folder."""
+"""Names of models: of the one inside the package, and of those that the user keeps in one folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sao_onnx.bundle.bundle import MANIFEST, Bundle, open_bundle
 from sao_onnx.errors import BundleError
 
 BUILT_IN = "sao-tiny"
-"""The model that the package brings: a small demonstrator, for the first clip and for tests."""
+"""Name of the model inside the package: a small demonstrator, for a first clip and for tests."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class KnownModel:
     """A bundle that has a name.
 
     Attributes:
-        name: To be used where a folder could be.
-        folder: Where it is.
-        bundle: None if it cannot be opened.
-        problem: Why not.
+        name: Its name, which may be given wherever a bundle's folder may be given.
+        folder: Its folder.
+        bundle: The opened bundle; None if it cannot be opened.
+        problem: Why it cannot be opened; "" if it can.
     """
 
     name: str
@@ -33,12 +33,12 @@ class KnownModel:
 
 
 def user_folder() -> Path:
-    """The folder in which every bundle is known by the name of its folder. It need not exist."""
+    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist."""
     return platformdirs.user_data_path("sao-onnx") / "models"
 
 
 def built_in_folder() -> Path:
-    """The folder of the bundles inside the package."""
+    """The folder of models inside the package."""
     return Path(__file__).parent.parent / "bundles"
 
 
@@ -46,8 +46,8 @@ def find(model: str | Path | None = None) -> Path:
     """The folder of a model.
 
     Args:
-        model: A folder; or a name, where there is no such folder. The user's own come before the package's. By default
-            `BUILT_IN`, the package's.
+        model: A folder, or else the name of a model. Of two models with the same name, the user's comes before the package's.
+            None stands for the package's `BUILT_IN`.
 
     Returns:
         A folder, which need not exist.
@@ -61,8 +61,8 @@ def find(model: str | Path | None = None) -> Path:
 
 
 def known() -> Iterator[KnownModel]:
-    """The models that have a name, in the order of their names; the package's where the user has none of its name."""
-    folders = {folder.name: folder for kept in (built_in_folder(), user_folder()) for folder in _bundles(kept)}
+    """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded."""
+    folders = {folder.name: folder for parent in (built_in_folder(), user_folder()) for folder in _bundles(parent)}
     for name, folder in sorted(folders.items()):
         try:
             yield KnownModel(name, folder, open_bundle(folder))
@@ -70,6 +70,6 @@ def known() -> Iterator[KnownModel]:
             yield KnownModel(name, folder, None, str(error))
 
 
-def _bundles(kept: Path) -> Iterator[Path]:
-    if kept.is_dir():
-        yield from (path for path in kept.iterdir() if (path / MANIFEST).is_file())
+def _bundles(parent: Path) -> Iterator[Path]:
+    if parent.is_dir():
+        yield from (path for path in parent.iterdir() if (path / MANIFEST).is_file())

@@ -1,9 +1,9 @@
-"""JSON objects to frozen dataclasses, strictly: what does not fit is refused where it enters.
+"""JSON objects to frozen dataclasses, strictly: a value that does not fit is an error.
 
-The manifest of a bundle and the configuration of a checkpoint are both read with it. A dataclass states the fields, their
-types and the supported values (`Literal`); a field that it does not name is an error, so that no option is ever ignored
-silently. A dataclass whose class attribute `SKIPS_UNKNOWN` is true stands for an object of which only named fields are read;
-what else it holds is skipped and reported to the caller.
+The manifest of a bundle and the configuration of a checkpoint are read with this module. A dataclass states the fields, their
+types and the supported values (`Literal`). A field that it does not name is an error, so that no option is ignored silently.
+A dataclass with a true class attribute `SKIPS_UNKNOWN` is an exception: its unknown fields are skipped, and reported to the
+caller.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
 
 
 class SchemaError(ValueError):
-    """A value that does not fit its dataclass.
+    """A value does not fit its dataclass.
 
     Attributes:
         field: Dotted path of the field, for example `model.diffusion.diffusion_objective`.
@@ -34,20 +34,23 @@ class SchemaError(ValueError):
 
 
 def read(cls: type[T], data: object, field: str = "", skipped: list[str] | None = None) -> T:
-    """Build `cls` from a decoded JSON object.
+    """Make a dataclass from a decoded JSON object.
 
-    Supported field types: bool, int, float (whole numbers accepted, NaN and infinities not), str, None, `Any`, `Literal`,
-    unions, `tuple[X, ...]`, `dict[str, X]`, and other dataclasses. In a union of dataclasses, the `Literal` field called
-    `type` chooses.
+    Supported field types: bool, int, float (whole numbers are accepted; NaN and infinities are not), str, None, `Any`,
+    `Literal`, unions, `tuple[X, ...]`, `dict[str, X]`, and other dataclasses. In a union of dataclasses, their `Literal` field
+    `type` says which one is meant.
 
     Args:
-        cls: A dataclass.
+        cls: The dataclass.
         data: The decoded JSON value.
-        field: Dotted path of `data`, used in errors.
-        skipped: Gets the dotted paths of unknown fields of dataclasses that skip them; without it all are refused.
+        field: Dotted path of `data`, for errors.
+        skipped: A list to which the dotted paths of skipped fields are added. Without it no unknown field is skipped.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
-        SchemaError: A field is missing, unknown, of another type or not among the supported values.
+        SchemaError: A field is missing, unknown, of another type, or has an unsupported value.
     """
     if not isinstance(data, Mapping):
         raise SchemaError(field or "(top level)", f"found {_shown(data)}, expected an object")
@@ -75,30 +78,45 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _value(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        # `True == 1` in Python, but a flag is not a number in a file.
-        if any(data == choice and type(data) is type(choice) for choice in args):
-            return data
-    elif origin in (Union, types.UnionType):
-        return _union(args, data, field, skipped)
-    elif origin is tuple:
-        if isinstance(data, (list, tuple)):
-            return tuple(_value(args[0], item, f"{field}[{i}]", skipped) for i, item in enumerate(data))
-    elif origin is dict:
-        if isinstance(data, Mapping):
-            return {str(key): _value(args[1], item, _join(field, str(key)), skipped) for key, item in data.items()}
-    elif dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint):
         return read(hint, data, field, skipped)  # type: ignore[arg-type]
-    elif hint is float:
-        if isinstance(data, (int, float)) and not isinstance(data, bool) and _finite(data):
-            return float(data)
-    elif hint is type(None):
-        if data is None:
-            return None
-    elif hint is Any or type(data) is hint:
+    reader = _READERS.get(typing.get_origin(hint) or hint)
+    if reader is not None:
+        return reader(hint, data, field, skipped)
+    if hint is Any or type(data) is hint:
         return data
-    raise SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
+    raise _misfit(hint, data, field)
+
+
+def _misfit(hint: Any, data: object, field: str) -> SchemaError:
+    return SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
+
+
+def _literal(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
+    # `True == 1` in Python, but in a file true is no number.
+    if any(data == choice and type(data) is type(choice) for choice in typing.get_args(hint)):
+        return data
+    raise _misfit(hint, data, field)
+
+
+def _tuple(hint: Any, data: object, field: str, skipped: list[str] | None) -> tuple[Any, ...]:
+    if not isinstance(data, (list, tuple)):
+        raise _misfit(hint, data, field)
+    item_hint = typing.get_args(hint)[0]
+    return tuple(_value(item_hint, item, f"{field}[{i}]", skipped) for i, item in enumerate(data))
+
+
+def _dict(hint: Any, data: object, field: str, skipped: list[str] | None) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise _misfit(hint, data, field)
+    item_hint = typing.get_args(hint)[1]
+    return {str(key): _value(item_hint, item, _join(field, str(key)), skipped) for key, item in data.items()}
+
+
+def _float(hint: Any, data: object, field: str, skipped: list[str] | None) -> float:
+    if isinstance(data, (int, float)) and not isinstance(data, bool) and _finite(data):
+        return float(data)
+    raise _misfit(hint, data, field)
 
 
 def _finite(number: float) -> bool:
@@ -108,7 +126,8 @@ def _finite(number: float) -> bool:
         return False
 
 
-def _union(choices: tuple[Any, ...], data: object, field: str, skipped: list[str] | None) -> Any:
+def _union(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
+    choices = typing.get_args(hint)
     variants = [choice for choice in choices if dataclasses.is_dataclass(choice)]
     if len(variants) > 1 and isinstance(data, Mapping):
         tags = {tag: variant for variant in variants for tag in typing.get_args(_hints(variant)["type"])}  # type: ignore[arg-type]
@@ -127,7 +146,18 @@ def _union(choices: tuple[Any, ...], data: object, field: str, skipped: list[str
             return _value(choice, data, field, skipped)
         except SchemaError:
             continue
-    raise SchemaError(field, f"found {_shown(data)}, expected {' or '.join(map(_named, choices))}")
+    raise _misfit(hint, data, field)
+
+
+_READERS: dict[Any, Callable[[Any, object, str, list[str] | None], Any]] = {
+    Literal: _literal,
+    tuple: _tuple,
+    dict: _dict,
+    float: _float,
+    Union: _union,
+    types.UnionType: _union,
+}
+"""Functions that read a value of a type, by the type, or by its origin if it has parameters."""
 
 
 def _named(hint: Any) -> str:

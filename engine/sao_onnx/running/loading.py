@@ -1,11 +1,11 @@
-"""Opens the stages of a bundle."""
+"""Opens the stages of the engine from a bundle."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from sao_onnx.bundle.bundle import Bundle
-from sao_onnx.bundle.manifest import Precision, Role
+from sao_onnx.bundle.manifest import Precision, Role, StageName
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.runtime.tuning import Tuning
 from sao_onnx.stages.autoencoder import Decoder, Encoder
@@ -15,33 +15,51 @@ from sao_onnx.stages.tokenizer import Tokenizer
 
 
 def load_conditioner(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Conditioner:
-    """Tokenizer, text encoder and number conditioner."""
+    """Open the tokenizer, the text encoder and the number conditioner.
+
+    Args:
+        bundle: The model.
+        precision: Precision of the graphs.
+        factory: Opens the sessions.
+
+    Raises:
+        BundleError: A graph or the tokenizer cannot be loaded.
+        NotEnoughMemoryError: A graph does not fit into memory.
+    """
     config = bundle.manifest.conditioning
     tokenizer = Tokenizer(bundle.path(bundle.manifest.tokenizer), config.prompt)
-    text_encoder, number_conditioner = (_graph(bundle, role, precision, factory) for role in _CONDITIONER)
+    text_encoder, number_conditioner = _graphs(bundle, "conditioner", precision, factory)
     return Conditioner(config, tokenizer, text_encoder, number_conditioner)
 
 
 def load_denoiser(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Denoiser:
-    """The DiT, and the graph of the keys and values for its cross-attention."""
-    return Denoiser(_graph(bundle, "context", precision, factory), _graph(bundle, "dit", precision, factory))
+    """Open the DiT, and the graph that computes the keys and values of its cross-attention.
+
+    Arguments and errors are those of `load_conditioner`.
+    """
+    context, dit = _graphs(bundle, "denoiser", precision, factory)
+    return Denoiser(context, dit)
 
 
 def load_decoder(bundle: Bundle, tuning: Tuning, factory: SessionFactory) -> Decoder:
-    """The decoder, with the tiles of a tuning."""
+    """Open the decoder with the precision, the tiles and the workers of a tuning. Errors are those of `load_conditioner`."""
     manifest = bundle.manifest
     first, *others = manifest.decoder
-    stages = [first, *(replace(stage, tile=tile) for stage, tile in zip(others, tuning.tiles, strict=True))]
-    graphs = [_graph(bundle, role, tuning.decoder, factory, tiled=i > 0) for i, role in enumerate(manifest.decoder_roles)]
-    return Decoder(stages, manifest.latents.ratio, graphs, tuning.workers)
+    segments = [first, *(replace(segment, tile=tile) for segment, tile in zip(others, tuning.tiles, strict=True))]
+    whole, *tiled = manifest.stage_roles("decoder")
+    graphs = [_graph(bundle, whole, tuning.decoder, factory)]
+    graphs += [_graph(bundle, role, tuning.decoder, factory, tiled=True) for role in tiled]
+    return Decoder(segments, manifest.latents.ratio, graphs, tuning.workers)
 
 
 def load_encoder(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Encoder:
-    """The autoencoder's encoder."""
-    return Encoder(_graph(bundle, "encoder", precision, factory))
+    """Open the autoencoder's encoder. Arguments and errors are those of `load_conditioner`."""
+    (graph,) = _graphs(bundle, "encoder", precision, factory)
+    return Encoder(graph)
 
 
-_CONDITIONER: tuple[Role, ...] = ("text_encoder", "number_conditioner")
+def _graphs(bundle: Bundle, stage: StageName, precision: Precision, factory: SessionFactory) -> list[GraphSession]:
+    return [_graph(bundle, role, precision, factory) for role in bundle.manifest.stage_roles(stage)]
 
 
 def _graph(bundle: Bundle, role: Role, precision: Precision, factory: SessionFactory, *, tiled: bool = False) -> GraphSession:

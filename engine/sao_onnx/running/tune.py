@@ -1,7 +1,8 @@
-"""Measures how a bundle runs best on the machine at hand.
+"""Measures with which settings a bundle runs fastest on this machine.
 
-Boards and laptops differ too much for one built-in answer: in cores that are worth using, caches that tiles should fit, and
-whether 8 bits are faster at all. What is measured is the engine's own stages on signals of their real size.
+No settings are best on all boards and laptops. They differ in the number of cores that are worth using, in the size of the
+caches that a tile should fit into, and in whether int8 is faster than fp32 at all. The measurements run the engine's own stages
+on inputs of their real size.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from sao_onnx.bundle.manifest import Precision
 from sao_onnx.running.loading import load_decoder, load_denoiser
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx.runtime.memory import estimate_peak
-from sao_onnx.runtime.sessions import SessionFactory, default_threads
+from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.runtime.tuning import Tuning, default_tuning
 from sao_onnx.sampling.noise import Noise
 from sao_onnx.stages.conditioning import Conditioning
 
 EXCERPT = 64
-"""Latents that are decoded to compare ways of decoding: enough for several tiles of each size."""
+"""Latents that are decoded to measure the decoder: enough for several tiles of each size."""
 
 RUNS = 2
-"""Times that each candidate runs; the least counts, for other programs can only slow it down."""
+"""How often each candidate is measured. The shortest time counts, because other programs can only make it longer."""
 
-WORTH = 0.97
-"""Share of the best time so far that a candidate must fall below to replace it: less is chance."""
+MIN_IMPROVEMENT = 0.03
+"""Part of the best time so far that a candidate must save to replace it. Smaller differences may be chance."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,11 @@ class Trial:
     """A candidate that was measured.
 
     Attributes:
-        part: "dit" (seconds are those of a step over the whole window) or "decoder" (those of `EXCERPT` latents).
-        what: The setting that was tried, for a person.
-        tuning: All settings.
-        seconds: What it took.
-        better: It is the best of its part so far.
+        part: "dit" or "decoder".
+        what: The setting that was changed, as a text for people.
+        tuning: All settings of the candidate.
+        seconds: For "dit", the time of one step over the whole window; for "decoder", that of decoding `EXCERPT` latents.
+        better: It is the best candidate of its part so far.
     """
 
     part: str
@@ -52,20 +54,19 @@ class Trial:
 
 
 def tune(bundle: Bundle, *, budget: float = 120.0) -> Iterator[Trial]:
-    """Try settings one after the other, each from the best so far.
+    """Change one setting after the other, and keep each change that makes the bundle faster.
 
-    The tuning of the last trial that is better is the winner: `best = trial.tuning if trial.better else best`.
+    The result is the tuning of the last trial that is better: `best = trial.tuning if trial.better else best`.
 
     Args:
-        bundle: What to tune.
-        budget: Seconds after which no new candidate is begun.
+        bundle: The model.
+        budget: Seconds after which no further candidate is measured.
 
     Yields:
-        Each candidate once it is measured. The defaults come first, for the DiT and for the decoder.
+        Each candidate after it was measured. The first one of the DiT and the first one of the decoder are the defaults.
     """
     deadline = time.monotonic() + budget
-    threads = default_threads()
-    best = default_tuning(bundle, bundle.precision(None), threads)
+    best = default_tuning(bundle, bundle.precision(None), available_processors())
     for part, measure, settings in (
         ("dit", _time_dit, (_dit_precisions, _threads, _options)),
         ("decoder", _time_decoder, (_decoder_precisions, _workers, _tiles)),
@@ -77,7 +78,7 @@ def tune(bundle: Bundle, *, budget: float = 120.0) -> Iterator[Trial]:
                 if time.monotonic() > deadline:
                     break
                 seconds = measure(bundle, tuning)
-                better = seconds < WORTH * record
+                better = seconds < (1 - MIN_IMPROVEMENT) * record
                 if better:
                     best, record = tuning, seconds
                 yield Trial(part, what, tuning, seconds, better)
@@ -97,7 +98,7 @@ def _decoder_precisions(bundle: Bundle, best: Tuning) -> Candidates:
 
 
 def _other_precisions(bundle: Bundle, current: Precision) -> list[Precision]:
-    """Those that fit into memory."""
+    """The other precisions of the bundle that fit into memory."""
     reachable = describe_machine().reachable
     others = [precision for precision in bundle.manifest.precisions if precision != current]
     return [precision for precision in others if reachable is None or estimate_peak(bundle, precision) <= reachable]
@@ -114,29 +115,29 @@ def _workers(bundle: Bundle, best: Tuning) -> Candidates:
 
 
 def _fewer(count: int) -> list[int]:
-    """One less, for whatever else the machine does, and half, where two of them share a core."""
+    """One less, which leaves a processor to other programs; and half, for machines where two processors share a core."""
     return sorted({count - 1, count // 2} - {0, count}, reverse=True)
 
 
 def _options(bundle: Bundle, best: Tuning) -> Candidates:
     yield "no spinning", replace(best, options=best.options | {"session.intra_op.allow_spinning": "0"})
-    # Seen on an emulated core: with SME, KleidiAI takes products in single precision from `fmla` to `fmopa`; those in 8
-    # bits keep theirs.
+    # Seen on an emulated core: with SME, KleidiAI's single-precision matmul uses `fmopa` instead of `fmla`. The 8-bit matmul
+    # does not change.
     if "sme" in (describe_machine().features or ()):
         yield "KleidiAI", replace(best, options=best.options | {"mlas.disable_kleidiai": "0"})
 
 
 def _tiles(bundle: Bundle, best: Tuning) -> Candidates:
-    """Half and twice each stage's tile, the last stage's first: it has the most work."""
-    for stage in reversed(range(len(best.tiles))):
-        for tile in (best.tiles[stage] // 2, best.tiles[stage] * 2):
+    """Half and twice the tile of each of the decoder's graphs. The last graph, which has the most work, comes first."""
+    for i in reversed(range(len(best.tiles))):
+        for tile in (best.tiles[i] // 2, best.tiles[i] * 2):
             if tile >= 1:
-                tiles = (*best.tiles[:stage], tile, *best.tiles[stage + 1 :])
+                tiles = (*best.tiles[:i], tile, *best.tiles[i + 1 :])
                 yield f"tiles {', '.join(map(str, tiles))}", replace(best, tiles=tiles)
 
 
 def _time_dit(bundle: Bundle, tuning: Tuning) -> float:
-    """Seconds of a step over the whole window."""
+    """Seconds of one step over the whole window."""
     manifest = bundle.manifest
     conditioning, latents = manifest.conditioning, manifest.latents
     tokens = conditioning.prompt.max_length + len(conditioning.cross_attention) - 1
@@ -149,20 +150,20 @@ def _time_dit(bundle: Bundle, tuning: Tuning) -> float:
         )
     )
     x = noise.normal((1, latents.channels, manifest.window_latents))
-    return _least(lambda: predict(x, np.float32(0.5)))
+    return _shortest_time(lambda: predict(x, np.float32(0.5)))
 
 
 def _time_decoder(bundle: Bundle, tuning: Tuning) -> float:
-    """Seconds to decode an excerpt."""
+    """Seconds to decode `EXCERPT` latents."""
     latents = bundle.manifest.latents
     length = min(EXCERPT, bundle.manifest.window_latents)
     decoder = load_decoder(bundle, tuning, SessionFactory(tuning.threads, options=tuning.options))
     x = Noise(0).normal((1, latents.channels, length))
-    return _least(lambda: list(decoder(x, length * latents.ratio)))
+    return _shortest_time(lambda: list(decoder(x, length * latents.ratio)))
 
 
-def _least(work: Callable[[], object]) -> float:
-    """The least time of several runs, after one that does not count."""
+def _shortest_time(work: Callable[[], object]) -> float:
+    """The shortest of several runs in seconds. A first run, which may be slower, does not count."""
     work()
     times = []
     for _ in range(RUNS):

@@ -1,4 +1,4 @@
-"""Variables of the environment that other libraries read while they are imported."""
+"""Environment variables that other libraries read while they are imported."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 
 @contextlib.contextmanager
 def variables_unless_set(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment for as long as the block runs.
+    """Set environment variables while the `with` block runs, except those that the user has set.
 
-    What the user has set to anything but blanks stays as it is. Afterwards the environment is as it was before, because it
-    belongs to the whole process.
+    A variable that holds only blanks counts as not set. After the block every variable of `values` is as it was before: the
+    environment belongs to the whole process.
 
     Args:
-        values: Variables and what they are set to.
+        values: Names of variables, and the values to set.
     """
     before = {name: os.environ.get(name) for name in values}
     try:

@@ -1,8 +1,8 @@
-"""ONNX Runtime, imported with its telemetry off: the only place that imports it.
+"""Imports ONNX Runtime with its telemetry off. No other module imports it.
 
-ONNX Runtime's builds for Linux and macOS have telemetry since 1.29. The import alone writes a device id and a queue of events
-into the user's cache folder, and a thread sends them some seconds later; turning telemetry off after the import is too late.
-The variable `ORT_DISABLE_TELEMETRY` is read once, during the import, and what it says then holds for the whole process:
+ONNX Runtime's builds for Linux and macOS send telemetry since version 1.29. The import alone writes a device id and a queue of
+events into the user's cache folder, and a thread sends them some seconds later, so it is too late to turn telemetry off after
+the import. ONNX Runtime reads the variable `ORT_DISABLE_TELEMETRY` once, during the import, for the whole process:
 https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
 """
 
@@ -17,7 +17,7 @@ from sao_onnx.runtime.environment import variables_unless_set
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 
 _DISABLING = ("1", "true", "yes", "on", "y")
-"""What ONNX Runtime takes for a yes; anything else asks for telemetry."""
+"""Values with which ONNX Runtime turns telemetry off. Any other value turns it on."""
 
 _value = os.environ.get(VARIABLE, "").strip()
 _too_late = "onnxruntime" in sys.modules
@@ -39,13 +39,13 @@ __all__ = ["VARIABLE", "ort", "telemetry"]
 _wanted = _value != "" and _value.lower() not in _DISABLING
 
 if not _wanted:
-    # On Windows, where the variable means nothing, this is what turns the events off. Where the application imported ONNX
-    # Runtime first, it turns off most of those that follow.
+    # Windows ignores the variable, and this call turns the events off. Where the application imported ONNX Runtime before
+    # this module, the call turns off most events from now on.
     ort.disable_telemetry_events()
 
 
 def telemetry() -> str:
-    """Whether ONNX Runtime's telemetry is "off" in this process, or "not turned off" and why."""
+    """State of ONNX Runtime's telemetry in this process: "off", or "not turned off: " and the reason, with how to mend it."""
     if _wanted:
         return f"not turned off: {VARIABLE} is {_value!r}; unset it, or set it to 1"
     if _too_late and not _value:

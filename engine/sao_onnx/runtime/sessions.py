@@ -1,9 +1,10 @@
-"""ONNX Runtime sessions: the only place that knows its options."""
+"""ONNX Runtime sessions. Only this module sets ONNX Runtime's options."""
 
 from __future__ import annotations
 
 import functools
-import os
+import logging
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx.bundle.manifest import Graph
+from sao_onnx.bundle.manifest import Graph, Role
 from sao_onnx.errors import (
     BundleError,
     NotEnoughMemoryError,
     NumericalError,
     ProviderError,
+    RequestError,
     SaoOnnxWarning,
 )
-from sao_onnx.runtime import products
+from sao_onnx.runtime import int8_matmul
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
+from sao_onnx.runtime.processor import available_processors
+
+logger = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
 
@@ -28,28 +33,32 @@ CPU = "CPUExecutionProvider"
 DISABLED_OPTIMIZERS = ("NhwcTransformer",)
 
 ENTRIES = {
-    # A pool that spins after a run would take the processor from the decoder's tiles, which run on threads of their own.
+    # Threads of a pool that spin after a run would slow down the decoder's tiles, which run on threads of their own.
     "session.force_spinning_stop": "1",
     # Arm's KleidiAI kernels, which SME switches on, were reported to keep gigabytes of buffers. `tune` tries them.
     "mlas.disable_kleidiai": "1",
-    # bfloat16 products would be faster where the processor has them, but single precision means the reference's numbers.
+    # bfloat16 matmuls would be faster where the processor has them, but single precision must give the reference's numbers.
     "mlas.enable_gemm_fastmath_arm64_bfloat16": "0",
 }
-"""Session configuration entries. Spinning between the operators of a run stays on, ONNX Runtime's default: they are short."""
+"""Session configuration entries of every session. Threads still spin between the operators of a run, as is ONNX Runtime's
+default: the operators are short."""
 
-EXACT_PRODUCTS = {"session.x64quantprecision": "1"}
-"""Makes 8-bit weights unsigned when a graph is loaded: `w + 128` with a zero point of 128 is the same integer, and the kernels
-for them do not overflow. Set only where those for signed weights do (`products_overflow`): with VNNI both are exact, and
-unsigned ones take up to eight times as long."""
+EXACT_INT8_MATMUL = {"session.x64quantprecision": "1"}
+"""Session configuration entry that makes 8-bit weights unsigned when a graph is loaded.
 
-WIDENED = ("encoder",)
-"""Roles of graphs whose 8-bit weights are widened when they are loaded."""
+`w + 128` with a zero point of 128 is the same integer, and the kernels for unsigned weights do not overflow. The entry is set
+only where those for signed weights overflow (`int8_matmul_overflows`): on processors with VNNI both are exact, and unsigned
+weights take up to eight times as long.
+"""
+
+WEIGHT_ONLY_ROLES: tuple[Role, ...] = ("encoder",)
+"""Roles of graphs whose weights are stored in 8 bits, and dequantized to single precision before they are used."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
 def runtime() -> dict[str, Any]:
-    """What this ONNX Runtime says of itself: its version, how it was built, its execution providers; and its telemetry."""
+    """ONNX Runtime's version ("onnxruntime"), "build", execution "providers", and state of its "telemetry"."""
     return {
         "onnxruntime": ort.__version__,
         "build": ort.get_build_info(),
@@ -59,69 +68,81 @@ def runtime() -> dict[str, Any]:
 
 
 @functools.cache
-def products_overflow() -> bool:
-    """Whether ONNX Runtime's products of unsigned and signed 8-bit numbers overflow on this processor, found by trying."""
+def int8_matmul_overflows() -> bool:
+    """Whether ONNX Runtime's matmul of unsigned activations with signed weights overflows on this processor.
+
+    Found by running one; see `sao_onnx.runtime.int8_matmul`.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    (found,) = ort.InferenceSession(products.product(), options, providers=[CPU]).run(None, products.extreme())
-    return not products.is_exact(found)
+    session = ort.InferenceSession(int8_matmul.matmul_model(), options, providers=[CPU])
+    (result,) = session.run(None, int8_matmul.largest_inputs())
+    return not int8_matmul.is_exact(result)
 
 
-def default_threads() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+# Names that the command line imports.
+default_threads = available_processors
+
+
+def products_overflow() -> bool:
+    """The same as `int8_matmul_overflows`."""
+    return int8_matmul_overflows()
 
 
 class SessionFactory:
     """Opens sessions that share one set of options.
 
+    Attributes:
+        threads: Threads of one run.
+        providers: Execution providers that are used, the preferred first.
+
     Args:
-        threads: Threads of one run; by default the processors that this process may use.
-        providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning;
-            the CPU provider always follows.
-        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`), over `ENTRIES` and, where 8-bit
-            products overflow, `EXACT_PRODUCTS`.
+        threads: Threads of one run, at least 1; by default as many as the processors that this process may use.
+        providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning.
+            The CPU provider is always added at the end.
+        options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`). They replace those of `ENTRIES` and,
+            where 8-bit matmuls overflow, of `EXACT_INT8_MATMUL`.
 
     Raises:
-        ProviderError: `threads` is less than 1.
+        RequestError: `threads` is less than 1.
     """
 
     def __init__(
         self, threads: int | None = None, providers: Sequence[str] | None = None, options: Mapping[str, str] | None = None
     ) -> None:
         if threads is not None and threads < 1:
-            raise ProviderError(f"threads is {threads}, expected at least 1 (or None for every processor)")
-        self.threads = threads or default_threads()
-        self.providers = _available(providers or (CPU,))
-        self._entries = ENTRIES | (EXACT_PRODUCTS if products_overflow() else {}) | dict(options or {})
+            raise RequestError(f"threads is {threads}, expected at least 1 (or None for every processor)")
+        self.threads = threads or available_processors()
+        self.providers = _present(providers or (CPU,))
+        self._entries = ENTRIES | (EXACT_INT8_MATMUL if int8_matmul_overflows() else {}) | dict(options or {})
+        logger.debug("sessions with %d threads, providers %s, options %s", self.threads, self.providers, self._entries)
 
-    def session(self, path: Path, *, tiled: bool = False, widened: bool = False) -> ort.InferenceSession:
+    def session(self, path: Path, *, tiled: bool = False, weight_only: bool = False) -> ort.InferenceSession:
         """Open a graph.
 
         Args:
             path: The `.onnx` file.
-            tiled: The graph runs on many small tiles at the same time, one thread each.
-            widened: Its 8-bit weights are widened before anything is multiplied, as the encoder's are: nothing overflows, and
-                ONNX Runtime would make unsigned what it then cannot widen.
+            tiled: Many small tiles are run at the same time. Each run then uses one thread.
+            weight_only: The graph dequantizes its 8-bit weights before it uses them, as those of `WEIGHT_ONLY_ROLES` do. Then
+                no matmul is in 8 bits and none can overflow, and weights that were made unsigned could not be dequantized.
 
         Raises:
-            BundleError: ONNX Runtime cannot load it.
-            NotEnoughMemoryError: It does not fit.
-            ProviderError: It refuses a session option.
+            BundleError: ONNX Runtime cannot load the graph.
+            NotEnoughMemoryError: The graph does not fit into memory.
+            ProviderError: ONNX Runtime refuses a session option.
         """
-        inexact = {key: value for key, value in self._entries.items() if key not in EXACT_PRODUCTS}
+        signed = {key: value for key, value in self._entries.items() if key not in EXACT_INT8_MATMUL}
         try:
-            return self._open(path, inexact if widened else self._entries, tiled)
-        except BundleError:
-            if widened or inexact == self._entries:
+            return self._open(path, signed if weight_only else self._entries, tiled)
+        except BundleError as error:
+            if weight_only or signed == self._entries:
                 raise
-            # Products that share weights or zero points, as those of early bundles do, cannot be made unsigned.
-            session = self._open(path, inexact, tiled)
+            # Matmuls that share weights or zero points, as in early bundles, cannot be made unsigned.
+            logger.info("%s cannot be opened with unsigned weights (%s); opened without exact 8-bit matmuls", path, error)
+            session = self._open(path, signed, tiled)
         warnings.warn(
-            f"{path.parent}: 8-bit products overflow on this processor, and this bundle is too old for what prevents it: clips "
+            f"{path.parent}: 8-bit matmuls overflow on this processor, and this bundle is too old for what prevents it: clips "
             "sound worse than they should. Convert the model again; or, where the converter is installed (pip install "
             "'.[convert]' in a clone of sao-onnx), run `python -m sao_onnx_convert.unshare` on the bundle",
             SaoOnnxWarning,
@@ -131,37 +152,42 @@ class SessionFactory:
 
     def _open(self, path: Path, entries: Mapping[str, str], tiled: bool) -> ort.InferenceSession:
         options = ort.SessionOptions()
-        # Always explicit: left to itself, ONNX Runtime pins threads to processors that a container may not own.
+        # Always explicit: by default, ONNX Runtime pins threads to processors that a container may not use.
         options.intra_op_num_threads = 1 if tiled else self.threads
-        # The graphs are chains; parallelism between nodes would only add a second thread pool.
+        # The graphs are chains of nodes: running nodes in parallel would only add a second thread pool.
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # Without an arena, every tensor is mapped and unmapped anew; a planned pattern is kept beside what the arena holds.
-        # Peak of the int8 DiT at full size: 421 MB like this, 445 with a pattern, 480 to 540 without an arena, at equal speed.
+        # Without an arena, every tensor is mapped and unmapped anew; with a memory pattern, the pattern's block is kept beside
+        # the arena. Peak of the int8 DiT at full size: 421 MB with an arena alone, 445 MB with a pattern as well, 480 to 540 MB
+        # without an arena, all at the same speed.
         options.enable_mem_pattern = False
-        # Errors come as exceptions as well; the log would say them twice.
+        # Errors are raised as exceptions; the log would repeat them.
         options.log_severity_level = 4
         try:
             for key, value in entries.items():
                 options.add_session_config_entry(key, value)
         except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
             raise ProviderError(f"ONNX Runtime refuses the session options {entries}: {error}") from error
+        began = time.perf_counter()
         try:
-            return ort.InferenceSession(
+            session = ort.InferenceSession(
                 path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
             )
         except Exception as error:
-            if _out_of_memory(error):
+            if _is_out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to load {path}; close other programs") from error
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+        logger.debug("opened %s in %.3f s", path, time.perf_counter() - began)
+        return session
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether ONNX Runtime failed for want of memory, which only its words tell."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether ONNX Runtime failed because memory ran out. Only the text of its error says so."""
     return "bad_alloc" in str(error) or "Failed to allocate memory" in str(error)
 
 
-def _available(wanted: Sequence[str]) -> tuple[str, ...]:
+def _present(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The wanted execution providers that this ONNX Runtime has, and the CPU provider; a warning names the others."""
     present = ort.get_available_providers()
     usable = [name for name in wanted if name in present]
     if missing := [name for name in wanted if name not in present]:
@@ -174,7 +200,7 @@ def _available(wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 class GraphSession:
-    """A graph ready to run: tensors bound by name, its signature checked against the manifest.
+    """A graph that is ready to run. Its inputs and outputs have been compared with the manifest.
 
     Attributes:
         inputs: Names of its inputs, in the manifest's order.
@@ -182,15 +208,17 @@ class GraphSession:
     Args:
         factory: Opens the session.
         path: The `.onnx` file.
-        graph: What the manifest says of it.
-        tiled: It runs on many small tiles at the same time.
+        graph: The graph's entry in the manifest.
+        tiled: Many small tiles are run at the same time. Each run then uses one thread.
 
     Raises:
-        BundleError: The file cannot be loaded, or does not have the inputs and outputs that the manifest promises.
+        BundleError: The file cannot be loaded, or its inputs and outputs are not those of the manifest.
+        NotEnoughMemoryError: The graph does not fit into memory.
+        ProviderError: ONNX Runtime refuses a session option.
     """
 
     def __init__(self, factory: SessionFactory, path: Path, graph: Graph, *, tiled: bool = False) -> None:
-        self._session = factory.session(path, tiled=tiled, widened=graph.role in WIDENED)
+        self._session = factory.session(path, tiled=tiled, weight_only=graph.role in WEIGHT_ONLY_ROLES)
         self._role = graph.role
         self.inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = [tensor.name for tensor in graph.outputs]
@@ -202,16 +230,22 @@ class GraphSession:
             )
 
     def run(self, **inputs: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
-        """Run the graph on named inputs; outputs in the manifest's order. Safe to call from several threads at once.
+        """Run the graph. Safe to call from several threads at once.
+
+        Args:
+            **inputs: An array for each input, by name, of the shape and dtype that the manifest lists.
+
+        Returns:
+            The outputs in the manifest's order.
 
         Raises:
-            NumericalError: An output is not finite.
-            NotEnoughMemoryError: It needs more than there is.
+            NumericalError: An output holds NaN or infinite values.
+            NotEnoughMemoryError: The run needs more memory than there is.
         """
         try:
             outputs = tuple(self._session.run(self._outputs, inputs))
         except Exception as error:
-            if _out_of_memory(error):
+            if _is_out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to run {self._role}; close other programs") from error
             raise
         for name, output in zip(self._outputs, outputs, strict=True):

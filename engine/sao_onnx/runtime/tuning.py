@@ -1,11 +1,10 @@
-"""How a bundle runs best on a machine, and where that is kept: one small file for each pair of bundle and machine."""
+"""Tunings: the settings with which a bundle runs fastest on a machine. Each is kept in a small file of the user's."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import secrets
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,19 +12,22 @@ import platformdirs
 
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision
-from sao_onnx.bundle.schema import SchemaError, read
-from sao_onnx.errors import SaoOnnxError
+from sao_onnx.bundle.schema import read
+from sao_onnx.errors import FileError
 from sao_onnx.runtime.machine import describe_machine
+from sao_onnx.writing import write_whole
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the parts of a model are run.
+    """Settings that change how fast a model runs.
 
     Attributes:
-        threads: Threads of a run over a whole clip.
-        workers: Decoder tiles that run at the same time, one thread each.
-        tiles: Latents in a tile, for each of the decoder's stages but the first.
+        threads: Threads of each run of a graph over a whole clip.
+        workers: Tiles that the decoder runs at the same time, with one thread each.
+        tiles: Latents in a tile, for each of the decoder's graphs but the first.
         dit: Precision of the DiT.
         decoder: Precision of the decoder.
         options: Session configuration entries of ONNX Runtime.
@@ -40,51 +42,75 @@ class Tuning:
 
 
 def default_tuning(bundle: Bundle, precision: Precision, threads: int) -> Tuning:
-    """What is good on most machines."""
-    tiles = tuple(stage.tile for stage in bundle.manifest.decoder[1:])
+    """Settings that are good on most machines.
+
+    Args:
+        bundle: The model. Its manifest has the tiles.
+        precision: Precision of DiT and decoder.
+        threads: Threads, and workers.
+    """
+    tiles = tuple(segment.tile for segment in bundle.manifest.decoder[1:])
     return Tuning(threads, threads, tiles, precision, precision)
 
 
 def saved_tuning(bundle: Bundle) -> Tuning | None:
-    """What `save_tuning` kept for this bundle on this machine.
+    """The tuning that `save_tuning` kept for this bundle on this machine.
 
-    None as well where the file cannot be used: damaged, of another release, or naming a precision that the bundle lacks. It
-    only makes things faster, so nothing is worth failing for.
+    Returns:
+        The tuning; None if there is none, or if its file cannot be used: because it is damaged, was written by another release,
+        or names a precision that the bundle lacks. That is no error, because a tuning only makes clips faster; it is logged.
     """
+    path = tuning_path(bundle)
     try:
-        tuning = read(Tuning, json.loads(tuning_path(bundle).read_text(encoding="utf-8")))
-    except (OSError, ValueError, SchemaError):
+        tuning = read(Tuning, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
         return None
-    held = bundle.manifest.precisions
-    fits = len(tuning.tiles) == len(bundle.manifest.decoder) - 1 and {tuning.dit, tuning.decoder} <= set(held)
-    return tuning if fits and min(tuning.threads, tuning.workers, *tuning.tiles) >= 1 else None
+    except (OSError, ValueError) as error:  # SchemaError is a ValueError.
+        logger.info("the saved tuning %s cannot be used: %s", path, error)
+        return None
+    if problem := _problem(tuning, bundle):
+        logger.info("the saved tuning %s cannot be used: %s", path, problem)
+        return None
+    logger.debug("using the saved tuning %s: %s", path, tuning)
+    return tuning
+
+
+def _problem(tuning: Tuning, bundle: Bundle) -> str:
+    """Why a bundle cannot be run with a tuning; "" if it can."""
+    wanted = len(bundle.manifest.decoder) - 1
+    if len(tuning.tiles) != wanted:
+        return f"it has {len(tuning.tiles)} tiles, expected {wanted}"
+    if missing := {tuning.dit, tuning.decoder} - set(bundle.manifest.precisions):
+        return f"the bundle does not have {', '.join(sorted(missing))}"
+    if min(tuning.threads, tuning.workers, *tuning.tiles) < 1:
+        return "its threads, workers and tiles must be at least 1"
+    return ""
 
 
 def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
-    """Keep a tuning for this bundle on this machine; `sao_onnx.load` uses it from then on.
+    """Keep a tuning for this bundle on this machine. From then on `sao_onnx.load` uses it.
 
     Returns:
-        The file.
+        The file in which it is kept.
 
     Raises:
-        SaoOnnxError: It cannot be written.
+        FileError: The file cannot be written.
     """
     path = tuning_path(bundle)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(asdict(tuning), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
     except OSError as error:
-        raise SaoOnnxError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_whole(path, f"{json.dumps(asdict(tuning), indent=1)}\n".encode(), overwrite=True)
     return path
 
 
 def reset_tuning(bundle: Bundle) -> bool:
-    """Forget what was kept for this bundle on this machine; whether there was anything."""
+    """Remove the tuning that was kept for this bundle on this machine.
+
+    Returns:
+        Whether there was one.
+    """
     path = tuning_path(bundle)
     existed = path.exists()
     path.unlink(missing_ok=True)
@@ -92,8 +118,12 @@ def reset_tuning(bundle: Bundle) -> bool:
 
 
 def tuning_path(bundle: Bundle) -> Path:
-    """The file for this bundle on this machine. A bundle is known by its manifest, so a copy of it is the same one."""
+    """The file for the tuning of this bundle on this machine. It need not exist.
+
+    Copies of a bundle share the file, because its name has the bundle's fingerprint. The other half of the name stands for the
+    processor: another one, or another number of cores, has another file.
+    """
     machine = describe_machine()
-    this = json.dumps([machine.architecture, machine.processor, machine.cores, machine.features])
-    names = (bundle.fingerprint, hashlib.sha256(this.encode()).hexdigest()[:12])
+    processor = json.dumps([machine.architecture, machine.processor, machine.cores, machine.features])
+    names = (bundle.fingerprint, hashlib.sha256(processor.encode()).hexdigest()[:12])
     return platformdirs.user_state_path("sao-onnx") / "tuning" / ("-".join(names) + ".json")

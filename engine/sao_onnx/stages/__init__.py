@@ -1,1 +1,1 @@
-"""The networks: arrays in, arrays out, over sessions."""
+"""The networks as functions of arrays, over ONNX Runtime sessions."""

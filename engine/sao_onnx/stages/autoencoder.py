@@ -1,4 +1,4 @@
-"""Latents to audio in tiles, and audio to latents."""
+"""The autoencoder: latents to audio, tile by tile, and audio to latents."""
 
 from __future__ import annotations
 
@@ -10,56 +10,57 @@ from typing import Protocol
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.bundle.manifest import DecoderStage
+from sao_onnx.bundle.manifest import SegmentTiling
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.sampling.noise import Noise
 
 PIECE = 32
-"""Latents that are decoded before they are handed on: 1.5 s of the released model."""
+"""Latents whose audio is yielded together: 1.5 s in the released model."""
 
 
 class Decoder:
-    """Latents to audio, through graphs of rising rate: the first over the whole clip, the others in tiles.
+    """Latents to audio, through two or three graphs. The first graph runs over the whole clip, the others run over tiles.
 
-    Every tile sees enough of its neighbours to be exact, so where the tiles are cut cannot be heard or measured. Tiles run side
-    by side, each on one thread: much of a decoder's work are operators that ONNX Runtime does not spread over threads.
+    The input of each tile includes all frames around the tile that influence its output. So the size of the tiles does not
+    change the audio. Several tiles run at the same time, with one thread each, because ONNX Runtime runs many of the decoder's
+    operators on a single thread.
 
     Args:
-        stages: How the decoder is cut.
-        ratio: Audio frames per latent.
-        graphs: One for each stage.
+        segments: How each segment of the decoder is run.
+        ratio: Audio frames for one latent.
+        graphs: The graph of each segment.
         workers: Tiles that run at the same time.
-        piece: Latents in a piece.
+        piece: Latents whose audio is yielded together.
     """
 
     def __init__(
         self,
-        stages: Sequence[DecoderStage],
+        segments: Sequence[SegmentTiling],
         ratio: int,
         graphs: Sequence[GraphSession],
         workers: int,
         piece: int = PIECE,
     ) -> None:
-        self._stages = tuple(stages)
-        self._rates = (*(stage.rate for stage in stages), ratio)
+        self._segments = tuple(segments)
+        self._rates = (*(segment.rate for segment in segments), ratio)
         self._graphs = tuple(graphs)
         self._workers = workers
         self._piece = piece
 
     def pieces(self, frames: int) -> int:
-        """Pieces that so many audio frames come in."""
+        """Number of pieces in which `frames` audio frames are yielded."""
         return math.ceil(frames / (self._piece * self._rates[-1]))
 
     def __call__(self, latents: Array, frames: int) -> Iterator[Array]:
-        """Decode in order.
+        """Decode latents piece by piece, from the start to the end.
 
         Args:
             latents: float32 [b, latent channels, n].
-            frames: Audio frames that are wanted, at most ratio × n; what lies past them is not decoded.
+            frames: Wanted audio frames, at most ratio × n. What follows them is not decoded.
 
         Yields:
-            Audio of each piece, float32 [b, channels, m]. Together they are the wanted frames; a few less at the end of the
-            window where the autoencoder has odd strides.
+            The audio of each piece, float32 [b, channels, m]. All pieces together have the wanted number of frames; or a few
+            less, at the end of the latents, where the autoencoder has odd strides.
         """
         (features,) = self._graphs[0].run(**{self._graphs[0].inputs[0]: latents})
         length = self._piece * self._rates[-1]
@@ -70,29 +71,29 @@ class Decoder:
                 yield signal.read(start, min(start + length, frames))
 
     def _chain(self, features: Array, frames: int, pool: Executor) -> _Signal:
-        """The audio, from what the first stage makes, as far as it is wanted."""
-        # How much of each stage's output is wanted, from the last one's on.
+        """The audio, computed on demand from the output of the first graph."""
+        # How many frames of each graph's output are needed, from the last graph to the second.
         wanted = [frames]
-        for i in range(len(self._stages) - 1, 1, -1):
-            wanted.append(-(-wanted[-1] * self._rates[i] // self._rates[i + 1]) + self._stages[i].context)
+        for i in range(len(self._segments) - 1, 1, -1):
+            wanted.append(-(-wanted[-1] * self._rates[i] // self._rates[i + 1]) + self._segments[i].context)
         signal: _Signal = _Whole(features)
         for i, limit in enumerate(reversed(wanted), start=1):
-            signal = _Tiles(signal, self._graphs[i], self._stages[i], self._rates[i + 1], limit, self._workers, pool)
+            signal = _Tiles(signal, self._graphs[i], self._segments[i], self._rates[i + 1], limit, self._workers, pool)
         return signal
 
 
 class _Signal(Protocol):
-    """Features or audio, made as far as they are asked for."""
+    """Features or audio, float32 [b, channels, frames], of which parts are computed on demand."""
 
     def make(self, start: int, stop: int) -> None:
-        """Have frames `start` to `stop` ready. Neither comes before what was asked for last; what lies before may be gone."""
+        """Compute frames `start` to `stop`, and drop those before `start`. From call to call both numbers may only grow."""
 
     def read(self, start: int, stop: int) -> Array:
-        """Frames that are ready, fewer where the signal ends. Safe to call from several threads at once."""
+        """Frames that have been computed; fewer where the signal ends. Safe to call from several threads at once."""
 
 
 class _Whole:
-    """A signal that is there in one piece."""
+    """A signal that has been computed as a whole."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
@@ -105,14 +106,14 @@ class _Whole:
 
 
 class _Tiles:
-    """What a stage makes of a signal, tile after tile. Every tile is made once.
+    """The output of a graph, computed tile by tile. Every tile is computed once.
 
     Args:
-        source: The stage's input.
-        graph: The stage's.
-        stage: Its place in the decoder.
-        rate: Frames per latent of its output.
-        limit: Frames of its output that will be asked for in all.
+        source: The graph's input.
+        graph: The graph.
+        segment: How the graph is run.
+        rate: Frames of its output for one latent.
+        limit: Number of frames of its output that are needed in all.
         workers: Tiles that run at the same time.
         pool: Runs them.
     """
@@ -121,7 +122,7 @@ class _Tiles:
         self,
         source: _Signal,
         graph: GraphSession,
-        stage: DecoderStage,
+        segment: SegmentTiling,
         rate: int,
         limit: int,
         workers: int,
@@ -129,9 +130,9 @@ class _Tiles:
     ) -> None:
         self._source = source
         self._graph = graph
-        self._upsampling = rate // stage.rate
-        self._context = stage.context
-        self._length = stage.tile * rate
+        self._upsampling = rate // segment.rate
+        self._context = segment.context
+        self._length = segment.tile * rate
         self._limit = limit
         self._workers = workers
         self._pool = pool
@@ -144,10 +145,10 @@ class _Tiles:
         del self._tiles[:passed]
         made = (self._first + len(self._tiles)) * self._length
         if made < stop:
-            # As many as keep every worker busy: a worker without a tile would wait for the others.
+            # A multiple of the number of workers, so that no worker is without a tile while the others run.
             batch = self._workers * self._length
             end = min(made + -(-(stop - made) // batch) * batch, self._limit)
-            self._source.make(*self._seen(made, end))
+            self._source.make(*self._input_range(made, end))
             self._tiles.extend(self._pool.map(self._tile, range(made, end, self._length)))
 
     def read(self, start: int, stop: int) -> Array:
@@ -159,27 +160,31 @@ class _Tiles:
 
     def _tile(self, start: int) -> Array:
         stop = min(start + self._length, self._limit)
-        first, last = self._seen(start, stop)
+        first, last = self._input_range(start, stop)
         (output,) = self._graph.run(**{self._graph.inputs[0]: self._source.read(first, last)})
         return output[:, :, start - first * self._upsampling : stop - first * self._upsampling]
 
-    def _seen(self, start: int, stop: int) -> tuple[int, int]:
-        """The frames of input that frames of output depend on."""
+    def _input_range(self, start: int, stop: int) -> tuple[int, int]:
+        """First and last frame of the input on which frames `start` to `stop` of the output depend."""
         return max(0, start // self._upsampling - self._context), -(-stop // self._upsampling) + self._context
 
 
 class Encoder:
-    """Audio to latents."""
+    """Audio to latents.
+
+    Args:
+        graph: Audio to mean and standard deviation of the latents.
+    """
 
     def __init__(self, graph: GraphSession) -> None:
         self._graph = graph
 
     def __call__(self, audio: Array, noise: Noise) -> Array:
-        """Draw latents of a clip: `z = mean + stdev·noise`, as `vae_sample` of stable-audio-tools does.
+        """Sample latents of audio: `z = mean + stdev · noise`, as `vae_sample` of stable-audio-tools does.
 
         Args:
             audio: float32 [b, channels, ratio × n].
-            noise: Drawn from once, for the latents' shape.
+            noise: One array of the latents' shape is drawn from it.
 
         Returns:
             float32 [b, latent channels, n].

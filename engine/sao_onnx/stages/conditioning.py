@@ -1,4 +1,4 @@
-"""Prompt and numbers to what steers the DiT."""
+"""The conditioner: prompts and numbers to the conditioning inputs of the DiT."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sao_onnx.stages.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What steers the DiT, for b clips.
+    """Conditioning inputs of the DiT for b clips.
 
     Attributes:
-        cross_attention: Tokens, float32 [b, tokens, width]. Padding tokens are zero but present: the reference masks nothing
-            in its cross-attention, so they take part in the softmax.
-        global_condition: float32 [b, width × global conditioners].
+        cross_attention: Tokens, float32 [b, tokens, width]. Padding tokens are zeros, and are not left out: the reference uses
+            no mask in its cross-attention, so they take part in the softmax.
+        global_condition: float32 [b, width × number of global conditioners].
     """
 
     cross_attention: Array
@@ -28,13 +28,13 @@ class Conditioning:
 
 
 class Conditioner:
-    """Text encoder and number conditioner.
+    """Prompts and numbers to conditioning.
 
     Args:
-        config: How the conditioners are put together.
-        tokenizer: The bundle's.
-        text_encoder: Ids and mask to embeddings.
-        number_conditioner: Numbers to one token each.
+        config: The conditioners, and how their outputs are combined.
+        tokenizer: Prompts to token ids.
+        text_encoder: Token ids and attention mask to embeddings.
+        number_conditioner: Each number to one token.
     """
 
     def __init__(
@@ -50,11 +50,14 @@ class Conditioner:
         self._number_conditioner = number_conditioner
 
     def __call__(self, prompts: Sequence[str], numbers: Mapping[str, Sequence[float]]) -> Conditioning:
-        """Condition b clips.
+        """Compute the conditioning of b clips.
 
         Args:
-            prompts: b texts.
-            numbers: b values for every number conditioner of the model; each is clamped to its range by the graph.
+            prompts: b prompts.
+            numbers: b values for each number conditioner of the model, by its id. The graph clamps each to its range.
+
+        Raises:
+            NumericalError: A network returned NaN or infinite values.
         """
         tokens = {self._config.prompt.id: self._embed(prompts)}
         names = [number.id for number in self._config.numbers]
@@ -66,9 +69,9 @@ class Conditioner:
         )
 
     def _embed(self, prompts: Sequence[str]) -> Array:
-        """Embeddings [b, max_length, width], zero at padding.
+        """Embeddings of prompts, float32 [b, max_length, width], with zeros for padding tokens.
 
-        The encoder ignores padding, so it runs on the longest prompt's tokens alone, and zeros stand for the rest.
+        The text encoder ignores padding. So it runs only on as many tokens as the longest prompt has.
         """
         ids, mask = self._tokenizer(prompts)
         length = max(1, int(mask.sum(axis=1).max(initial=0)))

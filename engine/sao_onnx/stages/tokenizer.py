@@ -1,4 +1,4 @@
-"""Prompts to token ids, as the reference's tokenizer gives them."""
+"""Prompts to token ids, equal to those of the reference's tokenizer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from sao_onnx.bundle.manifest import Prompt
 from sao_onnx.errors import BundleError, SaoOnnxWarning
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
+"""int64 [b, max_length]."""
 
 
 class PromptWarning(SaoOnnxWarning):
-    """A prompt was longer than the model reads."""
+    """A prompt has more tokens than the model reads, and was cut."""
 
 
 class Tokenizer:
-    """The bundle's tokenizer, cutting and padding to the model's length.
+    """The tokenizer of a bundle. It cuts and pads every prompt to the length that the model reads.
+
+    Args:
+        path: The tokenizer's file.
+        prompt: The text conditioner, with that length and the padding token.
 
     Raises:
-        BundleError: The file is not a tokenizer.
+        BundleError: The file is no tokenizer.
     """
 
     def __init__(self, path: Path, prompt: Prompt) -> None:
@@ -37,12 +42,13 @@ class Tokenizer:
         self._prompt = prompt
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Ids, Ids]:
-        """Tokenize prompts.
+        """Tokenize b prompts.
 
-        A prompt that does not fit is cut, with a `PromptWarning` that shows where.
+        A prompt that is too long is cut, with a `PromptWarning` that shows where.
 
         Returns:
-            Token ids and attention mask, int64 [b, max_length] each.
+            Token ids, int64 [b, max_length]; and the attention mask of the same shape and dtype, 1 for tokens and 0 for
+            padding.
         """
         ids = np.full((len(prompts), self._prompt.max_length), self._prompt.pad_id, dtype=np.int64)
         mask = np.zeros_like(ids)

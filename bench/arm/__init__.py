@@ -1,0 +1,1 @@
+"""Measurements on emulated Arm cores; see `__main__`."""

@@ -1,0 +1,1 @@
+"""An emulated Arm machine in a folder, for tests and benchmarks. It needs nothing of this project."""

@@ -1,0 +1,62 @@
+"""The memory of the machine, and how much of it this process may still take. All sizes are in bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from sao_onnx.runtime import kernel_files
+
+
+def total_memory() -> int | None:
+    """Memory of the machine; None where the system does not say."""
+    return kernel_files.read_bytes("/proc/meminfo", "MemTotal")
+
+
+def free_swap() -> int:
+    """Swap space that is not used; 0 where the system does not say."""
+    return kernel_files.read_bytes("/proc/meminfo", "SwapFree") or 0
+
+
+def available_memory() -> int | None:
+    """Memory that this process can still take without swapping; None where the system does not say.
+
+    The smallest of three: what the kernel estimates, what the control groups of this process leave, and what the limit on its
+    address space leaves.
+    """
+    amounts = (kernel_files.read_bytes("/proc/meminfo", "MemAvailable"), *_left_in_control_groups(), _left_of_address_space())
+    return min((amount for amount in amounts if amount is not None), default=None)
+
+
+def _left_in_control_groups() -> Iterator[int]:
+    """What each control group of this process leaves. The file cache counts as free: the kernel gives it back on demand."""
+    for line in kernel_files.read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, usage = PurePosixPath("/sys/fs/cgroup"), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            top, limit, usage = PurePosixPath("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        # In a container the path may be the one outside of it. Then only the top folder exists.
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
+            with contextlib.suppress(ValueError):  # No such file, or "max" for no limit.
+                statistics = kernel_files.read(str(folder / "memory.stat"))
+                cached = re.findall(r"^(?:in)?active_file (\d+)$", statistics, re.MULTILINE)
+                used = int(kernel_files.read(str(folder / usage)))
+                yield int(kernel_files.read(str(folder / limit))) - used + sum(map(int, cached))
+
+
+def _left_of_address_space() -> int | None:
+    """What a limit on the address space (`ulimit -v`) leaves; None without such a limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = kernel_files.read_bytes("/proc/self/status", "VmSize")
+    return None if limit == resource.RLIM_INFINITY or used is None else limit - used
