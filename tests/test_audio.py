@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+from sao_onnx.audio.files import encode_audio
 from sao_onnx.audio.prepare import fit, normalize, prepare
 from sao_onnx.errors import RequestError
+from tests.processes import succeed
 
 
 def test_normalize():
@@ -69,3 +73,36 @@ def test_resampling_keeps_pitch_and_length(rate):
 def test_refuses(samples, rate, match):
     with pytest.raises(RequestError, match=match):
         _prepare(samples, rate)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"),
+    [
+        (".ogg", 1_000_000, 2),
+        (".ogg", 0, 2),
+        (".ogg", 44_100, 256),
+        (".opus", 0, 2),
+        (".opus", 44_100, 300),
+        (".mp3", 1000, 2),
+        (".mp3", 44_100, 3),
+        (".flac", 1_000_000, 2),
+        (".flac", 44_100, 9),
+        (".wav", 0, 2),
+        (".wav", 44_100, 0),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(suffix, rate, channels):
+    """In a process of its own, because libsndfile ends the process for some of them."""
+    script = (
+        "import numpy; from sao_onnx.audio.files import encode_audio; from sao_onnx.errors import AudioFileError\n"
+        f"try: encode_audio(numpy.zeros(({channels}, 1000), 'float32'), {rate}, {suffix!r})\n"
+        "except AudioFileError as error: print(error)"
+    )
+    message = succeed([sys.executable, "-c", script])
+    assert message.startswith(f"{channels} channels at {rate} Hz cannot be written as {suffix}: ")
+    assert "object at" not in message
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(1, 2), (200_000, 2), (44_100, 255)])
+def test_the_limits_of_vorbis_are_inside(rate, channels):
+    assert encode_audio(np.zeros((channels, 100), np.float32), rate, ".ogg").startswith(b"OggS")

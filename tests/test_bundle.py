@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,40 @@ def test_flipped_byte(bundle):
     path.write_bytes(data)
     with pytest.raises(BundleError, match=r"fp32/decoder_1\.onnx\.data is damaged"):
         list(open_bundle(bundle).verify())
+
+
+def test_files_before_a_damaged_one_are_said_to_be_right(bundle):
+    opened = open_bundle(bundle)
+    damaged = opened.manifest.files[3]
+    path = opened.path(damaged.path)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    found = opened.verify()
+    assert [next(found) for _ in range(3)] == [file.path for file in opened.manifest.files[:3]]
+    with pytest.raises(BundleError, match=damaged.path):
+        next(found)
+
+
+def test_a_folder_in_the_place_of_a_file(bundle):
+    (bundle / "tokenizer.json").unlink()
+    (bundle / "tokenizer.json").mkdir()
+    with pytest.raises(BundleError, match=r"tokenizer\.json is missing"):
+        open_bundle(bundle)
+
+
+def test_a_bundle_in_the_users_home(bundle, monkeypatch):
+    monkeypatch.setenv("HOME", str(bundle.parent))
+    monkeypatch.setenv("USERPROFILE", str(bundle.parent))
+    assert open_bundle(f"~/{bundle.name}").folder == bundle
+
+
+def test_a_graph_that_the_bundle_lacks(miniature):
+    manifest = open_bundle(miniature).manifest
+    less = replace(
+        manifest, graphs=tuple(graph for graph in manifest.graphs if (graph.role, graph.precision) != ("dit", "fp32"))
+    )
+    assert less.graph("dit", "int8").role == "dit"
+    with pytest.raises(BundleError, match="holds no dit in fp32; it holds int8"):
+        less.graph("dit", "fp32")
 
 
 def test_link_out_of_the_bundle(bundle, tmp_path):

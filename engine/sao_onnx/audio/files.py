@@ -18,6 +18,11 @@ from sao_onnx.writing import require_free
 __all__ = ["FORMATS", "audio_format", "encode_audio", "read_audio", "read_tags", "require_free", "write_audio", "write_whole"]
 
 
+VORBIS_CHANNELS = 255
+VORBIS_RATE = 200_000
+"""What Vorbis can hold, the rate in hertz. libsndfile does not check it and would end the process."""
+
+
 def read_audio(path: str | Path) -> tuple[Array, int]:
     """Read an audio file in any format that libsndfile knows.
 
@@ -61,6 +66,11 @@ def encode_audio(
     import soundfile
 
     format, depth = audio_format(suffix, bits)
+    refused = f"{len(samples)} channels at {sample_rate} Hz cannot be written as {suffix}"
+    if len(samples) < 1 or sample_rate < 1:
+        raise AudioFileError(f"{refused}: expected at least one channel and 1 Hz")
+    if format.codecs[depth] == "VORBIS" and (len(samples) > VORBIS_CHANNELS or sample_rate > VORBIS_RATE):
+        raise AudioFileError(f"{refused}: expected at most {VORBIS_CHANNELS} channels and {VORBIS_RATE} Hz")
     audio = samples if depth == 32 else np.clip(samples, -1, 1)
     rate = sample_rate
     if format.rate is not None and rate != format.rate:
@@ -73,8 +83,11 @@ def encode_audio(
             for name, text in (tags or {}).items():
                 setattr(file, name, text if format.unicode else text.encode("ascii", "replace").decode())
             file.write(audio.T)
+    except soundfile.LibsndfileError as error:
+        # Without the name of the stream, which says nothing to a person.
+        raise AudioFileError(f"{refused}: {error.error_string}") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise AudioFileError(f"{len(samples)} channels at {sample_rate} Hz cannot be written as {suffix}: {error}") from error
+        raise AudioFileError(f"{refused}: {error}") from error
     return stream.getvalue()
 
 
