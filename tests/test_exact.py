@@ -174,7 +174,7 @@ def test_products_of_unsigned_weights(cases, monkeypatch):
 def test_the_converter_writes_no_other_products(miniature):
     known = {"MatMulIntegerToFloat", "QLinearConv"}
     others = {"MatMulInteger", "MatMulNBits", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "QAttention", "ConvInteger"}
-    bundle = sao_onnx.bundle.open_bundle(miniature)
+    bundle = sao_onnx.open_bundle(miniature)
     found: set[str] = set()
     for graph in bundle.manifest.graphs:
         model = onnx.load(bundle.path(graph.path))
@@ -253,7 +253,7 @@ def test_the_option_is_set_only_where_products_overflow(monkeypatch):
 def _shared(source: Path, target: Path) -> Path:
     """A bundle as they were before products had constants of their own: equal ones are read by all."""
     shutil.copytree(source, target)
-    bundle = sao_onnx.bundle.open_bundle(target)
+    bundle = sao_onnx.open_bundle(target)
     for graph in bundle.manifest.graphs:
         if graph.precision == "int8":
             model = onnx.load(bundle.path(graph.path), load_external_data=False)
@@ -285,7 +285,7 @@ def test_a_bundle_that_is_too_old_says_so_and_can_be_mended(miniature, tmp_path,
     written = unshare(old)
     assert {Path(path).stem for path in written} >= {"dit", "context"}
     assert unshare(old) == []
-    assert list(sao_onnx.bundle.open_bundle(old).verify())
+    assert list(sao_onnx.open_bundle(old).verify())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mended = sao_onnx.load(old, precision="int8").generate(**request).samples
