@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-import sao_onnx
 from sao_onnx.audio.files import encode_audio
 from sao_onnx.audio.prepare import fit, normalize, prepare
+from sao_onnx.errors import RequestError
 from tests.processes import succeed
 
 
@@ -71,7 +71,7 @@ def test_resampling_keeps_pitch_and_length(rate):
     ],
 )
 def test_refuses(samples, rate, match):
-    with pytest.raises(sao_onnx.RequestError, match=match):
+    with pytest.raises(RequestError, match=match):
         _prepare(samples, rate)
 
 
@@ -94,9 +94,9 @@ def test_refuses(samples, rate, match):
 def test_what_a_format_cannot_hold_is_refused(suffix, rate, channels):
     """In a process of its own, because libsndfile ends the process for some of them."""
     script = (
-        "import numpy, sao_onnx; from sao_onnx.audio.files import encode_audio\n"
+        "import numpy; from sao_onnx.audio.files import encode_audio; from sao_onnx.errors import AudioFileError\n"
         f"try: encode_audio(numpy.zeros(({channels}, 1000), 'float32'), {rate}, {suffix!r})\n"
-        "except sao_onnx.AudioFileError as error: print(error)"
+        "except AudioFileError as error: print(error)"
     )
     message = succeed([sys.executable, "-c", script])
     assert message.startswith(f"{channels} channels at {rate} Hz cannot be written as {suffix}: ")

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import sao_onnx
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx_convert.pipeline import TorchPipeline
 
@@ -190,7 +191,7 @@ def test_audio_to_audio_depends_on_the_recording(converted):
 def test_the_manifest_says_what_the_configuration_says(converted):
     checkpoint, bundle = converted
     config = json.loads((checkpoint / "model_config.json").read_text())
-    manifest = sao_onnx.open_bundle(bundle).manifest
+    manifest = open_bundle(bundle).manifest
     conditioning = config["model"]["conditioning"]
     expected = [
         (c["id"], c["config"]["min_val"], c["config"]["max_val"]) for c in conditioning["configs"] if c["type"] == "number"

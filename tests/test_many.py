@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-import sao_onnx
+from sao_onnx.errors import RequestError
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
@@ -36,9 +36,9 @@ def test_no_more_is_begun_than_asked_for(engine):
 def test_errors_come_in_their_place(engine):
     clips = engine.generate_many([("rain", {"seconds": 0.1, "steps": 1}), ("rain", {"seconds": -1})])
     assert next(clips).seconds == pytest.approx(0.1)
-    with pytest.raises(sao_onnx.RequestError, match="seconds is -1"):
+    with pytest.raises(RequestError, match="seconds is -1"):
         next(clips)
-    with pytest.raises(sao_onnx.RequestError, match="jobs is 0"):
+    with pytest.raises(RequestError, match="jobs is 0"):
         engine.generate_many([], jobs=0)
 
 
@@ -69,9 +69,9 @@ def test_which_part_of_a_longer_recording(engine):
     alone = engine.generate("rain", init_audio=(noise[:, 7 * rate :], rate), **options)
     np.testing.assert_array_equal(part.samples, alone.samples)
     for start in (10.0, -1.0):
-        with pytest.raises(sao_onnx.RequestError, match=r"expected 0 or more and less than 10\.000"):
+        with pytest.raises(RequestError, match=r"expected 0 or more and less than 10\.000"):
             engine.generate("rain", init_audio=(noise, rate), init_start=start)
-    with pytest.raises(sao_onnx.RequestError, match="init_start needs initial audio"):
+    with pytest.raises(RequestError, match="init_start needs initial audio"):
         engine.generate("rain", init_start=1.0)
 
 

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-import sao_onnx
+from sao_onnx.errors import NumericalError
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.sampling.noise import Noise
 from sao_onnx.stages.autoencoder import Decoder, Encoder
@@ -29,7 +29,7 @@ class _Seen:
     def run(self, **inputs):
         self.shapes.append({name: array.shape for name, array in inputs.items()})
         if self._fails_at is not None and len(self.shapes) >= self._fails_at:
-            raise sao_onnx.NumericalError("no number")
+            raise NumericalError("no number")
         return self._graph.run(**inputs)
 
 
@@ -104,7 +104,7 @@ def test_an_error_in_a_tile_reaches_the_caller(engine, decoder, workers):
     latents = Noise(1).normal((1, engine.manifest.latents.channels, 12))
     pieces = run(latents, 12 * engine.manifest.latents.ratio)
     assert next(pieces).shape[2] == 2 * engine.manifest.latents.ratio
-    with pytest.raises(sao_onnx.NumericalError, match="no number"):
+    with pytest.raises(NumericalError, match="no number"):
         list(pieces)
 
 
@@ -131,5 +131,5 @@ def test_a_decoder_that_is_left_makes_no_more_tiles(engine, decoder):
 
 def test_latents_that_are_not_finite_are_found_out(engine):
     latents = np.full((engine.manifest.latents.channels, 4), np.nan, np.float32)
-    with pytest.raises(sao_onnx.NumericalError, match="decoder_1 returned NaN"):
+    with pytest.raises(NumericalError, match="decoder_1 returned NaN"):
         engine.decode(latents)
