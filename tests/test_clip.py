@@ -13,7 +13,7 @@ import soundfile
 
 import sao_onnx
 from sao_onnx.clip import Timings
-from sao_onnx.request import Request
+from sao_onnx.request import Options, Request
 from sao_onnx.running.loading import load_conditioner, load_denoiser
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.sampling.noise import Noise
@@ -56,7 +56,7 @@ def test_latents_of_a_clip_start_another(miniature, clip, monkeypatch):
 
     monkeypatch.setattr(Encoder, "__call__", touched)
     engine = sao_onnx.load(miniature, precision="fp32", threads=2)
-    options = {"seconds": 0.5, "seed": 7, "steps": 1, "init_noise_level": 0.4}
+    options: Options = {"seconds": 0.5, "seed": 7, "steps": 1, "init_noise_level": 0.4}
     made = engine.generate("kick", latents=clip.latents, **options)
     assert made.timings.encoding == 0
 

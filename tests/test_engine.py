@@ -158,7 +158,7 @@ def test_an_abandoned_stream_drops_its_stage(miniature):
     next(events)
     next(events)
     assert alive() == {Denoiser}
-    del events
+    events.close()
     assert alive() == set()
 
 
@@ -190,6 +190,7 @@ def test_unloading_while_a_stream_is_under_way(miniature):
     for event in events:
         if isinstance(event, Decoded):
             assert alive() == {Decoder}
+    assert isinstance(event, Finished)
     np.testing.assert_array_equal(event.clip.samples, engine.generate("rain", seconds=1, steps=2, seed=3).samples)
     engine.unload()
     assert alive() == set()

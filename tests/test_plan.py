@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,7 +207,8 @@ def test_everything_wrong_is_found_before_a_graph_is_opened(miniature, monkeypat
     for options, message in BAD:
         with pytest.raises(RequestError, match=message):
             engine.stream("rain", **options)
-    for options in ({"steps": 0}, {"sampler": "ddim"}, {"unknown": 1}):
+    wrong: list[Any] = [{"steps": 0}, {"sampler": "ddim"}, {"unknown": 1}]
+    for options in wrong:
         with pytest.raises(RequestError):
             engine.stream("rain", **options)
     with pytest.raises(AudioFileError, match=r"nothing\.wav"):

@@ -87,6 +87,11 @@ def test_dpmpp_is_of_second_order():
 class _Tilted:
     """An objective unlike rectified flow: x = cos(σπ/2)·clean + sin(σπ/2)·noise, and the network predicts the clean latents."""
 
+    least_start = 0.0
+
+    def sigmas(self, steps, start=1.0):
+        return np.linspace(start, 0, steps + 1, dtype=np.float32)
+
     def signal(self, sigma):
         return np.float32(math.cos(float(sigma) * math.pi / 2))
 
@@ -103,6 +108,9 @@ class _Tilted:
     def prediction(self, x, denoised, sigma):
         return denoised
 
+    def derivative(self, x, prediction, sigma):
+        raise AssertionError("ping-pong needs none")
+
 
 def test_a_sampler_knows_nothing_but_the_objective():
     """Ping-pong on an objective that it has never seen: what it hands the network is that objective's noise."""
@@ -113,7 +121,7 @@ def test_a_sampler_knows_nothing_but_the_objective():
         seen.append((x, sigma))
         return clean
 
-    sigmas = np.array([1, 0.5, 0.25, 0], np.float32)
+    sigmas = _Tilted().sigmas(3)
     *_, last = SAMPLERS["pingpong"](predict, _Tilted(), draw(), sigmas, draw)
     np.testing.assert_allclose(last.latents, clean, atol=1e-6)
     again = _noise(2)

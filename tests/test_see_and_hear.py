@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_without_matplotlib(clip, tmp_path, monkeypatch):
 
 
 def _player(monkeypatch, play):
-    module = types.ModuleType("sounddevice")
+    module: Any = types.ModuleType("sounddevice")
     module.PortAudioError = type("PortAudioError", (Exception,), {})
     module.play = play
     monkeypatch.setitem(sys.modules, "sounddevice", module)
@@ -134,7 +135,7 @@ def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch)
     from sao_onnx.audio import files
     from sao_onnx.cli import app
 
-    writers = {}
+    writers: dict[str, set[threading.Thread]] = {}
     write = files.write_whole
 
     def note(path, data, **options):
