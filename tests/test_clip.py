@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 
 import sao_onnx
 from sao_onnx.clip import Timings
-from sao_onnx.request import Options, Request
+from sao_onnx.request import Request
 from sao_onnx.running.loading import load_conditioner, load_denoiser
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.sampling.noise import Noise
@@ -56,7 +57,7 @@ def test_latents_of_a_clip_start_another(miniature, clip, monkeypatch):
 
     monkeypatch.setattr(Encoder, "__call__", touched)
     engine = sao_onnx.load(miniature, precision="fp32", threads=2)
-    options: Options = {"seconds": 0.5, "seed": 7, "steps": 1, "init_noise_level": 0.4}
+    options: Any = {"seconds": 0.5, "seed": 7, "steps": 1, "init_noise_level": 0.4}
     made = engine.generate("kick", latents=clip.latents, **options)
     assert made.timings.encoding == 0
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 
 from sao_onnx.stages.conditioning import Conditioning
@@ -21,7 +23,7 @@ class _Graph:
 def _denoiser():
     context = _Graph(lambda cross_attention: (cross_attention[None] + 1, cross_attention[None] + 2))
     dit = _Graph(lambda latents, times, keys, values, global_condition: (latents * keys.mean(axis=(0, 2, 3))[:, None, None],))
-    return Denoiser(context, dit), context, dit
+    return Denoiser(cast(Any, context), cast(Any, dit)), context, dit
 
 
 def _conditioning(value):

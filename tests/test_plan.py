@@ -139,7 +139,7 @@ def test_regions_become_weights(planned):
     assert other.windows == found.windows
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"seconds": 4.1}, r"seconds is 4\.1, expected more than 0 and at most 3\.994, the window"),
     ({"window_seconds": 5}, r"window_seconds is 5, expected more than 0 and at most 3\.994"),
     ({"window_seconds": 1, "seconds": 2}, "seconds is 2"),
