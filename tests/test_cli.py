@@ -292,8 +292,7 @@ def test_a_closed_pipe(miniature, tmp_path):
     """Its reader leaves after the first bytes."""
     command = [COMMAND, "gen", "rain", "-m", miniature, "--seconds", "3", "-q", "-o", "-"]
     with started(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+        assert process.stdout is not None and process.stderr is not None  # noqa: PT018
         assert process.stdout.read(4) == b"RIFF"
         process.stdout.close()
         assert process.stderr.read() == b""  # Neither of ours nor of Python's, which flushes at the end.

@@ -6,7 +6,6 @@ import base64
 import io
 import re
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -57,8 +56,7 @@ def test_latents_of_a_clip_start_another(miniature, clip, monkeypatch):
 
     monkeypatch.setattr(Encoder, "__call__", touched)
     engine = sao_onnx.load(miniature, precision="fp32", threads=2)
-    options: Any = {"seconds": 0.5, "seed": 7, "steps": 1, "init_noise_level": 0.4}
-    made = engine.generate("kick", latents=clip.latents, **options)
+    made = engine.generate("kick", latents=clip.latents, seconds=0.5, seed=7, steps=1, init_noise_level=0.4)
     assert made.timings.encoding == 0
 
     # By hand: one step of ping-pong from there.

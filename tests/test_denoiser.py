@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
+from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.stages.conditioning import Conditioning
 from sao_onnx.stages.denoiser import Denoiser
 
@@ -23,7 +24,7 @@ class _Graph:
 def _denoiser():
     context = _Graph(lambda cross_attention: (cross_attention[None] + 1, cross_attention[None] + 2))
     dit = _Graph(lambda latents, times, keys, values, global_condition: (latents * keys.mean(axis=(0, 2, 3))[:, None, None],))
-    return Denoiser(cast(Any, context), cast(Any, dit)), context, dit
+    return Denoiser(cast(GraphSession, context), cast(GraphSession, dit)), context, dit
 
 
 def _conditioning(value):

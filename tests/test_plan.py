@@ -207,7 +207,7 @@ def test_everything_wrong_is_found_before_a_graph_is_opened(miniature, monkeypat
     for options, message in BAD:
         with pytest.raises(RequestError, match=message):
             engine.stream("rain", **options)
-    wrong: list[Any] = [{"steps": 0}, {"sampler": "ddim"}, {"unknown": 1}]
+    wrong: list[dict[str, Any]] = [{"steps": 0}, {"sampler": "ddim"}, {"unknown": 1}]
     for options in wrong:
         with pytest.raises(RequestError):
             engine.stream("rain", **options)

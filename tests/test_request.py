@@ -55,8 +55,8 @@ def test_is_frozen():
 
 
 def test_keeps_values_as_plain_python():
-    given: Any = {"seconds": np.float32(1.5), "steps": np.int64(3), "seed": np.uint32(7), "keep": [(0, np.float64(1))]}
-    request = Request("rain", **given)
+    values: dict[str, Any] = {"seconds": np.float32(1.5), "steps": np.int64(3), "seed": np.uint32(7)}
+    request = Request("rain", keep=[(0, np.float64(1))], **values)
     assert (request.seconds, request.steps, request.seed, request.keep) == (1.5, 3, 7, ((0.0, 1.0),))
     assert [type(value) for value in (request.seconds, request.steps, request.seed)] == [float, int, int]
     assert type(Request("rain", seconds=2).seconds) is float
