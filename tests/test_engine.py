@@ -158,7 +158,7 @@ def test_an_abandoned_stream_drops_its_stage(miniature):
     next(events)
     next(events)
     assert alive() == {Denoiser}
-    del events
+    events.close()
     assert alive() == set()
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.processes import succeed
+from tests.test_package import MOVED
 
 ENGINE = ROOT / "engine" / "sao_onnx"
 
@@ -188,3 +191,28 @@ def test_version_is_said_once(pytestconfig):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == sao_onnx.__version__
     assert f"## [{sao_onnx.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_middle_loads_no_edge():
+    """Not by way of other modules either."""
+    modules = "sao_onnx.planning.planner, sao_onnx.sampling.samplers, sao_onnx.sampling.inpainting, sao_onnx.sampling.noise"
+    edges = "{'onnxruntime', 'soundfile', 'tokenizers', 'sao_onnx.audio.files', 'sao_onnx.runtime.sessions', 'sao_onnx.engine'}"
+    succeed([sys.executable, "-c", f"import sys, {modules}\nif found := {edges} & set(sys.modules): sys.exit(str(found))"])
+
+
+def _used_of_the_package(path: Path) -> set[str]:
+    """Names that a module takes from `sao_onnx` itself."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sao_onnx":
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.module == "sao_onnx":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_old_names_are_used_nowhere():
+    """They are there for others, for one version."""
+    for folder in ("engine", "convert", "bench", "models", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not MOVED.keys() & _used_of_the_package(path), path

@@ -6,7 +6,7 @@ import functools
 import inspect
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -154,10 +154,10 @@ class Engine:
         return cast(Finished, last).clip
 
     @_takes_options
-    def stream(self, prompt: str | Request, **options: Unpack[Options]) -> Iterator[Event]:
+    def stream(self, prompt: str | Request, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Generate a clip event by event. Arguments and errors are those of `generate`; the request is checked at once.
 
-        Nothing runs between two events, so a consumer that stops iterating stops the work.
+        Nothing runs between two events, so a consumer that stops iterating stops the work; `close` ends it at once.
         """
         request = _request(prompt, options)
         return self._run(self.plan(request), request)
@@ -172,7 +172,7 @@ class Engine:
         init = request.init_audio
         return plan(self.manifest, replace(request, init_audio=read_audio(init)) if isinstance(init, (str, Path)) else request)
 
-    def _run(self, planned: Plan, request: Request) -> Iterator[Event]:
+    def _run(self, planned: Plan, request: Request) -> Generator[Event, None, None]:
         for event in run(planned, self._stages, self._provenance(planned, request), self._pace.now()):
             if isinstance(event, Finished):
                 self._pace.learn(planned, event.clip.timings)
@@ -180,7 +180,7 @@ class Engine:
 
     def generate_many(
         self, requests: Iterable[str | Request | tuple[str, Options]], *, jobs: int = 1, **options: Unpack[Options]
-    ) -> Iterator[Clip]:
+    ) -> Generator[Clip, None, None]:
         """Generate several clips, in order.
 
         Only `jobs` of them are begun ahead of the one that is waited for, so a consumer that stops iterating leaves the others
