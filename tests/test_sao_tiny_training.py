@@ -743,10 +743,13 @@ def stereo_state(kept):
 def test_finished_stages_are_taken(tmp_path):
     train.take_finished(tmp_path)
     assert (tmp_path / train.TOKENIZER).read_bytes() == (train.FINISHED / train.TOKENIZER).read_bytes()
-    for name in ("autoencoder", "text"):
+    for name in ("autoencoder", "text", "diffusion"):
         kept, taken = states.read(train.FINISHED, name), states.read(tmp_path, name)
         assert kept.keys() == taken.keys()
         assert all(torch.equal(kept[key], taken[key]) for key in kept)
+    coder, decoder_state = states.read(train.FINISHED, "autoencoder"), states.read(tmp_path, "decoder")
+    assert decoder_state
+    assert all(torch.equal(coder[f"decoder.{key}"], value) for key, value in decoder_state.items())
     reader = text.untrained(train.T5_CONFIG)
     assert train._load(tmp_path, "text", reader)
 

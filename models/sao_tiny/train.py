@@ -125,9 +125,16 @@ def assemble(folder: Path) -> None:
 
 
 def take_finished(folder: Path) -> None:
-    """Begin a folder with the stages that are finished. The tokenizer comes last: where it is, the others are."""
-    for name in ("autoencoder", "text"):
-        states.write(folder, name, states.read(FINISHED, name))
+    """Begin a folder with the stages that are finished. The tokenizer comes last: where it is, the others are.
+
+    Once the decoder is finished, it stands in the place of the one that the encoder was trained with.
+    """
+    kept = {name: states.read(FINISHED, name) for name in ("text", *STAGES) if states.present(FINISHED, name)}
+    if "diffusion" in kept:
+        coder = kept["autoencoder"]
+        kept["decoder"] = {key.removeprefix("decoder."): coder[key] for key in coder if key.startswith("decoder.")}
+    for name, state in kept.items():
+        states.write(folder, name, state)
     shutil.copy(FINISHED / TOKENIZER, folder)
 
 
