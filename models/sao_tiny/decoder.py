@@ -21,10 +21,6 @@ BATCH = 24
 MARGIN = 8
 """Latents on each side of an excerpt that the decoder sees and that are not compared."""
 
-EDGES = 0.25
-"""Share of excerpts at the start or at the end of the window, compared up to there. Convolutions see zeros behind it: a decoder
-that never met them clicks."""
-
 LEVELS = (0.02, 0.27, 0.27, 0.27, 0.5, 0.27)
 """Of the noise from which the transformer's latents are made, in turn: its last steps."""
 
@@ -58,15 +54,11 @@ class _Decoding:
         rng = np.random.default_rng((3, step))
         batch = self._examples.draw(rng, BATCH)
         last = WINDOW // self._ratio - CROP // self._ratio - 2 * MARGIN
-        starts, place = rng.integers(0, last + 1, size=BATCH), rng.random(BATCH)
-        starts = np.where(place < EDGES / 2, 0, np.where(place > 1 - EDGES / 2, last, starts))
-        skipped = np.where(starts == 0, 0, np.where(starts == last, 2 * MARGIN, MARGIN))
-        drawn = {"starts": starts, "skipped": skipped, "sides": rng.integers(0, 2, size=BATCH)}
+        drawn = {"starts": rng.integers(0, last + 1, size=BATCH), "sides": rng.integers(0, 2, size=BATCH)}
         return batch | {name: torch.from_numpy(values).to(self._examples.device) for name, values in drawn.items()}
 
     def losses(self, phase: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents, rows, starts, ratio = self._examples.latents, batch["rows"], batch["starts"], self._ratio
-        skipped = batch["skipped"]
         with torch.no_grad():
             clean, t = latents.first[rows].float(), self._t[:, None, None, None]
             noisy = (1 - t) * clean + t * torch.randn_like(clean)
@@ -77,11 +69,10 @@ class _Decoding:
             sides = torch.arange(BATCH, device=clean.device), batch["sides"]
             guess = guess[sides]
             pieces = guess.gather(2, places[:, None].expand(-1, guess.shape[1], -1))
-            compared = skipped[:, None] * ratio + torch.arange(CROP, device=clean.device)
-            frames = starts[:, None] * ratio + compared
+            frames = (starts[:, None] + MARGIN) * ratio + torch.arange(CROP, device=clean.device)
             mono = latents.audio[rows[:, None], frames].float() / 32767
             audio = (mono * self._gains[rows][sides][:, None])[:, None]
-        decoded = self._decoder(pieces).gather(2, compared[:, None])
+        decoded = self._decoder(pieces)[..., MARGIN * ratio : -MARGIN * ratio]
         found: dict[str, Tensor] = self._reconstruction(decoded, audio, 10**LATE_FLOOR)
         # Noise cannot come back as the wave that it was.
         return found | {"loss": 0.5 * LATE_WAVE * found["wave"] + LATE_SPECTRUM * (found["stft"] + found["mel"])}

@@ -25,7 +25,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from models.sao_tiny import autoencoder, decoder, diffusion, states, text
+from models.sao_tiny import autoencoder, decoder, diffusion, edges, states, text
 from models.sao_tiny.checkpoint import HERE, write_checkpoint
 from models.sao_tiny.data import Pool
 from models.sao_tiny.latents import Latents
@@ -106,6 +106,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
         return
     if not _load(folder, "decoder", coder.decoder):
         decoder.train(coder, denoiser, examples, folder, say)
+        edges.train(coder, say)
         _finish(folder, "decoder", coder.decoder)
     assemble(folder)
 
