@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from models.sao_tiny import listen
-from models.sao_tiny.evaluate import Judge
+from models.sao_tiny.kind_classifier import KindClassifier
 from tests.arm import exercise
 from tests.arm.sandbox import SUITES, UnavailableError, build
 from tests.conftest import ROOT
@@ -136,7 +136,7 @@ def test_the_model_inside_the_package(there):
     found = np.load(there[1] / "arrays.npz")
     assert abs(1200 * np.log2(listen.pitch(found["shipped/A4 saw wave"]) / 440)) < 50
     assert abs(listen.tempo(found["shipped/120 BPM drum loop"]) / 120 - 1) < 0.03
-    assert Judge().kind(found["shipped/kick drum"]) == "kick"
+    assert KindClassifier().kind(found["shipped/kick drum"]) == "kick"
 
 
 def test_commands(there):

@@ -11,7 +11,7 @@ import soundfile
 
 import sao_onnx
 from models.sao_tiny import listen
-from models.sao_tiny.evaluate import Judge
+from models.sao_tiny.kind_classifier import KindClassifier
 from sao_onnx.planning.loops import loop_seconds
 
 
@@ -35,7 +35,7 @@ def test_tempo(tiny, prompt, tempo):
     ("prompt", "kind"), [("kick drum", "kick"), ("ocean waves", "ocean waves"), ("siren", "siren"), ("coin pickup", "coin")]
 )
 def test_class(tiny, prompt, kind):
-    assert Judge().kind(tiny.generate(prompt, seed=1).samples) == kind
+    assert KindClassifier().kind(tiny.generate(prompt, seed=1).samples) == kind
 
 
 def test_side_and_end(tiny):
@@ -74,7 +74,7 @@ def test_kept_regions_stay(tiny):
 def test_strength(tiny):
     tone = tiny.generate("organ at C4", seed=1, normalize="none")
     near, far = (tiny.generate("ocean waves", seed=1, init_audio=tone, init_noise_level=level) for level in (0.12, 1.0))
-    assert Judge().kind(far.samples) == "ocean waves"
+    assert KindClassifier().kind(far.samples) == "ocean waves"
     assert abs(1200 * np.log2(listen.pitch(near.samples) / 261.63)) < 50
     assert listen.si_sdr(near.samples, tone.samples) > listen.si_sdr(far.samples, tone.samples) + 10
 

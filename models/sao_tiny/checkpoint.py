@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import T5EncoderModel
 
-from models.sao_tiny.diffusion import Denoiser
+from models.sao_tiny.denoiser import Denoiser
 from sao_onnx_convert.config import load_config
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 from sao_onnx_convert.networks.model import AudioModel

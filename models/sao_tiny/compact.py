@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.sao_tiny.data import unseen_sound
-from models.sao_tiny.judge import FIRST
+from models.sao_tiny.kind_classifier import FIRST
 from models.sao_tiny.requests import KINDS, render
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.bundle.manifest import FileRole, Graph

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.sao_tiny.autoencoder import CROP, LATE_FLOOR, LATE_SPECTRUM, LATE_WAVE, optimizers
-from models.sao_tiny.diffusion import Denoiser, Examples
+from models.sao_tiny.denoiser import Denoiser
+from models.sao_tiny.examples import Examples
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import WINDOW

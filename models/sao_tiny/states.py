@@ -1,8 +1,8 @@
 """Weights in small files of half precision, which can be kept in a repository and copied while training runs.
 
 A state dictionary called NAME is `NAME.json`, which lists its files, and those files: `NAME-1-1.safetensors`,
-`NAME-1-2.safetensors` and so on, with `.xz` behind it if they are compressed. The list is replaced last, so that at any moment there is a whole dictionary, the old one or
-the new one.
+`NAME-1-2.safetensors` and so on, with `.xz` behind it if they are compressed. The list is replaced last, so that at any moment
+there is a whole dictionary, the old one or the new one.
 """
 
 from __future__ import annotations

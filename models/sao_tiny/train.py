@@ -1,11 +1,11 @@
 """Trains sao-tiny's second edition, or goes on where the training was cut off.
 
     python -m models.sao_tiny.train scratch/sao-tiny
-    python -m models.sao_tiny.train scratch/sao-tiny --anew
+    python -m models.sao_tiny.train scratch/sao-tiny --from-scratch
 
 writes, in the folder named, the weights of every stage and its curve, and at the end the checkpoint `sao-tiny`, in the layout
-of the released model. The stages that are finished are taken from `states` beside this file; with `--anew`, all are trained
-from nothing.
+of the released model. The stages that are finished are taken from `states` beside this file; with `--from-scratch`, all are
+trained.
 
 Uses CUDA where there is a device. On one H100 with 16 processors, which render the sounds meanwhile, the autoencoder takes 4
 minutes, the transformer 5 to 8 and the decoder 1; the text encoder is trained beside them. Sounds are kept in memory, 30 GB of
@@ -25,12 +25,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from models.sao_tiny import autoencoder, decoder, diffusion, edges, states, text
+from models.sao_tiny import autoencoder, decoder, diffusion, edges, initial_weights, states, text
 from models.sao_tiny.checkpoint import HERE, write_checkpoint
 from models.sao_tiny.data import Pool
+from models.sao_tiny.examples import Examples
 from models.sao_tiny.latents import Latents
 from models.sao_tiny.requests import WINDOW
-from models.sao_tiny.twin import stereo
+from models.sao_tiny.stereo import stereo
 from sao_onnx_convert.config import load_config
 
 STAGES = ("autoencoder", "diffusion", "decoder")
@@ -48,16 +49,16 @@ def say(message: str) -> None:
     print(time.strftime("%H:%M:%S"), message, flush=True)
 
 
-def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
+def train(folder: Path, until: str = STAGES[-1], from_scratch: bool = False) -> None:
     """All stages in order; each goes on where it was cut off, and is skipped if it is finished.
 
     Args:
         folder: For everything that is written.
         until: The last of `STAGES` to be trained.
-        anew: Begin a new folder with nothing, and not with the stages that are finished.
+        from_scratch: Begin a new folder with nothing, and not with the stages that are finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not anew and not (folder / TOKENIZER).is_file():
+    if not from_scratch and not (folder / TOKENIZER).is_file():
         take_finished(folder)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if all(states.present(folder, name) for name in ("text", *STAGES)):
@@ -66,7 +67,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
     config = load_config(CONFIG)
     pretransform = config.model.pretransform.config
     tokenizer = text.train_tokenizer(folder / TOKENIZER)
-    coder, denoiser, reader = autoencoder.untrained(config), diffusion.untrained(config), text.untrained(T5_CONFIG)
+    coder, denoiser, reader = autoencoder.untrained(config), initial_weights.untrained(config), text.untrained(T5_CONFIG)
 
     # Processes are forked before anything touches the GPU.
     sounds, prompted = Pool(autoencoder.ORDER), Pool(diffusion.ORDER, tokenizer)
@@ -97,7 +98,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
         return
     reader.eval().requires_grad_(False)
     latents = Latents(coder, prompted, pretransform.latent_dim // 2, WINDOW // pretransform.downsampling_ratio, device)
-    examples = diffusion.Examples(latents, diffusion.ORDER, reader, device)
+    examples = Examples(latents, diffusion.ORDER, reader, device)
     if not _load(folder, "diffusion", denoiser):
         diffusion.train(denoiser, examples, folder, device, say)
         _finish(folder, "diffusion", denoiser)
@@ -114,7 +115,7 @@ def train(folder: Path, until: str = STAGES[-1], anew: bool = False) -> None:
 def assemble(folder: Path) -> None:
     """Write the checkpoint `sao-tiny`, when all stages are finished."""
     config = load_config(CONFIG)
-    coder, denoiser, reader = autoencoder.untrained(config), diffusion.untrained(config), text.untrained(T5_CONFIG)
+    coder, denoiser, reader = autoencoder.untrained(config), initial_weights.untrained(config), text.untrained(T5_CONFIG)
     parts = {"autoencoder": coder, "diffusion": denoiser, "text": reader, "decoder": coder.decoder}
     for name, model in parts.items():
         if not _load(folder, name, model):
@@ -149,7 +150,7 @@ def _load(folder: Path, name: str, model: nn.Module) -> bool:
 
 def _finish(folder: Path, name: str, model: nn.Module) -> None:
     """Keep the weights of a stage that is finished, and go on with them as they are kept: in half precision."""
-    states.write(folder, name, model.state_dict())
+    states.write(folder, name, model.state_dict(), compress=True)
     states.remove(folder, f"{name}-partial")
     _load(folder, name, model)
 
@@ -167,9 +168,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train sao-tiny.")
     parser.add_argument("folder", type=Path, help="for everything that is written; a folder that git ignores")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")
-    parser.add_argument("--anew", action="store_true", help="train everything from nothing")
+    parser.add_argument("--from-scratch", action="store_true", help="train everything from nothing")
     arguments = parser.parse_args()
-    train(arguments.folder, arguments.until, arguments.anew)
+    train(arguments.folder, arguments.until, arguments.from_scratch)
 
 
 if __name__ == "__main__":

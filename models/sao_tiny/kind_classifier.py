@@ -17,7 +17,7 @@ FIRST = 9_000_000
 """Number of the first unseen sound of all measurements."""
 
 
-class Judge:
+class KindClassifier:
     """Names the kind of a clip."""
 
     def __init__(self) -> None:
