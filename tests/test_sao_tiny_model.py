@@ -5,6 +5,9 @@ Few prompts, chosen from those that it did well when it was made; `models/sao_ti
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -12,7 +15,10 @@ import soundfile
 import sao_onnx
 from models.sao_tiny import listen
 from models.sao_tiny.kind_classifier import KindClassifier
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.planning.loops import loop_seconds
+
+FIRST_EDITION = Path(__file__).parent / "first_sao_tiny" / "manifest.json"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,37 @@ def test_side_and_end(tiny):
     assert listen.side(tiny.generate("white noise, panned right", seed=1).samples) < -6
     whole = tiny.generate("white noise", seconds=2, seed=1, trim=False).samples
     assert listen.level_after(whole, 2.1) < -40
+
+
+@pytest.mark.parametrize("prompt", ["coin pickup", "water drop"])
+def test_a_brief_sound_ends_and_nothing_clicks_at_the_end_of_the_window(tiny, prompt):
+    clip = tiny.generate(prompt, seed=1, trim=False)
+    assert listen.end(clip.samples) < 1
+    assert np.abs(clip.samples[:, -4410:]).max() < 10 ** (-45 / 20) * np.abs(clip.samples).max()
+
+
+def test_the_bundle_is_small():
+    bundle = sao_onnx.load().bundle
+    assert bundle.size < 25_000_000
+    assert bundle.manifest.precisions == ("int8",)
+    # What is kept in half precision has lost little by it.
+    halved = [graph for graph in bundle.manifest.graphs if graph.path.endswith(".half.onnx")]
+    assert {graph.role for graph in halved} == {"encoder", *bundle.manifest.decoder_roles}
+    assert all(graph.snr > graph.min_snr for graph in halved)
+
+
+def test_the_first_edition_still_opens(tmp_path):
+    """Its manifest as it was, beside files of the sizes that it names."""
+    (tmp_path / "manifest.json").write_bytes(FIRST_EDITION.read_bytes())
+    for file in json.loads(FIRST_EDITION.read_text())["files"]:
+        path = tmp_path / file["path"]
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as content:
+            content.truncate(file["size"])
+    bundle = open_bundle(tmp_path)
+    assert bundle.manifest.precisions == ("int8",)
+    assert (bundle.manifest.latents.channels, bundle.manifest.latents.ratio) == (128, 1024)
+    assert sao_onnx.load(tmp_path).manifest.audio.window == 192 * 1024
 
 
 def test_seeds_reproduce_and_differ(tiny):

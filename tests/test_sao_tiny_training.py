@@ -759,6 +759,33 @@ def test_a_click_in_silence_counts_more_than_one_in_sound():
     assert 0 < edges.losses(moved, edge, silence, sound) < edges.losses(wrong, edge, silence, sound)
 
 
+# The bundle of the package
+
+
+def test_weights_in_half_precision_are_widened_when_a_graph_is_loaded(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from models.sao_tiny.compact import store_in_half_precision
+    from sao_onnx.runtime.sessions import SessionFactory
+    from sao_onnx_convert.export import OPSET, save
+
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 64]) for name in "xy")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "product", [x], [y], [numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    save(model, tmp_path / "before.onnx")
+    model = onnx.load(tmp_path / "before.onnx")
+    assert store_in_half_precision(model) == 1
+    save(model, tmp_path / "after.onnx")
+    given = np.ones((2, 64), np.float32)
+    found = SessionFactory(1).session(tmp_path / "after.onnx").run(None, {"x": given})[0]
+    np.testing.assert_allclose(found, given @ weights.astype(np.float16).astype(np.float32), rtol=1e-5, atol=1e-4)
+    sizes = {name: (tmp_path / f"{name}.onnx.data").stat().st_size for name in ("before", "after")}
+    assert sizes["after"] == sizes["before"] / 2
+
+
 # All stages
 
 
