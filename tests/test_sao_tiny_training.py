@@ -245,7 +245,7 @@ def test_the_stereo_autoencoder_is_twice_that_of_one_channel(small):
 
 
 def test_the_kept_autoencoder_codes_sounds(finished):
-    """Weights in half precision, measured on a few sounds; `states/autoencoder-measured.json` has all."""
+    """Weights in half precision, measured on a few sounds; the model card has all."""
     one, _ = finished
     for facts, least in (({"kind": "sine", "note": 60}, 15), ({"kind": "kick"}, 15), ({"kind": "saw", "note": 48}, 6)):
         audio = torch.from_numpy(_render(**facts)[:1, : 16 * 1024])[None]

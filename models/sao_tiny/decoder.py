@@ -17,7 +17,7 @@ from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import WINDOW
 from sao_onnx_convert.networks.autoencoder import Autoencoder
 
-SCHEDULE = Schedule(steps=4000, seconds=45, warmup=50)
+SCHEDULE = Schedule(steps=6000, seconds=225, warmup=50)
 BATCH = 24
 MARGIN = 8
 """Latents on each side of an excerpt that the decoder sees and that are not compared."""

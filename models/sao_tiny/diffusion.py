@@ -22,7 +22,7 @@ ORDER = Order(first=1_000_000, count=24_000, takes=3, prompts=6)
 """Other sounds than the autoencoder has learned from, whose latents may be a little worse."""
 
 BATCH = 64
-SCHEDULE = Schedule(steps=30_000, seconds=300, decay=0.7)
+SCHEDULE = Schedule(steps=30_000, seconds=415, decay=0.7)
 RATE, MATRIX_RATE = 6e-4, 1e-3
 
 POLISH = 0.6

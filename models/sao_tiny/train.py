@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -76,11 +77,7 @@ def train(folder: Path, until: str = STAGES[-1], from_scratch: bool = False) -> 
         sounds.start()
     if until != "autoencoder":
         prompted.start()
-    reading = None
-    if not states.present(folder, "text"):
-        # This process begins anew: PyTorch's threads do not survive a fork.
-        reading = multiprocessing.get_context("spawn").Process(target=_train_text, args=(tokenizer, folder))
-        reading.start()
+    join_text = _start_text(tokenizer, folder)
 
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -90,8 +87,7 @@ def train(folder: Path, until: str = STAGES[-1], from_scratch: bool = False) -> 
         _finish(folder, "autoencoder", coder)
     coder.to(device).eval().requires_grad_(False)
     autoencoder.compile_activations(coder)
-    if reading:
-        reading.join()
+    join_text()
     if not _load(folder, "text", reader):
         raise RuntimeError("the training of the text encoder has failed; see above")
     if until == "autoencoder":
@@ -153,6 +149,16 @@ def _finish(folder: Path, name: str, model: nn.Module) -> None:
     states.write(folder, name, model.state_dict(), compress=True)
     states.remove(folder, f"{name}-partial")
     _load(folder, name, model)
+
+
+def _start_text(tokenizer: Tokenizer, folder: Path) -> Callable[[], None]:
+    """Train the text encoder beside the other stages, unless it is finished; a function that waits for it."""
+    if states.present(folder, "text"):
+        return lambda: None
+    # This process begins from nothing: PyTorch's threads do not survive a fork.
+    process = multiprocessing.get_context("spawn").Process(target=_train_text, args=(tokenizer, folder))
+    process.start()
+    return process.join
 
 
 def _train_text(tokenizer: Tokenizer, folder: Path) -> None:
