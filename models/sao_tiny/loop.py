@@ -124,7 +124,7 @@ def fit(
             sums[key] = sums[key] + entry if key in sums else entry
         step, counted = step + 1, counted + 1
         if counted == LOG_EVERY or step == schedule.steps:
-            means = {key: round(float(total / count.clamp(min=1)), 5) for key, (total, count) in sums.items()}
+            means = _means(sums)
             pace = (time.monotonic() - logged_at) / counted
             with curve.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "seconds_a_step": round(pace, 4), **means}) + "\n")
@@ -138,6 +138,11 @@ def fit(
     states.write(folder, f"{name}-partial", model.state_dict())
     for parameter in model.parameters():
         parameter.grad = None
+
+
+def _means(sums: dict[str, Tensor]) -> dict[str, float]:
+    """Means of what was added up, each with how often it was a number."""
+    return {key: round(float(total / count.clamp(min=1)), 5) for key, (total, count) in sums.items()}
 
 
 class _Captured:

@@ -8,8 +8,7 @@ of the released model. The stages that are finished are taken from `states` besi
 trained.
 
 Uses CUDA where there is a device. On one H100 with 16 processors, which render the sounds meanwhile, the autoencoder takes 4
-minutes, the transformer 5 to 8 and the decoder 1; the text encoder is trained beside them. Sounds are kept in memory, 30 GB of
-it.
+minutes, the transformer 7 and the decoder 4; the text encoder is trained beside them. Sounds are kept in memory, 30 GB of it.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def train(folder: Path, until: str = STAGES[-1], from_scratch: bool = False) -> 
     if not from_scratch and not (folder / TOKENIZER).is_file():
         take_finished(folder)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if all(states.present(folder, name) for name in ("text", *STAGES)):
+    if _all_finished(folder):
         assemble(folder)
         return
     config = load_config(CONFIG)
@@ -149,6 +148,10 @@ def _finish(folder: Path, name: str, model: nn.Module) -> None:
     states.write(folder, name, model.state_dict(), compress=True)
     states.remove(folder, f"{name}-partial")
     _load(folder, name, model)
+
+
+def _all_finished(folder: Path) -> bool:
+    return all(states.present(folder, name) for name in ("text", *STAGES))
 
 
 def _start_text(tokenizer: Tokenizer, folder: Path) -> Callable[[], None]:
