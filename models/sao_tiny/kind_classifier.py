@@ -1,4 +1,4 @@
-"""The judge that names the kind of a clip, and the numbers of the sounds that it is asked about."""
+"""Names the kind of a clip with the trained classifier; and the numbers of the sounds that measurements use."""
 
 from __future__ import annotations
 

@@ -92,13 +92,7 @@ def fit(
     path, curve = folder / f"{name}.pt", folder / f"{name}.jsonl"
     optimizers = list(optimizers)
     device = next(model.parameters()).device
-    step, spent = 0, 0.0
-    if path.is_file():
-        state = torch.load(path, weights_only=True, map_location=device)
-        step, spent = state["step"], state["seconds"]
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+    step, spent = _resume(path, model, optimizers, device)
     rates = scaled_rates(optimizers, device)
     started = saved_at = logged_at = time.monotonic()
     sums: dict[str, Tensor] = {}
@@ -180,6 +174,19 @@ class _Captured:
             inputs[key].copy_(value)
         graph.replay()
         return found
+
+
+def _resume(
+    path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], device: torch.device
+) -> tuple[int, float]:
+    """Take over a run that was cut off, if there is one: its steps and seconds so far."""
+    if not path.is_file():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True, map_location=device)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"], state["seconds"]
 
 
 def _save_run(path: Path, step: int, seconds: float, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:

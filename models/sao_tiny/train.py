@@ -78,17 +78,14 @@ def train(folder: Path, until: str = STAGES[-1], from_scratch: bool = False) -> 
         prompted.start()
     join_text = _start_text(tokenizer, folder)
 
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     if not coder_finished:
         autoencoder.train(coder, pretransform.encoder.config.strides, sounds, folder, device, say)
         _finish(folder, "autoencoder", coder)
     coder.to(device).eval().requires_grad_(False)
     autoencoder.compile_activations(coder)
     join_text()
-    if not _load(folder, "text", reader):
-        raise RuntimeError("the training of the text encoder has failed; see above")
+    _require_text(folder, reader)
     if until == "autoencoder":
         return
     reader.eval().requires_grad_(False)
@@ -150,6 +147,13 @@ def _finish(folder: Path, name: str, model: nn.Module) -> None:
     _load(folder, name, model)
 
 
+def _device() -> torch.device:
+    """The GPU if there is one, set to be fast."""
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _all_finished(folder: Path) -> bool:
     return all(states.present(folder, name) for name in ("text", *STAGES))
 
@@ -162,6 +166,16 @@ def _start_text(tokenizer: Tokenizer, folder: Path) -> Callable[[], None]:
     process = multiprocessing.get_context("spawn").Process(target=_train_text, args=(tokenizer, folder))
     process.start()
     return process.join
+
+
+def _require_text(folder: Path, reader: nn.Module) -> None:
+    """Give the text encoder its weights.
+
+    Raises:
+        RuntimeError: Its training has failed.
+    """
+    if not _load(folder, "text", reader):
+        raise RuntimeError("the training of the text encoder has failed; see above")
 
 
 def _train_text(tokenizer: Tokenizer, folder: Path) -> None:
