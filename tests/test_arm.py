@@ -18,7 +18,7 @@ import pytest
 from bench.emulated_arm.debian import UnavailableError
 from bench.emulated_arm.machine import SUITES, build
 from models.sao_tiny import listen
-from models.sao_tiny.judge import Judge
+from models.sao_tiny.kind_classifier import KindClassifier
 from tests.arm import exercise
 from tests.conftest import ROOT
 from tests.processes import succeed
@@ -137,7 +137,7 @@ def test_the_model_inside_the_package(there):
     found = np.load(there[1] / "arrays.npz")
     assert abs(1200 * np.log2(listen.pitch(found["shipped/A4 saw wave"]) / 440)) < 50
     assert abs(listen.tempo(found["shipped/120 BPM drum loop"]) / 120 - 1) < 0.03
-    assert Judge().kind(found["shipped/kick drum"]) == "kick"
+    assert KindClassifier().kind(found["shipped/kick drum"]) == "kick"
 
 
 def test_commands(there):

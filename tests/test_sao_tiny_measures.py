@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.sao_tiny import listener, timbre
+from models.sao_tiny import quality, timbre
 from models.sao_tiny.evaluate import table
 from models.sao_tiny.measure_autoencoder import Reconstruction, figures, measure, named, reconstructions
 from models.sao_tiny.picture import bands, request
@@ -84,12 +84,12 @@ def test_a_tone_too_short_to_part_its_partials():
 def test_partials_of_the_synthesizer_are_where_they_are_looked_for(kind, note):
     sound = Sound(kind, WHOLE, note=note)
     audio = _render(kind=kind, note=note)
-    found = timbre.partial_differences(audio, audio, listener.partials(sound))
+    found = timbre.partial_differences(audio, audio, quality.partials(sound))
     assert len(found) >= (1 if kind == "sine" or note == 96 else 2)
     assert not found.any()
     darker = _render(kind=kind, note=note, tone="dark", level="")
     if kind in ("saw", "square", "organ") and note < 90:
-        differences = timbre.partial_differences(darker, audio, listener.partials(sound))
+        differences = timbre.partial_differences(darker, audio, quality.partials(sound))
         assert differences[0] > differences[-1] + 3
 
 
@@ -108,7 +108,7 @@ def test_noise_is_told_from_a_pitch_that_is_a_little_off():
     assert timbre.noise_between(_stereo(tone), 110.0) < -60
 
 
-@pytest.mark.parametrize("kind", listener.HARMONIC)
+@pytest.mark.parametrize("kind", quality.HARMONIC)
 @pytest.mark.parametrize("note", NOTES)
 def test_tones_of_the_synthesizer_are_clean(kind, note):
     assert timbre.noise_between(_render(kind=kind, note=note), hertz(note)) < -60
@@ -162,7 +162,7 @@ def test_attack_of_a_ramp(milliseconds, start):
 
 
 def test_attacks_of_drums():
-    for kind in listener.DRUMS:
+    for kind in quality.DRUMS:
         times = [1000 * timbre.attack_time(_render(seed, kind=kind)) for seed in range(5)]
         # Any of the bursts of a clap may be the first loud one.
         assert np.median(times) < (36 if kind == "clap" else 2), kind
@@ -221,24 +221,24 @@ def _facts(kind):
 def test_another_sound_of_the_synthesizer_is_well_done(kind):
     sound = Sound(**_facts(kind), seconds=WHOLE)
     references = [_render(seed, **_facts(kind)) for seed in range(5)]
-    found = listener.listen_to(sound, _render(7, **_facts(kind)), references)
+    found = quality.measure(sound, _render(7, **_facts(kind)), references)
     assert ("noise between partials" in found) == (kind in TONES and kind != "bell")
-    assert ("slope error" in found) == (kind in listener.NOISES)
-    assert ("attack error" in found) == (kind in listener.DRUMS)
+    assert ("slope error" in found) == (kind in quality.NOISES)
+    assert ("attack error" in found) == (kind in quality.DRUMS)
     for name, value in found.items():
-        assert value <= listener.MEASURES[name].bound, name
+        assert value <= quality.MEASURES[name].bound, name
 
 
 @pytest.mark.parametrize("kind", ["saw", "white noise", "snare", "clap"])
 def test_silence_is_never_well_done(kind):
     facts = _facts(kind) | {"length": "short"}
-    found = listener.listen_to(Sound(**facts, seconds=WHOLE), np.zeros((2, WINDOW), np.float32), [_render(**facts)])
+    found = quality.measure(Sound(**facts, seconds=WHOLE), np.zeros((2, WINDOW), np.float32), [_render(**facts)])
     assert len(found) == 2
-    assert all(value > listener.MEASURES[name].bound for name, value in found.items())
+    assert all(value > quality.MEASURES[name].bound for name, value in found.items())
 
 
 def test_summary_of_clips():
-    found = listener.summary([{"slope error": 0.5}, {"slope error": 0.75, "noise floor": -50.0}, {"slope error": 3.0}])
+    found = quality.summary([{"slope error": 0.5}, {"slope error": 0.75, "noise floor": -50.0}, {"slope error": 3.0}])
     assert found == {
         "slope error": {"median": 0.75, "share": 0.6667, "of": 3},
         "noise floor": {"median": -50.0, "share": 1.0, "of": 1},
@@ -318,7 +318,7 @@ def test_table_of_two_precisions():
         return {
             "checks": {"class": {"share": share, "of": 10}},
             "two seeds": {"differ": 1.0, "both in class": 0.5, "of": 60},
-            "listener": heard,
+            "quality": heard,
             "reconstruction": {"class": 0.9, "si_sdr": 6.06, "slope error": 0.8, "slope error within bound": 0.75},
         }
 

@@ -5,15 +5,21 @@ Few prompts, chosen from those that it did well when it was made; `models/sao_ti
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 
 import sao_onnx
 from models.sao_tiny import listen
-from models.sao_tiny.judge import Judge
+from models.sao_tiny.kind_classifier import KindClassifier
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.planning.loops import loop_seconds
 from sao_onnx.provenance import read_provenance
+
+FIRST_EDITION = Path(__file__).parent / "first_sao_tiny" / "manifest.json"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,7 @@ def test_tempo(tiny, prompt, tempo):
     ("prompt", "kind"), [("kick drum", "kick"), ("ocean waves", "ocean waves"), ("siren", "siren"), ("coin pickup", "coin")]
 )
 def test_class(tiny, prompt, kind):
-    assert Judge().kind(tiny.generate(prompt, seed=1).samples) == kind
+    assert KindClassifier().kind(tiny.generate(prompt, seed=1).samples) == kind
 
 
 def test_side_and_end(tiny):
@@ -44,6 +50,37 @@ def test_side_and_end(tiny):
     assert listen.side(tiny.generate("white noise, panned right", seed=1).samples) < -6
     whole = tiny.generate("white noise", seconds=2, seed=1, full_window=True).samples
     assert listen.level_after(whole, 2.1) < -40
+
+
+@pytest.mark.parametrize("prompt", ["coin pickup", "water drop"])
+def test_a_brief_sound_ends_and_nothing_clicks_at_the_end_of_the_window(tiny, prompt):
+    clip = tiny.generate(prompt, seed=1, full_window=True)
+    assert listen.end(clip.samples) < 1
+    assert np.abs(clip.samples[:, -4410:]).max() < 10 ** (-45 / 20) * np.abs(clip.samples).max()
+
+
+def test_the_bundle_is_small():
+    bundle = sao_onnx.load().bundle
+    assert bundle.size < 25_000_000
+    assert bundle.manifest.precisions == ("int8",)
+    # What is kept in half precision has lost little by it.
+    halved = [graph for graph in bundle.manifest.graphs if graph.path.endswith(".half.onnx")]
+    assert {graph.role for graph in halved} == {"encoder", *bundle.manifest.decoder_roles}
+    assert all(graph.min_snr is not None and graph.snr > graph.min_snr for graph in halved)
+
+
+def test_the_first_edition_still_opens(tmp_path):
+    """Its manifest as it was, beside files of the sizes that it names."""
+    (tmp_path / "manifest.json").write_bytes(FIRST_EDITION.read_bytes())
+    for file in json.loads(FIRST_EDITION.read_text())["files"]:
+        path = tmp_path / file["path"]
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as content:
+            content.truncate(file["size"])
+    bundle = open_bundle(tmp_path)
+    assert bundle.manifest.precisions == ("int8",)
+    assert (bundle.manifest.latents.channels, bundle.manifest.latents.ratio) == (128, 1024)
+    assert sao_onnx.load(tmp_path).manifest.audio.window == 192 * 1024
 
 
 def test_seeds_reproduce_and_differ(tiny):
@@ -75,7 +112,7 @@ def test_kept_regions_stay(tiny):
 def test_strength(tiny):
     tone = tiny.generate("organ at C4", seed=1, normalize="none")
     near, far = (tiny.generate("ocean waves", seed=1, init_audio=tone, init_noise_level=level) for level in (0.12, 1.0))
-    assert Judge().kind(far.samples) == "ocean waves"
+    assert KindClassifier().kind(far.samples) == "ocean waves"
     assert abs(1200 * np.log2(listen.pitch(near.samples) / 261.63)) < 50
     assert listen.si_sdr(near.samples, tone.samples) > listen.si_sdr(far.samples, tone.samples) + 10
 

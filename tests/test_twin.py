@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sao_onnx
-from models.sao_tiny.twin import mono, stereo
+from models.sao_tiny.stereo import mono, stereo
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx_convert import convert

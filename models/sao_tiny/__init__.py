@@ -1,1 +1,1 @@
-"""sao-tiny: the sounds it is taught, its training, and what it is judged by. Not part of the installed package."""
+"""sao-tiny: the sounds it is taught, its training, and how it is measured. Not part of the installed package."""

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from models.sao_tiny.data import Order, Pool, Rows
-from models.sao_tiny.lapped import begin
+from models.sao_tiny.lapped import initialize
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.optimizers import Muon, adamw
 from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import KINDS, WINDOW
 from models.sao_tiny.sounds import LOOPS, TONES
-from models.sao_tiny.twin import mono
+from models.sao_tiny.stereo import mono
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder, SnakeBeta
 from sao_onnx_convert.source.config import ModelConfig
 
@@ -103,7 +103,7 @@ def train(
     excerpts = Excerpts(pool, device)
     excerpts.grow(at_least=2000)
     examples = excerpts.draw(seed=1 << 40, count=EXAMPLES)
-    begin(model, examples.cpu(), strides)
+    initialize(model, examples.cpu(), strides)
     model.to(device)
     compile_activations(model)
     fit("autoencoder", folder, model, optimizers(model), SCHEDULE, _Coding(model, excerpts, device), say)

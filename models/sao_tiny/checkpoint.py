@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import T5EncoderModel
 
-from models.sao_tiny.diffusion import Denoiser
+from models.sao_tiny.denoiser import Denoiser
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
 from sao_onnx_convert.source.config import load_config

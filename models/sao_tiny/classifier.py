@@ -1,4 +1,4 @@
-"""A small network that says what kind of sound a clip is. Trained on the synthesizer, to judge what the model makes.
+"""Trains a small network that says what kind of sound a clip is, on the synthesizer's sounds. `kind_classifier` uses it.
 
     python -m models.sao_tiny.classifier scratch/sao-tiny
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from models.sao_tiny.autoencoder import CROP, LATE_FLOOR, LATE_SPECTRUM, LATE_WAVE, optimizers
-from models.sao_tiny.diffusion import Denoiser, Examples
+from models.sao_tiny.denoiser import Denoiser
+from models.sao_tiny.examples import Examples
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.reconstruction import Reconstruction
 from models.sao_tiny.requests import WINDOW
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 
-SCHEDULE = Schedule(steps=4000, seconds=45, warmup=50)
+SCHEDULE = Schedule(steps=6000, seconds=225, warmup=50)
 BATCH = 24
 MARGIN = 8
 """Latents on each side of an excerpt that the decoder sees and that are not compared."""

@@ -20,7 +20,7 @@ from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoe
 _SMALL = 0.1
 
 
-def begin(model: Autoencoder, audio: Tensor, strides: tuple[int, ...]) -> None:
+def initialize(model: Autoencoder, audio: Tensor, strides: tuple[int, ...]) -> None:
     """Give an autoencoder the weights that training starts from.
 
     Args:
@@ -45,21 +45,21 @@ def _set_all(model: Autoencoder, audio: Tensor, strides: tuple[int, ...]) -> Non
     encoder, decoder = cast(Any, model.encoder.layers), cast(Any, model.decoder.layers)
     _pass(encoder[0], audio.shape[1])
     _pass(decoder[-2], audio.shape[1])
-    x, bearing = encoder[0](audio), audio.shape[1]
+    x, used = encoder[0](audio), audio.shape[1]
     for index, stride in enumerate(strides):
         analysis, synthesis = encoder[index + 1].layers[-1], decoder[-4 - index].layers[1]
         x = encoder[index + 1].layers[:-1](x)
-        basis = _components(x[:, :bearing], stride, len(analysis.weight_v))
+        basis = _components(x[:, :used], stride, len(analysis.weight_v))
         count = len(basis)
         # All of one size on average; the fine ones raised by half of what they are below the others.
-        found = nn.functional.conv1d(x[:, :bearing], basis, stride=stride, padding=stride // 2)
+        found = nn.functional.conv1d(x[:, :used], basis, stride=stride, padding=stride // 2)
         scale = found.std((0, 2)).clamp(min=1e-4).sqrt() * found.std((0, 2)).square().mean().sqrt().sqrt()
-        _set(analysis, basis / scale[:, None, None], count, bearing)
-        _set(synthesis, basis * scale[:, None, None], count, bearing)
+        _set(analysis, basis / scale[:, None, None], count, used)
+        _set(synthesis, basis * scale[:, None, None], count, used)
         # Activations are not centred: components are of what varies.
         analysis.bias[:count] = -found.mean((0, 2)) / scale
-        synthesis.bias[:bearing] = x[:, :bearing].mean((0, 2)) if index else 0.0
-        x, bearing = analysis(x), count
+        synthesis.bias[:used] = x[:, :used].mean((0, 2)) if index else 0.0
+        x, used = analysis(x), count
     x = encoder[-2](x)
     latents = len(encoder[-1].weight_v) // 2
     scale = x[:, :latents].std((0, 2))

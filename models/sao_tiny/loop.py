@@ -92,13 +92,7 @@ def fit(
     path, curve = folder / f"{name}.pt", folder / f"{name}.jsonl"
     optimizers = list(optimizers)
     device = next(model.parameters()).device
-    step, spent = 0, 0.0
-    if path.is_file():
-        state = torch.load(path, weights_only=True, map_location=device)
-        step, spent = state["step"], state["seconds"]
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+    step, spent = _resume(path, model, optimizers, device)
     rates = scaled_rates(optimizers, device)
     started = saved_at = logged_at = time.monotonic()
     sums: dict[str, Tensor] = {}
@@ -124,7 +118,7 @@ def fit(
             sums[key] = sums[key] + entry if key in sums else entry
         step, counted = step + 1, counted + 1
         if counted == LOG_EVERY or step == schedule.steps:
-            means = {key: round(float(total / count.clamp(min=1)), 5) for key, (total, count) in sums.items()}
+            means = _means(sums)
             pace = (time.monotonic() - logged_at) / counted
             with curve.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "seconds_a_step": round(pace, 4), **means}) + "\n")
@@ -138,6 +132,11 @@ def fit(
     states.write(folder, f"{name}-partial", model.state_dict())
     for parameter in model.parameters():
         parameter.grad = None
+
+
+def _means(sums: dict[str, Tensor]) -> dict[str, float]:
+    """Means of what was added up, each with how often it was a number."""
+    return {key: round(float(total / count.clamp(min=1)), 5) for key, (total, count) in sums.items()}
 
 
 class _Captured:
@@ -175,6 +174,19 @@ class _Captured:
             inputs[key].copy_(value)
         graph.replay()
         return found
+
+
+def _resume(
+    path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], device: torch.device
+) -> tuple[int, float]:
+    """Take over a run that was cut off, if there is one: its steps and seconds so far."""
+    if not path.is_file():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True, map_location=device)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"], state["seconds"]
 
 
 def _save_run(path: Path, step: int, seconds: float, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from models.sao_tiny import listen, listener, timbre
+from models.sao_tiny import listen, quality, timbre
 from models.sao_tiny.data import unseen_sound
-from models.sao_tiny.judge import FIRST, Judge
+from models.sao_tiny.kind_classifier import FIRST, KindClassifier
 from models.sao_tiny.requests import KINDS, WINDOW, Sound, render
 from models.sao_tiny.sounds import TONES
 from sao_onnx.bundle.bundle import open_bundle
@@ -43,7 +43,7 @@ PARTIAL_BOUND, SIDE_BOUND = 3.0, 1.0
 """Decibels by which a partial and a side may be off."""
 
 SHARES = ("class", "partials within 3 dB", "tones within 3 dB", "side kept")
-"""Figures that are shares; all others are decibels, or a listener's."""
+"""Figures that are shares; all others are decibels, or measures of `quality`."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Reconstruction:
 
     Attributes:
         sound: The truth about it.
-        heard_as: The kind that the judge takes the result for.
+        heard_as: The kind that the classifier takes the result for.
         si_sdr: Of the result against the sound, in decibels.
         distance: Of their spectrograms, in decibels.
         side: By how many decibels the result stands elsewhere.
         partials: By how many decibels each partial of a tone is louder.
-        listener: A listener's measures, against the sound itself.
+        quality: Measures of `quality`, against the sound itself.
     """
 
     sound: Sound
@@ -66,7 +66,7 @@ class Reconstruction:
     distance: float
     side: float
     partials: np.ndarray[Any, np.dtype[np.float64]]
-    listener: dict[str, float]
+    quality: dict[str, float]
 
 
 def measure(reconstruct: Reconstruct, count: int = COUNT, mapped: Mapped = map) -> dict[str, float]:
@@ -83,25 +83,25 @@ def measure(reconstruct: Reconstruct, count: int = COUNT, mapped: Mapped = map) 
 def example(index: int) -> tuple[Sound, list[Audio]]:
     """An unseen sound and its audio; of a drum in several takes, for it is up to noise which burst of a clap is the loudest."""
     rng, sound = unseen_sound(FIRST + index, KINDS[index % len(KINDS)])
-    takes = range(TAKES if sound.kind in listener.DRUMS else 1)
+    takes = range(TAKES if sound.kind in quality.DRUMS else 1)
     return sound, [render(copy.deepcopy(rng), sound, take) for take in takes]
 
 
 def reconstructions(reconstruct: Reconstruct, count: int = COUNT, mapped: Mapped = map) -> Iterator[Reconstruction]:
     """What is found of each of `count` unseen sounds."""
-    judge = Judge()
+    classifier = KindClassifier()
     for sound, references in mapped(example, range(count)):
         audio = references[0]
         decoded = reconstruct(audio)
         tone = sound.kind in TONES
         yield Reconstruction(
             sound=sound,
-            heard_as=judge.kind(decoded),
+            heard_as=classifier.kind(decoded),
             si_sdr=listen.si_sdr(decoded, audio),
             distance=listen.stft_distance(decoded, audio),
             side=listen.side(decoded) - listen.side(audio),
-            partials=timbre.partial_differences(decoded, audio, listener.partials(sound)) if tone else np.zeros(0),
-            listener=listener.listen_to(sound, decoded, references),
+            partials=timbre.partial_differences(decoded, audio, quality.partials(sound)) if tone else np.zeros(0),
+            quality=quality.measure(sound, decoded, references),
         )
 
 
@@ -109,10 +109,10 @@ def figures(found: Iterable[Reconstruction]) -> dict[str, float]:
     """The figures of many reconstructions.
 
     Returns:
-        `class`: share that the judge still takes for what it is. `si_sdr`, `si_sdr of tones`: medians, in decibels.
+        `class`: share that the classifier still takes for what it is. `si_sdr`, `si_sdr of tones`: medians, in decibels.
         `stft distance`: mean, in decibels. `partials within 3 dB`: share of all partials of tones up to 6 kHz;
         `tones within 3 dB`: share of tones of which all are; `worst partial`: median over tones, in decibels. `side kept`:
-        share within 1 dB. And of each of `listener.MEASURES` its median and, as `... within bound`, the share of clips that are
+        share within 1 dB. And of each of `quality.MEASURES` its median and, as `... within bound`, the share of clips that are
         well done.
     """
     clips = list(found)
@@ -128,7 +128,7 @@ def figures(found: Iterable[Reconstruction]) -> dict[str, float]:
         "worst partial": _median(tone.max() for tone in off),
         "side kept": _share(abs(clip.side) < SIDE_BOUND for clip in clips),
     }
-    for name, values in listener.summary(clip.listener for clip in clips).items():
+    for name, values in quality.summary(clip.quality for clip in clips).items():
         result[name] = values["median"]
         result[f"{name} within bound"] = values["share"]
     return {name: value for name, value in result.items() if np.isfinite(value)}
@@ -163,10 +163,10 @@ def named(result: dict[str, float]) -> Iterator[tuple[str, str]]:
     """Figures as text: what each is, and its value with its unit."""
     for name, value in result.items():
         of = name.removesuffix(" within bound")
-        if of in listener.MEASURES and of != name:
-            yield f"{of}, at most {listener.MEASURES[of].bound:g} {listener.MEASURES[of].unit}", f"{100 * value:.1f} %"
-        elif of in listener.MEASURES:
-            yield name, f"{value:.1f} {listener.MEASURES[of].unit}"
+        if of in quality.MEASURES and of != name:
+            yield f"{of}, at most {quality.MEASURES[of].bound:g} {quality.MEASURES[of].unit}", f"{100 * value:.1f} %"
+        elif of in quality.MEASURES:
+            yield name, f"{value:.1f} {quality.MEASURES[of].unit}"
         else:
             yield name, f"{100 * value:.1f} %" if name in SHARES else f"{value:.1f} dB"
 

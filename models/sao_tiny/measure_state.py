@@ -1,6 +1,6 @@
 """What the autoencoder of one channel leaves of a sound, from its state, before anything else is trained.
 
-    python -m models.sao_tiny.measure_state models/sao_tiny/states -o models/sao_tiny/states/autoencoder-measured.json
+    python -m models.sao_tiny.measure_state models/sao_tiny/states
 
 The figures are those of `measure_autoencoder`, which measures the autoencoder of a bundle.
 """

@@ -163,6 +163,14 @@ def note_name(note: int, flat: bool = False) -> str:
     return f"{_FLATS.get(name, name) if flat else name}{note // 12 - 1}"
 
 
+def _pitch(rng: np.random.Generator, note: int) -> str:
+    """A note by its name, or in hertz."""
+    name = note_name(note, bool(rng.random() < 0.3))
+    if rng.random() < 0.4:
+        return str(rng.choice([f"{round(hertz(note))} Hz", f"{round(hertz(note))}Hz"]))
+    return name
+
+
 def describe(rng: np.random.Generator, sound: Sound) -> str:
     """One of the many ways of asking for a sound."""
     noun = str(rng.choice(_NOUNS[sound.kind]))
@@ -172,9 +180,7 @@ def describe(rng: np.random.Generator, sound: Sound) -> str:
         tempo = str(rng.choice([f"{sound.tempo} BPM", f"{sound.tempo} bpm", f"{sound.tempo}bpm"]))
         (before if rng.random() < 0.6 else after).append(tempo)
     if sound.note:
-        pitch = note_name(sound.note, bool(rng.random() < 0.3))
-        if rng.random() < 0.4:
-            pitch = str(rng.choice([f"{round(hertz(sound.note))} Hz", f"{round(hertz(sound.note))}Hz"]))
+        pitch = _pitch(rng, sound.note)
         if rng.random() < 0.4:
             before.append(pitch)
         else:

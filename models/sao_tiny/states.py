@@ -1,39 +1,47 @@
 """Weights in small files of half precision, which can be kept in a repository and copied while training runs.
 
 A state dictionary called NAME is `NAME.json`, which lists its files, and those files: `NAME-1-1.safetensors`,
-`NAME-1-2.safetensors` and so on. The list is replaced last, so that at any moment there is a whole dictionary, the old one or
-the new one.
+`NAME-1-2.safetensors` and so on, with `.xz` behind it if they are compressed. The list is replaced last, so that at any moment
+there is a whole dictionary, the old one or the new one.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 MAX_BYTES = 12_000_000
-"""Of one file, unless a single tensor is larger."""
+"""Of one file before it is compressed, unless a single tensor is larger."""
+
+COMPRESSED = ".xz"
+
+_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 0, "lp": 1, "pb": 1}]
+"""The two bytes of each number are modelled apart: smaller than with the defaults, and in a third of the time."""
 
 
-def write(folder: Path, name: str, state: Mapping[str, Tensor]) -> None:
+def write(folder: Path, name: str, state: Mapping[str, Tensor], compress: bool = False) -> None:
     """Write a state dictionary, in the place of one of the same name.
 
     Args:
         folder: Is made where it is missing.
         name: Of the dictionary.
         state: Tensors by name. Those of floating-point numbers are rounded to half precision, others stay as they are.
+        compress: An eighth smaller; takes a second for 5 MB.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = _files(folder, name)
     edition = _edition(before[0]) + 1 if before else 1
     files = []
     for number, shard in enumerate(_shards(state), start=1):
-        files.append(f"{name}-{edition}-{number}.safetensors")
-        save_file(shard, folder / files[-1])
+        content = save(shard)
+        files.append(f"{name}-{edition}-{number}.safetensors{COMPRESSED if compress else ''}")
+        (folder / files[-1]).write_bytes(lzma.compress(content, filters=_FILTERS) if compress else content)
     _replace(folder / f"{name}.json", json.dumps({"files": files}) + "\n")
     for file in before:
         (folder / file).unlink(missing_ok=True)
@@ -50,7 +58,8 @@ def read(folder: Path, name: str) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no weights called {name} in {folder}; they begin with a file {name}.json")
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= load_file(folder / file)
+        content = (folder / file).read_bytes()
+        state |= load(lzma.decompress(content) if file.endswith(COMPRESSED) else content)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

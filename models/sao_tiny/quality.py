@@ -1,4 +1,4 @@
-"""A listener's measures of a clip against the synthesizer's own sound: which apply to a request, and how good is good.
+"""The quality of a clip beside the synthesizer's own sound: which measures apply to a request, and how good is good.
 
 NumPy only. `timbre.py` measures; here is what is measured of which kind, and what counts as well done.
 """
@@ -59,8 +59,8 @@ def partials(sound: Sound) -> Array:
     return timbre.harmonics_of(tuned(pitch), timbre.HIGHEST_PARTIAL)
 
 
-def listen_to(sound: Sound, audio: Audio, references: Sequence[Audio]) -> dict[str, float]:
-    """What a listener would hear of a clip, by the names of `MEASURES`; only what applies.
+def measure(sound: Sound, audio: Audio, references: Sequence[Audio]) -> dict[str, float]:
+    """The quality of a clip, by the names of `MEASURES`; only what applies.
 
     Args:
         sound: What was asked for.

@@ -1,4 +1,4 @@
-"""The judge that names the kind of a clip, and the numbers of the sounds that it is asked about."""
+"""Names the kind of a clip with the trained classifier; and the numbers of the sounds that measurements use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIRST = 9_000_000
 """Number of the first unseen sound of all measurements."""
 
 
-class Judge:
+class KindClassifier:
     """Names the kind of a clip."""
 
     def __init__(self) -> None:
