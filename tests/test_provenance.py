@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.audio.files import FORMATS, encode_audio, read_tags
+from sao_onnx.audio.files import encode_audio, read_tags
+from sao_onnx.audio.formats import AUDIO_FORMATS
 from sao_onnx.errors import AudioFileError
 from sao_onnx.provenance import read_provenance
 from tests.processes import COMMAND, run
@@ -21,7 +22,7 @@ def _command(miniature, *arguments, cwd):
     return run([COMMAND, "gen", *arguments, "--model", miniature], cwd=cwd)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", AUDIO_FORMATS)
 def test_a_file_tells_how_it_was_made(engine, tmp_path, suffix):
     clip = engine.generate(
         "“Rain”, slow", seconds=np.float32(0.5), steps=np.int64(2), seed=3, numbers={"seconds_total": np.float32(2)}
@@ -209,7 +210,7 @@ def test_bad_options(miniature, tmp_path, arguments, code, message):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", AUDIO_FORMATS)
 def test_every_format_from_the_command(miniature, tmp_path, suffix):
     done = _command(miniature, "rain", "-o", f"a{suffix}", "--seconds", 0.5, "--mono", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

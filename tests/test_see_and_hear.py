@@ -161,13 +161,13 @@ def test_an_interrupted_preview_leaves_nothing(miniature, tmp_path, monkeypatch)
     from sao_onnx.cli import app
 
     writers: dict[str, set[threading.Thread]] = {}
-    write = files.write_whole
+    write = files.write_audio
 
     def note(path, data, **options):
         writers.setdefault(path.name, set()).add(threading.current_thread())
         write(path, data, **options)
 
-    monkeypatch.setattr(files, "write_whole", note)
+    monkeypatch.setattr(files, "write_audio", note)
     shared = ["gen", "rain", "-m", str(miniature), "--seconds", "0.2", "--steps", "5"]
     done = CliRunner().invoke(app, [*shared, "-o", str(tmp_path / "a.wav"), "--preview", str(tmp_path / "sofar.wav")])
     assert done.exit_code == 0, done.output

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.arrays import Array
-from sao_onnx.audio.files import encode_audio, write_whole
+from sao_onnx.audio.files import encode_audio, write_audio
 from sao_onnx.provenance import Provenance
 
 
@@ -106,5 +106,5 @@ class Clip:
             AudioFileError: It cannot be written, or the format is unknown.
         """
         path = Path(path).expanduser()
-        write_whole(path, self.encoded(path.suffix, bits=bits, metadata=metadata), overwrite=overwrite)
+        write_audio(path, self.encoded(path.suffix, bits=bits, metadata=metadata), overwrite=overwrite)
         return path

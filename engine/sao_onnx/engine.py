@@ -66,7 +66,7 @@ def load(
     Raises:
         BundleNotFoundError: There is no bundle.
         BundleError: It is damaged, of another version, or lacks the precision.
-        ProviderError: `threads` is less than 1.
+        RequestError: `threads` is less than 1.
     """
     bundle = open_bundle(find(model))
     best = bundle.precision(precision)

@@ -14,7 +14,6 @@ from sao_onnx.bundle.manifest import (
     FORMAT,
     Audio,
     Conditioning,
-    DecoderStage,
     DType,
     File,
     FileRole,
@@ -26,6 +25,7 @@ from sao_onnx.bundle.manifest import (
     Precision,
     Prompt,
     Role,
+    SegmentTiling,
     Tensor,
 )
 from sao_onnx_convert.export.checks import Closeness
@@ -149,6 +149,6 @@ def _conditioning(config: ModelConfig, pad_id: int) -> Conditioning:
     )
 
 
-def _decoder(segments: Sequence[DecoderSegment]) -> tuple[DecoderStage, ...]:
+def _decoder(segments: Sequence[DecoderSegment]) -> tuple[SegmentTiling, ...]:
     tiles = (0, *TILES[-(len(segments) - 1) :])
-    return tuple(DecoderStage(segment.rate, segment.margin, tile) for segment, tile in zip(segments, tiles, strict=True))
+    return tuple(SegmentTiling(segment.rate, segment.margin, tile) for segment, tile in zip(segments, tiles, strict=True))

@@ -9,14 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sao_onnx import writing
 from sao_onnx.arrays import Array
-from sao_onnx.audio.formats import AUDIO_FORMATS, audio_format
+from sao_onnx.audio.formats import audio_format
 from sao_onnx.errors import AudioFileError
-from sao_onnx.writing import require_free
-
-__all__ = ["FORMATS", "audio_format", "encode_audio", "read_audio", "read_tags", "require_free", "write_audio", "write_whole"]
-
+from sao_onnx.writing import write_whole
 
 VORBIS_CHANNELS = 255
 VORBIS_RATE = 200_000
@@ -103,12 +99,7 @@ def write_audio(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         OutputExistsError: The file exists and `overwrite` is false.
         AudioFileError: The file cannot be written.
     """
-    writing.write_whole(path, data, overwrite=overwrite, error=AudioFileError)
-
-
-# Names that `Clip` and the command line import.
-FORMATS = AUDIO_FORMATS
-write_whole = write_audio
+    write_whole(path, data, overwrite=overwrite, error=AudioFileError)
 
 
 def read_tags(path: str | Path) -> dict[str, str]:

@@ -178,9 +178,6 @@ class SegmentTiling:
     tile: int
 
 
-DecoderStage = SegmentTiling  # The name that the converter imports.
-
-
 @dataclass(frozen=True)
 class File:
     """A file of the bundle.

@@ -91,6 +91,7 @@ def batch(
     output (a file name), and the options of gen (seconds, seed, steps, negative_prompt, ...).
     """
     from sao_onnx.errors import RequestError, SaoOnnxError
+    from sao_onnx.runtime.memory import require_memory
 
     if "seed" in fields(name) and seed is None:
         raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
@@ -99,6 +100,8 @@ def batch(
     _make_folder(folder)
     naming = Naming(folder, name, seed, bits, as_json, force)
     tasks, done, failed = _tasks(engine, lines, naming)
+    encoder = any(task.request.init_audio is not None for task in tasks)
+    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
 
     def work(report: Callable[[tuple[Task, Clip | None, str]], None]) -> None:
         from sao_onnx.running.many import in_order
@@ -138,15 +141,12 @@ def _open(model: str | None, precision: str | None, jobs: int, threads: int | No
     import sao_onnx
     from sao_onnx.bundle.manifest import Precision
     from sao_onnx.bundle.names import find
-    from sao_onnx.runtime.memory import require_memory
-    from sao_onnx.runtime.sessions import default_threads
+    from sao_onnx.runtime.processor import available_processors
 
-    total = default_threads() if threads is None else threads
+    total = available_processors() if threads is None else threads
     several = jobs > 1 or threads is not None
     share = max(1, total // jobs) if several else None
-    engine = sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)
-    require_memory(engine.bundle, engine.precision, keep_loaded=True)
-    return engine
+    return sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)
 
 
 def _make_folder(folder: Path) -> None:

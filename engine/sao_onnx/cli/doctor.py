@@ -20,9 +20,10 @@ def doctor(
     from sao_onnx import __version__
     from sao_onnx.bundle.bundle import open_bundle
     from sao_onnx.bundle.names import find
-    from sao_onnx.runtime.machine import FEATURES, describe_machine, int8_products
+    from sao_onnx.runtime.machine import describe_machine, int8_matmul_instructions
     from sao_onnx.runtime.memory import estimate_peak
-    from sao_onnx.runtime.sessions import default_threads, products_overflow, runtime
+    from sao_onnx.runtime.processor import FEATURES
+    from sao_onnx.runtime.sessions import int8_matmul_overflows, runtime
     from sao_onnx.runtime.tuning import saved_tuning
 
     machine = describe_machine()
@@ -30,10 +31,10 @@ def doctor(
         "sao_onnx": __version__,
         "python": platform.python_version(),
         **runtime(),
-        "threads": default_threads(),
+        "threads": machine.cores,
         **vars(machine),
-        "int8_products": int8_products(machine, products_overflow()),
-        "int8_weights": "unsigned" if products_overflow() else "signed",
+        "int8_products": int8_matmul_instructions(machine, int8_matmul_overflows()),
+        "int8_weights": "unsigned" if int8_matmul_overflows() else "signed",
     }
     bundle = open_bundle(find(model))
     needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}

@@ -56,6 +56,7 @@ def gen(
     if prompt is None and from_file is None:
         raise typer.BadParameter('the prompt is missing; for example: sao-onnx gen "rain on a tin roof"')
     from sao_onnx.provenance import read_provenance
+    from sao_onnx.runtime.memory import require_memory
 
     recorded = None if from_file is None else read_provenance(from_file)
     request = _request(prompt, written, recorded, from_file)
@@ -63,6 +64,14 @@ def gen(
     _require_files(targets, bits, preview, force, sidecar=as_json)
     _require_extras(plot, play, count, force)
     engine = _open(model, recorded, precision, threads, keep_loaded=count > 1)
+    require_memory(
+        engine.bundle,
+        engine.precision,
+        tuning=engine.tuning,
+        keep_loaded=count > 1,
+        encoder=request.init_audio is not None,
+        preview=preview is not None,
+    )
     if verbose:
         _note_engine(engine)
     for number, (seed, path) in enumerate(targets, start=1):
@@ -140,8 +149,8 @@ def _require_extras(plot: Path | None, play: bool, count: int, force: bool) -> N
     if plot is not None:
         import platformdirs
 
-        from sao_onnx.audio.files import require_free
         from sao_onnx.audio.picture import require_plotting
+        from sao_onnx.writing import require_free
 
         if count > 1:
             raise typer.BadParameter("--plot draws one clip; leave --count out")
@@ -165,7 +174,6 @@ def _open(
     import sao_onnx
     from sao_onnx.bundle.names import find
     from sao_onnx.errors import RequestError
-    from sao_onnx.runtime.memory import require_memory
 
     if recorded is None or precision is not None:
         engine = sao_onnx.load(find(model), precision=_precision(precision), threads=threads, keep_loaded=keep_loaded)
@@ -177,7 +185,6 @@ def _open(
             f"the clip was made with {recorded.model} ({recorded.fingerprint}), and this is {engine.manifest.model.name} "
             f"({engine.bundle.fingerprint}); name that bundle with --model"
         )
-    require_memory(engine.bundle, engine.precision, keep_loaded=keep_loaded)
     return engine
 
 
@@ -198,7 +205,7 @@ def _generate(engine: Engine, request: Request, which: str, preview: Path | None
         preview: File for the previews.
         bar: Whether there shall be a bar.
     """
-    from sao_onnx.audio.files import encode_audio, write_whole
+    from sao_onnx.audio.files import encode_audio, write_audio
     from sao_onnx.audio.prepare import normalize
     from sao_onnx.events import Finished, Sampled
 
@@ -216,7 +223,7 @@ def _generate(engine: Engine, request: Request, which: str, preview: Path | None
             if isinstance(event, bytes):
                 if preview is not None:
                     # Not in the background, where an interruption could leave half of it.
-                    write_whole(preview, event, overwrite=True)
+                    write_audio(preview, event, overwrite=True)
                 continue
             show(f"{which}{_stage(event)}", event.fraction)
             if isinstance(event, Finished):
@@ -248,7 +255,7 @@ def _note_engine(engine: Engine) -> None:
 
 
 def _note_costs(clip: Clip) -> None:
-    from sao_onnx.runtime.machine import peak_memory
+    from sao_onnx.runtime.process_memory import peak_memory
 
     spent = ", ".join(f"{stage} {time:.2f} s" for stage, time in vars(clip.timings).items())
     note(f"{spent}; peak memory {megabytes(peak_memory())}")

@@ -24,10 +24,11 @@ def require_writable(output: Path, bits: int | None, force: bool, *, sidecar: bo
         force: Replace files that exist.
         sidecar: A JSON file is written beside it.
     """
-    from sao_onnx.audio.files import FORMATS, audio_format, require_free
+    from sao_onnx.audio.formats import AUDIO_FORMATS, audio_format
+    from sao_onnx.writing import require_free
 
-    if output.suffix.lower() not in FORMATS:
-        raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(FORMATS)}")
+    if output.suffix.lower() not in AUDIO_FORMATS:
+        raise typer.BadParameter(f"{output} has no known suffix; known: {', '.join(AUDIO_FORMATS)}")
     audio_format(output.suffix, bits)
     require_free(output, force)
     if sidecar:
@@ -36,7 +37,7 @@ def require_writable(output: Path, bits: int | None, force: bool, *, sidecar: bo
 
 def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, sidecar: bool) -> None:
     """Write a clip and, if asked for, its provenance as a JSON file beside it."""
-    from sao_onnx.audio.files import write_whole
+    from sao_onnx.writing import write_whole
 
     clip.save(path, overwrite=force, bits=bits, metadata=metadata)
     if sidecar:
@@ -45,7 +46,7 @@ def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: boo
 
 def print_result(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> None:
     """Print where a clip is, or with `--json` all that is known of it."""
-    from sao_onnx.runtime.machine import peak_memory
+    from sao_onnx.runtime.process_memory import peak_memory
 
     about = {
         "file": str(path),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
-from sao_onnx.runtime.process_memory import peak_memory, resident_memory
+from sao_onnx.runtime.process_memory import resident_memory
 from sao_onnx.runtime.processor import (
-    FEATURES,
     INT8_MATMULS,
     architecture,
     available_processors,
@@ -15,8 +14,6 @@ from sao_onnx.runtime.processor import (
     processor_name,
 )
 from sao_onnx.runtime.system_memory import available_memory, free_swap, total_memory
-
-__all__ = ["FEATURES", "Machine", "describe_machine", "int8_matmul_instructions", "int8_products", "peak_memory"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,3 @@ def int8_matmul_instructions(machine: Machine, overflows: bool) -> str | None:
     if machine.architecture == "x86_64" and machine.features is not None:
         return "16-bit multiplication"
     return None
-
-
-int8_products = int8_matmul_instructions  # The name that `sao-onnx doctor` imports.

@@ -81,15 +81,6 @@ def int8_matmul_overflows() -> bool:
     return not int8_matmul.is_exact(result)
 
 
-# Names that the command line imports.
-default_threads = available_processors
-
-
-def products_overflow() -> bool:
-    """The same as `int8_matmul_overflows`."""
-    return int8_matmul_overflows()
-
-
 class SessionFactory:
     """Opens sessions that share one set of options.
 

@@ -49,8 +49,6 @@ class Denoiser:
 
         return predict
 
-    velocity = prediction  # The name that the engine uses.
-
     def guided(self, positive: Conditioning, negative: Conditioning | None, scale: float) -> Predict:
         """The DiT with classifier-free guidance: `p = p₋ + scale · (p₊ − p₋)` (Ho and Salimans, 2022).
 
