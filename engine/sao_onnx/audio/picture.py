@@ -102,7 +102,7 @@ def draw(clip: Sound, title: str) -> Any:
 
 def _title(clip: Sound) -> str:
     """Prompt and seed of a `Clip`, which this module cannot import; "" for other sounds."""
-    provenance = getattr(clip, "provenance", None) or getattr(clip, "recipe", None)
+    provenance = getattr(clip, "provenance", None)
     return "" if provenance is None else f"{provenance.prompt}   (seed {getattr(clip, 'seed', 'unknown')})"
 
 
