@@ -49,7 +49,7 @@ def train(model: Autoencoder, say: Callable[[str], None]) -> None:
     features, audio, at_end = _excerpts(model, front, device)
     before = copy.deepcopy(back)
     with torch.no_grad():
-        decoded = torch.cat([before(part)[:, 0] for part in features.split(BATCH)])
+        decoded = torch.cat([before(part)[:, 0] for part in torch.split(features, BATCH)])
     edge = _edges(at_end, audio.shape[1])
     target = torch.where(edge, audio, decoded)
     back.requires_grad_(True)
@@ -61,7 +61,7 @@ def train(model: Autoencoder, say: Callable[[str], None]) -> None:
         wrong = (back(features[rows])[:, 0] - target[rows]).square()
         loss = losses(wrong, edge[rows], audio[rows], decoded[rows])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(back.parameters(), 1.0)
         optimizer.step()
         schedule.step()
