@@ -594,7 +594,7 @@ class _Toy:
         return {"loss": loss, "never": loss.detach() * math.nan, "phase": torch.tensor(float(phase))}
 
 
-def _run(folder, stop=None, schedule=Schedule(steps=20, warmup=5)):
+def _run(folder, stop=None, schedule=Schedule(steps=20, warmup=5)):  # noqa: B008  It is frozen.
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 4)
     weight, bias = model.parameters()

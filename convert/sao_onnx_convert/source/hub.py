@@ -192,7 +192,7 @@ class Repository(Source):
         def run() -> None:
             try:
                 outcome.set_result(self._request(name))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  Whatever it is, another thread raises it.
                 outcome.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()

@@ -104,7 +104,7 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
         try:
             work(lambda item: arrived.put(("item", item)))
             arrived.put(("end", None))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  Whatever it is, the caller raises it.
             arrived.put(("error", error))
 
     threading.Thread(target=run, daemon=True).start()
