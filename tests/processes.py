@@ -34,7 +34,10 @@ def started(command: Sequence[object], *, hears: bool = True, **options: Any) ->
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
@@ -49,7 +52,7 @@ def _inherited(hears: bool) -> Iterator[None]:
     SIGINT in the background.
     """
     wanted: dict[int, Any] = {signal.SIGINT: signal.default_int_handler if hears else signal.SIG_IGN}
-    if hasattr(signal, "SIGHUP"):
+    if sys.platform != "win32":
         wanted |= dict.fromkeys((signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT), signal.default_int_handler)
     before = {number: signal.signal(number, action) for number, action in wanted.items()}
     try:

@@ -245,12 +245,19 @@ def test_the_largest_product_is_a_model_and_finds_overflow():
     assert not int8_matmul.is_exact(np.minimum(pairs, 2**15 - 1).sum(axis=1))
 
 
-def test_the_option_is_set_only_where_products_overflow(monkeypatch):
+def test_the_option_is_set_only_where_products_overflow(monkeypatch, miniature):
     (key,) = EXACT_INT8_MATMUL
-    for overflow in (False, True):
-        monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda overflow=overflow: overflow)
-        assert (EXACT_INT8_MATMUL.items() <= SessionFactory(1)._entries.items()) == overflow
-    assert SessionFactory(1, options={key: "0"})._entries[key] == "0"
+
+    def entry(factory):
+        session = factory.session(miniature / "fp32" / "number_conditioner.onnx")
+        return session.get_session_options().get_session_config_entry(key)
+
+    monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda: True)
+    assert entry(SessionFactory(1)) == EXACT_INT8_MATMUL[key]
+    assert entry(SessionFactory(1, options={key: "0"})) == "0"
+    monkeypatch.setattr("sao_onnx.runtime.sessions.int8_matmul_overflows", lambda: False)
+    with pytest.raises(RuntimeError, match=key):
+        entry(SessionFactory(1))
 
 
 def _shared(source: Path, target: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import subprocess
 import threading
 from pathlib import Path
@@ -101,15 +100,19 @@ def test_addresses_are_those_of_the_endpoint(hub, tmp_path):
 @pytest.mark.parametrize("quiet", [True, False])
 def test_progress_on_a_terminal(hub, tmp_path, quiet):
     """A bar for what is downloaded, and none with -q; huggingface_hub's own never show."""
+    pty = pytest.importorskip("pty")
     broken = hub.repositories["owner/t5"] | {"tokenizer.json": b"{}"}
     hub.add("owner/t5", broken)
-    waiting = threading.Event()
+    shown = threading.Event()
 
     def slowly(request):
+        """No content comes before the bar is shown."""
         if "/content/" in request.path and request.method == "GET":
-            waiting.wait(1.5)
+            shown.wait(GUARD)
 
     hub.intercept = slowly
+    if quiet:
+        shown.set()
     ours, theirs = pty.openpty()
     command = [COMMAND, "convert", "owner/name", "--t5", "owner/t5", "-o", "out", *(["-q"] if quiet else [])]
     environment = _environment(hub, tmp_path / "home") | {"TERM": "xterm"}
@@ -119,6 +122,8 @@ def test_progress_on_a_terminal(hub, tmp_path, quiet):
         with contextlib.suppress(OSError):  # The other end is closed.
             while part := os.read(ours, 65536):
                 seen += part
+                if b"downloading" in seen:
+                    shown.set()
         os.close(ours)
         assert process.wait(timeout=GUARD) == 1
     text = seen.decode()

@@ -94,6 +94,7 @@ def test_a_limit_of_the_older_control_groups_counts(monkeypatch):
 
 
 def test_a_limit_of_addresses_counts():
+    pytest.importorskip("resource")
     script = (
         "import resource, sao_onnx.runtime.machine as m; resource.setrlimit(resource.RLIMIT_AS, (900_000_000, 900_000_000));"
         "print(m.describe_machine().available)"

@@ -58,7 +58,8 @@ def test_a_picture_that_cannot_be_written_is_no_audio_file(clip, tmp_path):
 def test_a_picture_of_silence_and_of_mono(clip, tmp_path):
     from dataclasses import replace
 
-    plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+    path = plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_spectrogram_shows_the_tone():

@@ -3,7 +3,7 @@
 Run once, by hand, in an environment that has stable-audio-tools; README.md beside this file says how. The tests read what it
 wrote and need neither this program nor the reference.
 
-    python -m sao_onnx_convert.synthetic models/miniature scratch/miniature
+    make miniature
     python tests/golden/make_golden.py scratch/miniature tests/golden/golden.npz
 """
 
