@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 import sao_onnx
-from sao_onnx.clip import Timings
 from sao_onnx.request import Request
 from sao_onnx.running.loading import load_conditioner, load_denoiser
 from sao_onnx.runtime.sessions import SessionFactory
@@ -40,12 +39,6 @@ def test_is_heard_in_a_notebook(clip):
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio)))
     assert rate == 44100
     np.testing.assert_allclose(samples.T, clip.samples, atol=1 / 32768)
-
-
-def test_timings_add_up():
-    found = Timings(1, 2, 3, 4, 5) + Timings(load=0.5, decoding=1)
-    assert found == Timings(1.5, 2, 3, 4, 6)
-    assert found.total == 16.5
 
 
 def test_latents_of_a_clip_start_another(miniature, clip, monkeypatch):

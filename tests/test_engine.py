@@ -16,7 +16,7 @@ from sao_onnx.bundle.manifest import Sampling
 from sao_onnx.errors import OutputExistsError, RequestError
 from sao_onnx.events import Conditioned, Decoded, Finished, Sampled
 from sao_onnx.request import Request
-from sao_onnx.running.progress import Pace
+from sao_onnx.running.progress import MeasuredPace, Pace
 from sao_onnx.running.runner import run
 from sao_onnx.running.stages import Stages
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
@@ -124,12 +124,12 @@ def test_fractions_rise_to_one_over_the_whole_clip(miniature, options):
 
 def test_guidance_and_windows_count_in_the_fraction(miniature):
     """A step of two passes is as long as two steps."""
-    pace = Pace(conditioning=0, encoding=0, step=1, decoding=1)
+    pace = Pace(load=0, conditioning=0, encoding=0, step=1, decoding_start=0, decoding=1)
     engine = sao_onnx.load(miniature, precision="fp32", threads=1)
     planned = engine.plan(Request("rain", seconds=87 * 512 / 44100, window_seconds=1, steps=4, seed=1, cfg_scale=3))
     provenance = engine.generate("rain", seconds=0.1, steps=1).provenance
     stages = Stages(engine.bundle, "fp32", engine.tuning, SessionFactory(1), keep_loaded=False)
-    events = run(planned, stages, provenance, pace)
+    events = run(planned, stages, provenance, MeasuredPace(pace))
     sampled = [event.fraction for event in events if isinstance(event, Sampled)]
     assert sampled == pytest.approx([2 / 9, 4 / 9, 6 / 9, 8 / 9])
 
@@ -145,7 +145,7 @@ def test_a_plan_that_was_sent_gives_the_same_clip(engine, options):
     expected = engine.generate(request)
     stages = Stages(engine.bundle, engine.precision, engine.tuning, SessionFactory(engine.threads), keep_loaded=False)
     sent = pickle.loads(pickle.dumps(engine.plan(request)))
-    *_, last = run(sent, stages, expected.provenance, Pace())
+    *_, last = run(sent, stages, expected.provenance, MeasuredPace())
     assert isinstance(last, Finished)
     np.testing.assert_array_equal(last.clip.samples, expected.samples)
     assert last.clip.seed == 5

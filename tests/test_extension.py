@@ -8,7 +8,7 @@ import soundfile
 
 from sao_onnx.errors import RequestError
 from sao_onnx.events import Conditioned, Finished
-from sao_onnx.planning.extension import Overlap, extension
+from sao_onnx.planning.extension import Placement, extension
 from sao_onnx.request import Request
 from tests.processes import COMMAND, run
 from tests.recordings import RATE, tones
@@ -20,19 +20,19 @@ def recording():
 
 
 def test_windows():
-    assert extension(1000, 300, 1000, 100) == [Overlap(300, 700, 300)]
-    assert extension(1000, 500, 1000, 100) == [Overlap(500, 500, 500)]
-    assert extension(1000, 1200, 1000, 100) == [Overlap(500, 500, 500), Overlap(1000, 500, 500), Overlap(1200, 800, 200)]
+    assert extension(1000, 300, 1000, 100) == [Placement(300, 700, 300)]
+    assert extension(1000, 500, 1000, 100) == [Placement(500, 500, 500)]
+    assert extension(1000, 1200, 1000, 100) == [Placement(500, 500, 500), Placement(1000, 500, 500), Placement(1200, 800, 200)]
     # From a short recording the first window adds more.
-    assert extension(100, 1300, 1000, 100) == [Overlap(0, 100, 900), Overlap(400, 600, 400)]
+    assert extension(100, 1300, 1000, 100) == [Placement(0, 100, 900), Placement(400, 600, 400)]
     for length, added in ((50, 7), (999, 12_345), (5000, 1)):
         found = extension(length, added, 1000, 100)
         assert sum(window.added for window in found) == added
         so_far = length
         for window in found:
-            assert 0 < window.overlap <= so_far
-            assert window.start == so_far - window.overlap
-            assert window.overlap + window.added <= 1000
+            assert 0 < window.kept <= so_far
+            assert window.start == so_far - window.kept
+            assert window.kept + window.added <= 1000
             so_far += window.added
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from sao_onnx.audio.loop import joined
 from sao_onnx.errors import RequestError
-from sao_onnx.planning.loops import joined, loop_seconds, with_tempo
+from sao_onnx.planning.loops import loop_seconds, with_tempo
 from tests.processes import COMMAND, succeed
 
 

@@ -29,7 +29,7 @@ SPELLINGS: dict[str, tuple[Any, dict[str, Any]]] = {
 """Other ways to write options: a value, and what it stands for."""
 
 
-def _example(kind: Kind) -> tuple[Any, list[str], Any]:
+def _example(kind: Kind) -> tuple[Any, list[str], Any]:  # noqa: PLR0911  One for each kind.
     """A value other than the default: as it is written on the command line, in JSON, and as the request keeps it."""
     low, high = kind.option.minimum or 0, kind.option.maximum
     match kind.name:
@@ -45,6 +45,8 @@ def _example(kind: Kind) -> tuple[Any, list[str], Any]:
             return True, [], True
         case "regions":
             return [[0, 0.25], [0.5, 1]], ["0:0.25", "0.5:1"], ((0, 0.25), (0.5, 1))
+        case "numbers":
+            return {"seconds_total": 1.5, "bpm": 90}, ["seconds_total=1.5", "bpm=90"], {"seconds_total": 1.5, "bpm": 90}
     return "some text", ["some text"], "some text"
 
 
@@ -181,7 +183,10 @@ def test_regions(value, expected):
         ({"second": 1}, "there is no option 'second'; did you mean 'seconds'"),
         ({"init-audi": "a"}, "there is no option 'init-audi'; did you mean 'init_audio'"),
         ({"strenght": 1}, "did you mean 'strength'"),
-        ({"numbers": {}}, "there is no option 'numbers'"),
+        ({"latents": [0]}, "there is no option 'latents'"),
+        ({"numbers": "seconds_total"}, "expected NAME=VALUE, such as seconds_total=4"),
+        ({"number": ["bpm=fast"]}, "expected a number"),
+        ({"numbers": 5}, "numbers is 5"),
         ({"seconds": "long"}, "seconds is 'long'; expected a number"),
         ({"seconds": True}, "seconds is True; expected a number"),
         ({"seconds": [1]}, r"seconds is \[1\]; expected a number"),

@@ -14,8 +14,8 @@ from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.bundle.manifest import Manifest, Sampling
 from sao_onnx.errors import AudioFileError, RequestError, SaoOnnxWarning
 from sao_onnx.planning.plan import Guidance, Plan
-from sao_onnx.planning.planner import DEFAULT_NOISE_LEVEL, plan
-from sao_onnx.request import Request
+from sao_onnx.planning.planner import plan
+from sao_onnx.request import DEFAULT_NOISE_LEVEL, Request
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.sampling.objectives import OBJECTIVES
 from tests.recordings import RATE, tones
@@ -45,7 +45,7 @@ def test_defaults(manifest, planned):
     assert window.numbers == {"seconds_total": pytest.approx(manifest.window_seconds)}
     assert window.steps == 8
     assert window.sigmas[0] == 1
-    assert (window.start, window.overlap, window.kept) == (0, 0, None)
+    assert (window.start, window.tail, window.kept) == (0, 0, None)
     assert found.sampler == "pingpong"
     assert found.objective == "rf_denoiser"
     assert found.guidance is found.recording is found.latents is None
@@ -104,8 +104,8 @@ def test_recordings_of_every_shape(manifest, planned, init):
 def test_a_loop_is_told_the_whole_window(manifest, planned):
     (window,) = planned(bpm=173, bars=1, beats=5).windows
     assert window.frames == round(5 * 60 / 173 * RATE)
-    assert window.decoded == window.frames + window.overlap
-    assert window.overlap == round(0.05 * RATE)
+    assert window.decoded == window.frames + window.tail
+    assert window.tail == round(0.05 * RATE)
     assert window.numbers == {"seconds_total": pytest.approx(manifest.window_seconds)}
     assert planned(bpm=173, bars=1).prompt == "kick, 173 BPM"
 

@@ -16,7 +16,10 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from sao_onnx.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from sao_onnx.audio.limits import Normalization as Normalization
     from sao_onnx.bundle.manifest import Precision as Precision
     from sao_onnx.bundle.manifest import SamplerName as SamplerName
     from sao_onnx.clip import Clip as Clip
@@ -24,17 +27,14 @@ if TYPE_CHECKING:
     from sao_onnx.engine import load as load
     from sao_onnx.errors import SaoOnnxError as SaoOnnxError
     from sao_onnx.errors import SaoOnnxWarning as SaoOnnxWarning
-    from sao_onnx.request import Normalization as Normalization
     from sao_onnx.request import Request as Request
-
-__version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "Clip": "clip",
     "Engine": "engine",
-    "Normalization": "request",
+    "Normalization": "audio.limits",
     "Precision": "bundle.manifest",
     "Request": "request",
     "SaoOnnxError": "errors",
@@ -71,7 +71,7 @@ _MOVED = {
     "plot": "audio.picture.plot",
     "recipe_of": "provenance.read_provenance",
 }
-"""Names that were here in 0.1.0, and where they are now. They go on working for one version, with a warning."""
+"""Names that were here before, and where they are now. They go on working for one version, with a warning."""
 
 
 if not TYPE_CHECKING:

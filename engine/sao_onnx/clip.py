@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio, write_audio
 from sao_onnx.provenance import Provenance
+from sao_onnx.warn import warn
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,6 @@ class Timings:
     encoding: float = 0.0
     sampling: float = 0.0
     decoding: float = 0.0
-
-    def __add__(self, other: Timings) -> Timings:
-        """Of one after the other."""
-        return Timings(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     @property
     def total(self) -> float:
@@ -74,7 +70,7 @@ class Clip:
     @property
     def recipe(self) -> Provenance:
         """The old name of `provenance`."""
-        warnings.warn("Clip.recipe is now Clip.provenance", DeprecationWarning, stacklevel=2)
+        warn("Clip.recipe is now Clip.provenance", DeprecationWarning)
         return self.provenance
 
     @property

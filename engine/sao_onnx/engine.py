@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -25,14 +24,16 @@ from sao_onnx.events import Event, Finished
 from sao_onnx.option import finite_number, whole_number
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
-from sao_onnx.provenance import Provenance, initial_name, recorded_options
-from sao_onnx.request import Options, Request
+from sao_onnx.provenance import Provenance, initial_name
+from sao_onnx.request import Options, Request, known
 from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
 from sao_onnx.running.stages import Stages
 from sao_onnx.runtime.sessions import SessionFactory
-from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning
+from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem
+from sao_onnx.version import __version__
+from sao_onnx.warn import warn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +72,8 @@ def load(
     bundle = open_bundle(find(model))
     best = bundle.precision(precision)
     if isinstance(tuned, Tuning):
+        if problem := tuning_problem(tuned, bundle):
+            raise RequestError(f"the tuning cannot be used: {problem}")
         tuning: Tuning | None = tuned
     else:
         tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
@@ -141,7 +144,7 @@ class Engine:
         """Generate a clip.
 
         Args:
-            prompt: What it shall sound like; or a whole request.
+            prompt: A description of the sound; or a whole request.
             **options: The fields of `Request`, which describes them; over those of a request that is given.
 
         Raises:
@@ -159,8 +162,7 @@ class Engine:
 
         Nothing runs between two events, so a consumer that stops iterating stops the work; `close` ends it at once.
         """
-        request = _request(prompt, options)
-        return self._run(self.plan(request), request)
+        return self.run(self.plan(_request(prompt, options)))
 
     def plan(self, request: Request) -> Plan:
         """What the engine would do for a request: windows, sigmas, seeds, and all else that is decided before any work.
@@ -170,21 +172,23 @@ class Engine:
             AudioFileError: The initial audio cannot be read.
         """
         init = request.init_audio
-        return plan(self.manifest, replace(request, init_audio=read_audio(init)) if isinstance(init, (str, Path)) else request)
+        if not isinstance(init, (str, Path)):
+            return plan(self.manifest, request)
+        planned = plan(self.manifest, replace(request, init_audio=read_audio(init)))
+        return replace(planned, initial_name=initial_name(request))
 
-    def _run(self, planned: Plan, request: Request) -> Generator[Event, None, None]:
-        for event in run(planned, self._stages, self._provenance(planned, request), self._pace.now()):
-            if isinstance(event, Finished):
-                self._pace.learn(planned, event.clip.timings)
-            yield event
+    def run(self, planned: Plan) -> Generator[Event, None, None]:
+        """Carry out a plan that was made for this model, here or on another machine. Yields what `stream` yields."""
+        yield from run(planned, self._stages, self._provenance(planned), self._pace)
 
+    @_takes_options
     def generate_many(
         self, requests: Iterable[str | Request | tuple[str, Options]], *, jobs: int = 1, **options: Unpack[Options]
     ) -> Generator[Clip, None, None]:
         """Generate several clips, in order.
 
-        Only `jobs` of them are begun ahead of the one that is waited for, so a consumer that stops iterating leaves the others
-        undone. All jobs share the graphs of the engine; the threads of `load` are for each of them.
+        At most `jobs` clips are begun and not yet yielded, so a consumer that stops iterating leaves the others undone. All
+        jobs share the graphs of the engine; the threads of `load` are for each of them.
 
         Args:
             requests: Prompts, requests, or prompts with their options.
@@ -202,7 +206,8 @@ class Engine:
             raise RequestError(
                 f"requests is one {type(requests).__name__}, expected several in a list; for one clip use generate"
             )
-        seeded = _seeded(requests, options)
+        # Here, and not with the first clip, so that mistakes are found at once.
+        seeded = _seeded(requests, cast(Options, known(options)))
         return (result() for _, result in in_order(lambda one: self.generate(one[0], **one[1]), seeded, jobs))
 
     def decode(self, latents: Array, seconds: float | None = None) -> Array:
@@ -239,12 +244,10 @@ class Engine:
 
     def close(self) -> None:
         """The old name of `unload`."""
-        warnings.warn("Engine.close is now Engine.unload", DeprecationWarning, stacklevel=2)
+        warn("Engine.close is now Engine.unload", DeprecationWarning)
         self.unload()
 
-    def _provenance(self, planned: Plan, request: Request) -> Provenance:
-        from sao_onnx import __version__
-
+    def _provenance(self, planned: Plan) -> Provenance:
         return Provenance(
             prompt=planned.prompt,
             seed=planned.seed,
@@ -253,8 +256,8 @@ class Engine:
             precision=self.precision,
             tuning=self.tuning,
             version=__version__,
-            options=recorded_options(request),
-            init_audio=initial_name(request),
+            options=dict(planned.recorded),
+            init_audio=planned.initial_name,
         )
 
 

@@ -51,7 +51,7 @@ class Decoded:
     Attributes:
         piece: From 0.
         pieces: How many there are.
-        samples: float32 [channels, m], directly behind the piece before. The last pieces of a loop hold what is faded into its
+        samples: float32 [channels, m], directly after the piece before. The last pieces of a loop hold what is faded into its
             start.
         fraction: Of the expected time of the whole clip, 0 to 1.
     """

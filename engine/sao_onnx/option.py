@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sao_onnx.errors import RequestError
+
+LONGEST_SHOWN = 60
+"""Characters of a value in an error message."""
 
 Region = tuple[float, float]
 """From and to, in seconds."""
@@ -23,14 +27,12 @@ class Spelling:
         name: In words joined by hyphens, for example "strength".
         help: One line.
         read: The options that a value stands for, by their names. Raises ValueError with what was expected.
-        metavar: What the help calls the value.
         shown_default: What the help gives as the default.
     """
 
     name: str
     help: str
     read: Callable[[Any], dict[str, Any]]
-    metavar: str
     shown_default: str = ""
 
 
@@ -114,11 +116,11 @@ class Kind:
             case "whole number":
                 return self._in_range(name, whole_number(name, value))
             case "flag" if not isinstance(value, bool):
-                raise RequestError(f"{name} is {value!r}, expected True or False")
+                raise RequestError(f"{name} is {shown(value)}, expected True or False")
             case "text" if not isinstance(value, str):
-                raise RequestError(f"{name} is {value!r}, expected text")
+                raise RequestError(f"{name} is {shown(value)}, expected text")
             case "choice" if value not in self.choices:
-                raise RequestError(f"{name} is {value!r}, expected {' or '.join(self.choices)}")
+                raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
             case "regions":
                 return regions(name, value)
             case "numbers":
@@ -132,7 +134,7 @@ class Kind:
         too_low = low is not None and (value <= low if self.option.above else value < low)
         if too_low or (high is not None and value > high):
             expected = f"{self.option.range} {self.option.unit}".rstrip()
-            raise RequestError(f"{name} is {value:.15g}, expected {expected}")
+            raise RequestError(f"{name} is {shown(value)}, expected {expected}")
         return value
 
     def read(self, text: Any) -> Any:
@@ -171,9 +173,13 @@ def finite_number(name: str, value: Any) -> float:
     Raises:
         RequestError: It is none; it is named.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise RequestError(f"{name} is {value!r}, expected a finite number")
-    return float(value)
+    number = float("nan")
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # An integer of hundreds of digits.
+            number = float(value)
+    if not math.isfinite(number):
+        raise RequestError(f"{name} is {shown(value)}, expected a finite number")
+    return number
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -183,7 +189,7 @@ def whole_number(name: str, value: Any) -> int:
         RequestError: It is none; it is named.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise RequestError(f"{name} is {value!r}, expected a whole number")
+        raise RequestError(f"{name} is {shown(value)}, expected a whole number")
     return int(value)
 
 
@@ -191,24 +197,33 @@ def regions(name: str, value: Any) -> tuple[Region, ...]:
     """Regions as pairs of numbers; whether they lie in the clip is found when it is planned.
 
     Raises:
-        RequestError: One is no pair of finite numbers, begins below 0, or does not end behind its start.
+        RequestError: One is no pair of finite numbers, begins below 0, or does not end after its start.
     """
     try:
-        pairs = [(float(start), float(end)) for start, end in value]
+        edges = [(start, end) for start, end in value]
     except (TypeError, ValueError):
-        raise RequestError(f"{name} is {value!r}, expected pairs of numbers, from and to in seconds") from None
+        raise RequestError(f"{name} is {shown(value)}, expected pairs of numbers, from and to in seconds") from None
+    what = f"the edge of a region of {name}"
+    pairs = [(finite_number(what, start), finite_number(what, end)) for start, end in edges]
     for start, end in pairs:
-        if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
-            raise RequestError(
-                f"{name} has the region {start:g} to {end:g} s, expected 0 or more, and the end behind the start"
-            )
+        if not 0 <= start < end:
+            raise RequestError(f"{name} has the region {start:g} to {end:g} s, expected 0 or more, and the end after the start")
     return tuple(pairs)
+
+
+def shown(value: Any) -> str:
+    """A value in an error message, short whatever it is."""
+    try:
+        text = f"{value:.15g}" if isinstance(value, float) else repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _read(parse: Callable[[Any], Any], text: Any, expected: str) -> Any:
     try:
         return parse(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"expected {expected}") from None
 
 
@@ -227,10 +242,10 @@ def _flag(text: Any) -> bool:
 
 
 def _read_regions(text: Any) -> list[tuple[float, ...]]:
-    parts = text.replace(",", " ").split() if isinstance(text, str) else list(text)
     try:
+        parts = text.replace(",", " ").split() if isinstance(text, str) else list(text)
         found = [tuple(float(edge) for edge in (str(part).split(":") if isinstance(part, str) else part)) for part in parts]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = [()]
     if not all(len(region) == 2 for region in found):
         raise ValueError("expected FROM:TO in seconds, such as 3:8.5")
@@ -240,10 +255,7 @@ def _read_regions(text: Any) -> list[tuple[float, ...]]:
 def _read_numbers(text: Any) -> dict[str, float]:
     if isinstance(text, Mapping):
         return {str(name): read_number(value) for name, value in text.items()}
-    found = {}
-    for part in text.replace(",", " ").split() if isinstance(text, str) else list(text):
-        name, equals, value = str(part).partition("=")
-        if not (name and equals):
-            raise ValueError("expected NAME=VALUE, such as seconds_total=4")
-        found[name] = read_number(value)
-    return found
+    parts = text.replace(",", " ").split() if isinstance(text, str) else text
+    if not isinstance(parts, list) or not all("=" in str(part)[1:] for part in parts):
+        raise ValueError("expected NAME=VALUE, such as seconds_total=4")
+    return {name: read_number(value) for name, _, value in (str(part).partition("=") for part in parts)}

@@ -9,27 +9,37 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
-import typing
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
+from sao_onnx.audio.limits import LOUDEST, LOUDNESS, MAX_FADE, QUIETEST, Normalization
+from sao_onnx.audio.recording import Recording
 from sao_onnx.bundle.manifest import SamplerName
 from sao_onnx.errors import RequestError
 from sao_onnx.option import Kind, Option, Region, Spelling, read_number, unknown_option
+from sao_onnx.warn import warn
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sao_onnx.arrays import Array
 
-Normalization = Literal["peak", "lufs", "none"]
-"""Scale to a peak of 1; to a loudness, with a limiter; not at all."""
+    Samples = np.ndarray[Any, Any]
+else:
+    # At run time without NumPy, whose import would make `--help` slow; `typing.get_type_hints` finds these.
+    Array = Samples = Any
 
 MAX_SEED = 2**32 - 1
+
+LEAST_NOISE_LEVEL = 0.12
+"""The least noise to start from, a strength of 0. Below it the schedules of the models would rise (`sampling.objectives`)."""
+
+DEFAULT_NOISE_LEVEL = 0.7
+DEFAULT_BEATS = 4
+MAX_EXTENSION = 3600.0
+"""Seconds that can be added at once."""
 
 
 def random_seed() -> int:
@@ -39,21 +49,7 @@ def random_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
-class Recording(Protocol):
-    """Audio with its rate, a `Clip` for example."""
-
-    @property
-    def samples(self) -> Array:
-        """float32 [channels, frames]."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """In hertz."""
-        ...
-
-
-InitAudio = typing.Union["tuple[np.ndarray[Any, Any], int]", str, Path, Recording]
+InitAudio = tuple[Samples, int] | str | Path | Recording
 """Audio to start from: samples [channels, frames] with their rate, a file, or a clip."""
 
 
@@ -67,10 +63,6 @@ def _strength(value: Any) -> dict[str, Any]:
     if not 0 <= strength <= 1:
         raise ValueError("expected 0 (close to the audio) to 1 (ignores it)")
     return {"init_noise_level": LEAST_NOISE_LEVEL + (1 - LEAST_NOISE_LEVEL) * strength}
-
-
-LEAST_NOISE_LEVEL = 0.12
-"""What a strength of 0 means. From a lower level the schedules of today's models would rise."""
 
 
 def _fade(value: Any) -> dict[str, Any]:
@@ -90,16 +82,18 @@ def _trim(value: Any) -> dict[str, Any]:
     return {"trim_silence": True}
 
 
-_STRENGTH = Spelling("strength", "With --init-audio: 0 stays close to it, 1 ignores it.", _strength, "FLOAT", "0.66")
-_FADE = Spelling("fade", "Seconds of both fades, or IN:OUT.", _fade, "TEXT", "none")
-_TRIM = Spelling("trim", "silence: the same as --trim-silence.", _trim, "TEXT")
+_DEFAULT_STRENGTH = f"{(DEFAULT_NOISE_LEVEL - LEAST_NOISE_LEVEL) / (1 - LEAST_NOISE_LEVEL):.2f}"
+_STRENGTH = Spelling("strength", "With --init-audio: 0 stays close to it, 1 ignores it.", _strength, _DEFAULT_STRENGTH)
+_FADE = Spelling("fade", "Seconds of both fades, or IN:OUT.", _fade, "none")
+_TRIM = Spelling("trim", "silence: the same as --trim-silence.", _trim)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """A clip that is asked for. What is None is left to the model.
 
-    Types and ranges are checked when it is made; whether a model can do it is found when it is planned for that model.
+    Types and ranges are checked when it is made; whether a model can do it is found when it is planned for that model. Requests
+    are compared by identity, because they can hold arrays.
 
     Raises:
         RequestError: A value of another type or outside its range. The message names the option, what was found and what was
@@ -107,10 +101,10 @@ class Request:
     """
 
     prompt: str
-    """What it shall sound like. A prompt longer than the model reads is cut, with a warning."""
+    """A description of the sound. A prompt longer than the model reads is cut, with a warning."""
     seconds: float | None = _option(None, "Length.", unit="seconds", minimum=0, above=True, shown_default="the model's window")
     """Length in seconds, more than 0 and at most the window of the model."""
-    steps: int | None = _option(None, "Sampling steps.", minimum=1, shown_default="the model's")
+    steps: int | None = _option(None, "Sampling steps.", minimum=1, maximum=1_000_000, shown_default="the model's")
     """Sampling steps."""
     seed: int | None = _option(
         None, "The same seed gives the same clip.", minimum=0, maximum=MAX_SEED, shown_default="random", in_tags=False
@@ -138,14 +132,14 @@ class Request:
     """Where in `init_audio` to begin, in seconds. The times of the clip count from there."""
     init_noise_level: float | None = _option(
         None,
-        "With --init-audio: how much noise to start from; 0.12 stays close to it, 1 ignores it.",
-        minimum=0,
+        "With --init-audio: how much noise to start from; the least stays close to it, 1 ignores it.",
+        minimum=LEAST_NOISE_LEVEL,
         maximum=1,
-        shown_default="0.7",
+        shown_default=f"{DEFAULT_NOISE_LEVEL:g}",
         spellings=(_STRENGTH,),
     )
-    """How much noise to start from: 0.12 is close to `init_audio`, 1 ignores it. By default 0.7, or 1 where something is
-    kept."""
+    """How much noise to start from: the least is close to `init_audio`, 1 ignores it. By default `DEFAULT_NOISE_LEVEL`, or 1
+    where something is kept."""
     latents: Array | None = _option(None, "", on_command_line=False, in_tags=False)
     """Clean latents to start from instead of `init_audio`, those of a clip for example: float32 [latent channels, n]."""
     keep: Sequence[Region] | None = _option(None, "With --init-audio: keep FROM:TO, in seconds, as it is; may be repeated.")
@@ -159,7 +153,7 @@ class Request:
         unit="seconds",
         minimum=0,
         above=True,
-        maximum=3600,
+        maximum=MAX_EXTENSION,
     )
     """Seconds to add to the end of `init_audio`, in windows that overlap. The clip is the recording, unchanged, and what was
     added. Each window has the next seed."""
@@ -170,7 +164,7 @@ class Request:
     names none."""
     bars: int | None = _option(None, "Bars of a loop.", minimum=1, maximum=64)
     """Bars of a loop."""
-    beats: int | None = _option(None, "Beats in a bar.", minimum=1, maximum=16, shown_default="4")
+    beats: int | None = _option(None, "Beats in a bar.", minimum=1, maximum=16, shown_default=f"{DEFAULT_BEATS}")
     """Beats in a bar."""
     window_seconds: float | None = _option(
         None,
@@ -191,11 +185,13 @@ class Request:
     normalize: Normalization | None = _option(None, "Scale to a peak of 1, to a loudness, or not at all.", shown_default="peak")
     """Scale to a peak of 1, or to a loudness with a limiter that never clips. By default "peak", and "none" where something is
     kept. Silence stays silence."""
-    loudness: float = _option(-14.0, "With --normalize lufs.", unit="LUFS", minimum=-70, maximum=0)
+    loudness: float = _option(LOUDNESS, "Loudness for --normalize lufs.", unit="LUFS", minimum=QUIETEST, maximum=LOUDEST)
     """Loudness for `normalize="lufs"`, in LUFS."""
-    fade_in: float = _option(0.0, "Length of the fade at the start.", unit="seconds", minimum=0, maximum=60, spellings=(_FADE,))
+    fade_in: float = _option(
+        0.0, "Length of the fade at the start.", unit="seconds", minimum=0, maximum=MAX_FADE, spellings=(_FADE,)
+    )
     """Length of the fade at the start, in seconds."""
-    fade_out: float = _option(0.0, "Length of the fade at the end.", unit="seconds", minimum=0, maximum=60)
+    fade_out: float = _option(0.0, "Length of the fade at the end.", unit="seconds", minimum=0, maximum=MAX_FADE)
     """Length of the fade at the end, in seconds."""
     trim_silence: bool = _option(False, "Cut off silence at both ends.", spellings=(_TRIM,))
     """Cut off what is more than 60 dB below the peak at both ends."""
@@ -218,6 +214,10 @@ class Request:
             RequestError: A name is unknown, or as for `Request`.
         """
         return cls(prompt, **known(options))
+
+    def __repr__(self) -> str:
+        given = {name: f"<{_shape(value)}>" if _shape(value) else repr(value) for name, value in self.given().items()}
+        return f"Request({', '.join([repr(self.prompt), *(f'{name}={text}' for name, text in given.items())])})"
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; without the prompt."""
@@ -258,6 +258,12 @@ class Options(TypedDict, total=False):
     mono: bool
 
 
+def _shape(value: Any) -> str:
+    """The shape of an array, or of the samples in a pair with their rate; "" for other values."""
+    array = value[0] if isinstance(value, tuple) and value else value
+    return " x ".join(map(str, array.shape)) if hasattr(array, "shape") and hasattr(array, "dtype") else ""
+
+
 _KINDS = {
     "float": "number",
     "int": "whole number",
@@ -292,20 +298,13 @@ def known(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(options)
     if "trim" in found:
-        _warn_of_old_name("trim=False is now full_window=True")
-        found["full_window"] = not found.pop("trim")
+        warn("trim=False is now full_window=True", DeprecationWarning)
+        trim = found.pop("trim")
+        found.setdefault("full_window", not trim)
     if isinstance(given := found.get("normalize"), bool):
         found["normalize"] = "peak" if given else "none"
-        _warn_of_old_name(f'normalize={given} is now normalize="{found["normalize"]}"')
+        warn(f'normalize={given} is now normalize="{found["normalize"]}"', DeprecationWarning)
     for name in found:
         if name not in kinds():
             raise unknown_option(name, kinds())
     return {name: value for name, value in found.items() if value is not None or kinds()[name].optional}
-
-
-def _warn_of_old_name(message: str) -> None:
-    """Warn about the line that uses it, the nearest one outside of this package."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, DeprecationWarning, stacklevel=level)

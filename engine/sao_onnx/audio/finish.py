@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.limits import LOUDNESS, Normalization
 from sao_onnx.audio.loudness import loudness
 from sao_onnx.audio.prepare import normalize
-from sao_onnx.errors import RequestError
-
-Normalization = Literal["peak", "lufs", "none"]
-"""How the level is chosen: a peak of 1; a loudness, with a limiter; or unchanged."""
-
-LOUDNESS = -14.0
-"""Default loudness in LUFS: the level at which streaming services play music."""
-
-QUIETEST, LOUDEST = -70.0, 0.0
-"""Range of the loudness in LUFS."""
 
 SILENCE_DECIBELS = -60.0
 """Level relative to the peak below which audio counts as silence."""
-
-MAX_FADE = 60.0
-"""Longest fade in seconds."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +27,6 @@ class Finish:
         fade_out: Length of the fade at the end, in seconds, 0 to 60.
         trim_silence: Cut off both ends where they are more than 60 dB below the peak.
         mono: Mix all channels to one: their mean.
-
-    Raises:
-        RequestError: A value is outside its range.
     """
 
     normalize: Normalization = "peak"
@@ -51,15 +35,6 @@ class Finish:
     fade_out: float = 0.0
     trim_silence: bool = False
     mono: bool = False
-
-    def __post_init__(self) -> None:
-        if self.normalize not in get_args(Normalization):
-            raise RequestError(f"normalize is {self.normalize!r}, known: {', '.join(get_args(Normalization))}")
-        if not QUIETEST <= self.loudness <= LOUDEST:
-            raise RequestError(f"loudness is {self.loudness}, expected {QUIETEST:g} to {LOUDEST:g} LUFS")
-        for name, value in (("fade_in", self.fade_in), ("fade_out", self.fade_out)):
-            if not 0 <= value <= MAX_FADE:
-                raise RequestError(f"{name} is {value}, expected 0 to {MAX_FADE:g} seconds")
 
     def __call__(self, samples: Array, sample_rate: int) -> Array:
         """Carry out the settings. Silence stays silence. Only with "none" can the result exceed full scale.

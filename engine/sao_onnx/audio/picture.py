@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from sao_onnx.arrays import Array
+from sao_onnx.audio.recording import Recording
 from sao_onnx.errors import MissingExtraError, RequestError
 from sao_onnx.writing import write_whole
 
@@ -17,18 +17,6 @@ PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 FLOOR = -90.0
 """The quietest level that a spectrogram shows, in decibels relative to its loudest."""
-
-
-class Sound(Protocol):
-    """Audio with its sample rate, such as a `Clip`."""
-
-    @property
-    def samples(self) -> Array:
-        """float32 [channels, frames], where 1 is full scale."""
-
-    @property
-    def sample_rate(self) -> int:
-        """In hertz."""
 
 
 def require_plotting(path: Path) -> None:
@@ -46,7 +34,7 @@ def require_plotting(path: Path) -> None:
         raise MissingExtraError("drawing", "matplotlib", "plot") from error
 
 
-def plot(clip: Sound, path: str | Path, *, title: str | None = None, overwrite: bool = False) -> Path:
+def plot(clip: Recording, path: str | Path, *, title: str | None = None, overwrite: bool = False) -> Path:
     """Draw a clip into a file.
 
     Args:
@@ -72,7 +60,7 @@ def plot(clip: Sound, path: str | Path, *, title: str | None = None, overwrite: 
     return path
 
 
-def draw(clip: Sound, title: str) -> Any:
+def draw(clip: Recording, title: str) -> Any:
     """Draw a clip.
 
     Args:
@@ -100,7 +88,7 @@ def draw(clip: Sound, title: str) -> Any:
     return figure
 
 
-def _title(clip: Sound) -> str:
+def _title(clip: Recording) -> str:
     """Prompt and seed of a `Clip`, which this module cannot import; "" for other sounds."""
     provenance = getattr(clip, "provenance", None)
     return "" if provenance is None else f"{provenance.prompt}   (seed {getattr(clip, 'seed', 'unknown')})"

@@ -6,21 +6,20 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sao_onnx.cli import options as o
 from sao_onnx.cli.names import fields, file_name
 from sao_onnx.cli.request_options import read_options
-from sao_onnx.cli.results import print_result, require_writable, save
+from sao_onnx.cli.results import describe, print_result, require_writable, save
 from sao_onnx.cli.terminal import FAILED, in_background, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sao_onnx.cli.request_file import Line
-    from sao_onnx.clip import Clip
     from sao_onnx.engine import Engine
     from sao_onnx.request import Request
 
@@ -103,15 +102,15 @@ def batch(
     encoder = any(task.request.init_audio is not None for task in tasks)
     require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
 
-    def work(report: Callable[[tuple[Task, Clip | None, str]], None]) -> None:
+    def work(report: Callable[[tuple[Task, dict[str, Any] | None, str]], None]) -> None:
         from sao_onnx.running.many import in_order
 
-        def make(task: Task) -> Clip:
+        def make(task: Task) -> dict[str, Any]:
             clip = engine.generate(task.request)
             save(clip, task.path, force=force, bits=bits, metadata=metadata, sidecar=as_json)
-            return clip
+            return describe(clip, engine, task.path)
 
-        for task, result in in_order(make, tasks, jobs):
+        for task, result in in_order(make, tasks, jobs, ahead=len(tasks)):
             try:
                 report((task, result(), ""))
             except SaoOnnxError as error:
@@ -120,12 +119,12 @@ def batch(
     made = 0
     with progress_bar(not quiet) as progress:
         progress.update("clips", 0, len(tasks))
-        for finished, (task, clip, problem) in enumerate(in_background(work), start=1):
-            if clip is None:
+        for finished, (task, about, problem) in enumerate(in_background(work), start=1):
+            if about is None:
                 note(f"line {task.number}: {problem}")
             else:
                 made += 1
-                print_result(clip, engine, task.path, as_json=as_json)
+                print_result(about, as_json=as_json)
             progress.update("clips", finished, len(tasks))
     failed += len(tasks) - made
     if not quiet:

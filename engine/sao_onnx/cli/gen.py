@@ -12,7 +12,7 @@ import typer
 
 from sao_onnx.cli import options as o
 from sao_onnx.cli.request_options import read_options, takes_request
-from sao_onnx.cli.results import print_result, require_writable, save
+from sao_onnx.cli.results import describe, print_result, require_writable, save
 from sao_onnx.cli.terminal import fraction_bar, in_background, megabytes, note
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def gen(
             sys.stdout.buffer.flush()
         else:
             save(clip, path, force=force, bits=bits, metadata=metadata, sidecar=as_json)
-            print_result(clip, engine, path, as_json=as_json)
+            print_result(describe(clip, engine, path), as_json=as_json)
         if not quiet and not as_json:
             note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}, model {engine.manifest.model.name}")
         if verbose:
@@ -178,14 +178,29 @@ def _open(
     if recorded is None or precision is not None:
         engine = sao_onnx.load(find(model), precision=_precision(precision), threads=threads, keep_loaded=keep_loaded)
     else:
-        tuning = recorded.tuning if threads is None else replace(recorded.tuning, threads=threads)
-        engine = sao_onnx.load(find(model), precision=recorded.precision, tuned=tuning, keep_loaded=keep_loaded)
+        engine = _as_recorded(recorded, find(model), threads, keep_loaded=keep_loaded)
     if recorded is not None and engine.bundle.fingerprint != recorded.fingerprint:
         raise RequestError(
             f"the clip was made with {recorded.model} ({recorded.fingerprint}), and this is {engine.manifest.model.name} "
             f"({engine.bundle.fingerprint}); name that bundle with --model"
         )
     return engine
+
+
+def _as_recorded(recorded: Provenance, model: Path, threads: int | None, *, keep_loaded: bool) -> Engine:
+    """The engine with what changes samples from the record. What changes the speed alone is this machine's own.
+
+    Tags come from anybody, so of the entries for ONNX Runtime only those are taken that `tune` writes.
+    """
+    import sao_onnx
+    from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.runtime.processor import available_processors
+    from sao_onnx.runtime.tuning import TRIED_OPTIONS, default_tuning
+
+    used = default_tuning(open_bundle(model), recorded.precision, threads or available_processors())
+    entries = {key: value for key, value in recorded.tuning.options.items() if key in TRIED_OPTIONS and value in ("0", "1")}
+    tuning = replace(used, dit=recorded.tuning.dit, decoder=recorded.tuning.decoder, options=entries)
+    return sao_onnx.load(model, precision=recorded.precision, tuned=tuning, keep_loaded=keep_loaded)
 
 
 def _precision(written: str | None) -> Precision | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sao_onnx.option import Kind, Spelling, unknown_option
+from sao_onnx.option import Kind, Spelling, shown, unknown_option
 from sao_onnx.request import kinds
 
 _TYPES: dict[str, Any] = {
@@ -92,7 +92,7 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
         try:
             read = reader(value)
         except (ValueError, TypeError) as error:
-            raise RequestError(f"{name} is {value!r}; {error}") from error
+            raise RequestError(f"{name} is {shown(value)}; {error}") from error
         if twice := options.keys() & read.keys():
             raise RequestError(f"{min(twice)} is given twice, the second time as {name}; give it once")
         options |= read

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from sao_onnx.clip import Clip
@@ -44,11 +45,11 @@ def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: boo
         write_whole(path.with_suffix(".json"), f"{clip.provenance.to_json()}\n".encode(), overwrite=force)
 
 
-def print_result(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> None:
-    """Print where a clip is, or with `--json` all that is known of it."""
+def describe(clip: Clip, engine: Engine, path: Path) -> dict[str, Any]:
+    """All that `--json` prints of a clip."""
     from sao_onnx.runtime.process_memory import peak_memory
 
-    about = {
+    return {
         "file": str(path),
         "prompt": clip.provenance.prompt,
         "seed": clip.seed,
@@ -62,4 +63,8 @@ def print_result(clip: Clip, engine: Engine, path: Path, *, as_json: bool) -> No
         "timings": vars(clip.timings) | {"total": clip.timings.total},
         "peak_memory": peak_memory(),
     }
-    print(json.dumps(about) if as_json else path, flush=True)
+
+
+def print_result(about: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print where a clip is, or with `--json` all that is known of it."""
+    print(json.dumps(about) if as_json else about["file"], flush=True)

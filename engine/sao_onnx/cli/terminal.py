@@ -25,6 +25,9 @@ WRONG_USAGE = 2
 BAD_BUNDLE = 3
 INTERRUPTED = 130
 
+TELLING = 0.05
+"""The fraction from which the time so far tells how long the rest will take."""
+
 
 def prepare_process() -> None:
     """Set up the process for a command: warnings of one line each; SIGTERM and SIGHUP end it like Ctrl-C.
@@ -184,7 +187,7 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
         task = display.add_task("", total=1.0, left="")
 
         def show(stage: str, fraction: float) -> None:
-            seconds = (time.monotonic() - start) * (1 - fraction) / fraction if fraction else None
+            seconds = (time.monotonic() - start) * (1 - fraction) / fraction if fraction >= TELLING else None
             left = "" if seconds is None else f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
             display.update(task, description=stage, completed=fraction, left=left)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,10 @@ class Window:
 
     Attributes:
         seed: Of its noise.
-        start: Frame of the clip where it begins. What the clip holds behind it is its initial audio.
+        start: Frame of the clip where it begins. What the clip holds from there on is its initial audio.
         frames: Audio frames that it is meant to have, which regions count on.
-        decoded: Audio frames that are decoded: `frames`, what a loop needs behind them, or the whole window.
-        overlap: Frames behind `frames` that are faded into the start of a loop; otherwise 0.
+        decoded: Audio frames that are decoded: `frames`, with the tail of a loop, or the whole window.
+        tail: Frames after `frames` that are faded into the start of a loop; otherwise 0.
         latents: Latents that are sampled.
         sigmas: Noise levels, [steps + 1], the first one first.
         numbers: Value of every number conditioner.
@@ -63,7 +64,7 @@ class Window:
     start: int
     frames: int
     decoded: int
-    overlap: int
+    tail: int
     latents: int
     sigmas: tuple[float, ...]
     numbers: Mapping[str, float]
@@ -89,6 +90,8 @@ class Plan:
         latents: Clean latents to start from instead of a recording, float32 [channels, n], or None.
         finish: What is done to the audio at the end.
         sample_rate: In hertz.
+        recorded: Options of the request that the provenance of the clip records.
+        initial_name: Name of the file that was started from; "" for audio that was no file, None where there is none.
         latent_channels: Channels of the latents.
         ratio: Audio frames of one latent.
     """
@@ -101,6 +104,8 @@ class Plan:
     recording: Values | None
     latents: Values | None
     finish: Finish
+    recorded: Mapping[str, Any]
+    initial_name: str | None
     sample_rate: int
     latent_channels: int
     ratio: int

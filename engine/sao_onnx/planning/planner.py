@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,16 +14,16 @@ from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
 from sao_onnx.option import Region
 from sao_onnx.planning.extension import extension
-from sao_onnx.planning.loops import OVERLAP, loop_seconds, with_tempo
+from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
 from sao_onnx.planning.regions import kept
-from sao_onnx.request import MAX_SEED, Request, random_seed
+from sao_onnx.provenance import initial_name, recorded_options
+from sao_onnx.request import DEFAULT_BEATS, DEFAULT_NOISE_LEVEL, MAX_SEED, Request, random_seed
 from sao_onnx.sampling.objectives import OBJECTIVES
+from sao_onnx.warn import warn
 
 DURATION = "seconds_total"
 """The number conditioner that is told how long the sound shall be."""
-
-DEFAULT_NOISE_LEVEL = 0.7
 
 EXTENSION_DECIDES = ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "full_window", "latents")
 """Options that an extension has no room for."""
@@ -71,6 +70,8 @@ def plan(manifest: Manifest, request: Request) -> Plan:
         recording=None if recording is None else Values(recording),
         latents=None if request.latents is None else Values(_initial_latents(manifest, request.latents)),
         finish=_finish(request),
+        recorded=recorded_options(request),
+        initial_name=initial_name(request),
         sample_rate=manifest.audio.sample_rate,
         latent_channels=manifest.latents.channels,
         ratio=manifest.latents.ratio,
@@ -84,19 +85,19 @@ def _check_together(request: Request) -> None:
         raise RequestError("init_audio and latents exclude each other; both are what to start from")
     needs: tuple[tuple[Any, str], ...] = (
         (request.init_noise_level, "init_noise_level, or strength, needs initial audio to start from; give both or neither"),
-        (request.keep, "keep and regenerate need initial audio, which they are about"),
-        (request.regenerate, "keep and regenerate need initial audio, which they are about"),
+        (request.keep, "keep and regenerate need initial audio; give init_audio too"),
+        (request.regenerate, "keep and regenerate need initial audio; give init_audio too"),
     )
     for value, problem in needs:
         if value is not None and not initial:
             raise RequestError(problem)
     if request.init_start is not None and request.init_audio is None:
-        raise RequestError("init_start needs initial audio, in which it is a place")
+        raise RequestError("init_start needs initial audio, in which it is a time; give init_audio too")
     if request.extend is not None:
         given = request.given()
         for name in EXTENSION_DECIDES:
             if name in given:
-                raise RequestError(f"{name} does not go with extend, which decides it")
+                raise RequestError(f"{name} does not go with extend, which decides it; leave {name} out")
         if request.init_audio is None:
             raise RequestError("extend needs initial audio to go on from")
 
@@ -105,8 +106,8 @@ def _parts(manifest: Manifest, request: Request, latents: int, recording: Array 
     """The windows that the clip takes."""
     rate = manifest.audio.sample_rate
     if request.extend is not None and recording is not None:
-        overlaps = extension(recording.shape[1], round(request.extend * rate), manifest.audio.window, rate)
-        return [_Part(o.start, (o.overlap + o.added) / rate, ((0.0, o.overlap / rate),)) for o in overlaps]
+        placements = extension(recording.shape[1], round(request.extend * rate), manifest.audio.window, rate)
+        return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
     seconds = _seconds(manifest, request, latents)
     return [_Part(0, seconds, kept(request.keep, request.regenerate, seconds))]
 
@@ -115,13 +116,13 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, s
     rate, most = manifest.audio.sample_rate, latents * manifest.latents.ratio
     frames = min(round(part.seconds * rate), most)
     looped = request.bpm is not None and not request.full_window
-    overlap = min(round(OVERLAP * rate), most - frames, frames) if looped else 0
+    tail = min(round(TAIL * rate), most - frames, frames) if looped else 0
     return Window(
         seed=seed,
         start=part.start,
         frames=frames,
-        decoded=most if request.full_window else frames + overlap,
-        overlap=overlap,
+        decoded=most if request.full_window else frames + tail,
+        tail=tail,
         latents=latents,
         sigmas=tuple(sigmas.tolist()),
         # A loop must not come to its end.
@@ -156,8 +157,8 @@ def _loop_seconds(request: Request) -> float | None:
     if request.bpm is None and request.bars is None and request.beats is None:
         return None
     if request.bpm is None or request.bars is None:
-        raise RequestError("a loop needs bpm and bars, and beats a bar if they are not 4")
-    return loop_seconds(request.bpm, request.bars, 4 if request.beats is None else request.beats)
+        raise RequestError(f"a loop needs bpm and bars; and beats, if a bar has not {DEFAULT_BEATS}")
+    return loop_seconds(request.bpm, request.bars, DEFAULT_BEATS if request.beats is None else request.beats)
 
 
 def _window_latents(manifest: Manifest, request: Request) -> int:
@@ -188,9 +189,7 @@ def _guidance(manifest: Manifest, request: Request) -> Guidance | None:
     scale = manifest.sampling.cfg_scale if request.cfg_scale is None else request.cfg_scale
     if scale == 1:
         if request.negative_prompt is not None:
-            warnings.warn(
-                "a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning, stacklevel=4
-            )
+            warn("a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning)
         return None
     return Guidance(scale, request.negative_prompt)
 
@@ -229,7 +228,11 @@ def _recording(manifest: Manifest, request: Request) -> Array | None:
 
 
 def _initial_latents(manifest: Manifest, latents: Array) -> Array:
-    found = np.asarray(latents)
+    try:
+        # A copy, which the caller cannot change while the plan is carried out.
+        found = np.array(latents)
+    except ValueError as error:
+        raise RequestError(f"latents are no array: {error}") from error
     channels = manifest.latents.channels
     if found.ndim != 2 or found.shape[0] != channels or not found.shape[1] or found.dtype.kind != "f":
         raise RequestError(f"latents have shape {found.shape} and dtype {found.dtype}, expected floats ({channels}, n)")

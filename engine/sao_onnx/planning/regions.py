@@ -21,7 +21,7 @@ def kept(keep: Sequence[Region] | None, regenerate: Sequence[Region] | None, sec
     """The regions to keep, sorted and joined, of a clip of so many seconds; None if neither was asked for.
 
     Raises:
-        RequestError: Both are given, a region ends behind the clip, or nothing is left to make.
+        RequestError: Both are given, a region ends after the clip, or nothing is left to make.
     """
     if keep is None and regenerate is None:
         return None
@@ -57,7 +57,7 @@ def weights(regions: Sequence[Region], count: int, rate: float, ramp: float, sec
         count: Frames or latents.
         rate: Of them in a second.
         ramp: Seconds in which the weight falls to 0 at the edges of a region, inside it; none at the ends of the clip.
-        seconds: Length of the clip. What lies behind it is kept as its last moment is.
+        seconds: Length of the clip. What lies after it is kept as its last moment is.
 
     Returns:
         float32 [count].

@@ -17,6 +17,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
+        self.last = 0.0
+        """Seconds of what was counted last."""
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -25,7 +27,8 @@ class Clock:
         try:
             yield
         finally:
-            self._spent[stage] = self._spent.get(stage, 0.0) + time.perf_counter() - start
+            self.last = time.perf_counter() - start
+            self._spent[stage] = self._spent.get(stage, 0.0) + self.last
 
     def iterate(self, stage: str, items: Iterator[T]) -> Iterator[T]:
         """Yield the items, and count the time that each takes to be made, but not the time that the consumer takes."""

@@ -26,6 +26,12 @@ class Lazy(Generic[T]):
         self._users = 0
         self._unload = False
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the value is there now."""
+        with self._lock:
+            return self._value is not None
+
     @contextlib.contextmanager
     def use(self) -> Iterator[T]:
         """The value, loaded, for the length of a `with` block."""

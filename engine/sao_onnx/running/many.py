@@ -11,15 +11,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[tuple[T, Callable[[], R]]]:
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], jobs: int, ahead: int | None = None
+) -> Iterator[tuple[T, Callable[[], R]]]:
     """Work on items, so many at the same time.
 
-    Only `jobs` items are begun ahead of the one that is yielded, so a consumer that stops iterating leaves the others undone.
+    A consumer that stops iterating leaves the items undone that are not begun.
 
     Args:
         work: What to do with each, in a thread.
         items: May be endless.
-        jobs: At least 1.
+        jobs: How many at the same time, at least 1.
+        ahead: The most items that are begun or waiting and not yet yielded; by default `jobs`. More keep all threads busy while
+            one item takes long; their results are held in memory.
 
     Yields:
         Each item, in order, with a function that returns its result or raises its error.
@@ -28,7 +32,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[
     with ThreadPoolExecutor(jobs) as pool:
         for item in items:
             begun.append((item, pool.submit(work, item)))
-            if len(begun) == jobs:
+            if len(begun) >= (ahead or jobs):
                 first, future = begun.popleft()
                 future.exception()  # Waits for its end.
                 yield first, future.result

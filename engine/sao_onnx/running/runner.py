@@ -11,14 +11,15 @@ from collections.abc import Generator, Iterator
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.loop import joined
 from sao_onnx.audio.prepare import fit
+from sao_onnx.bundle.manifest import StageName
 from sao_onnx.clip import Clip
 from sao_onnx.events import Conditioned, Decoded, Event, Finished, Sampled
-from sao_onnx.planning.loops import joined
 from sao_onnx.planning.plan import Plan, Window
 from sao_onnx.provenance import Provenance
 from sao_onnx.running.clock import Clock
-from sao_onnx.running.progress import Pace, Progress
+from sao_onnx.running.progress import Measured, MeasuredPace, Progress
 from sao_onnx.running.stages import Stages, timed
 from sao_onnx.sampling.inpainting import inpainting
 from sao_onnx.sampling.noise import Noise
@@ -27,14 +28,14 @@ from sao_onnx.sampling.samplers import SAMPLERS
 from sao_onnx.stages.conditioning import Conditioning
 
 
-def run(plan: Plan, stages: Stages, provenance: Provenance, pace: Pace) -> Iterator[Event]:
+def run(plan: Plan, stages: Stages, provenance: Provenance, pace: MeasuredPace) -> Iterator[Event]:
     """Carry out a plan.
 
     Args:
         plan: What is to be done.
         stages: Of the model that it was made for.
         provenance: For the clip.
-        pace: For the fraction that each event tells.
+        pace: How long parts of a clip take, for the fraction that each event tells. It learns from this clip.
 
     Raises:
         BundleError: A graph cannot be loaded.
@@ -44,15 +45,18 @@ def run(plan: Plan, stages: Stages, provenance: Provenance, pace: Pace) -> Itera
 
 
 class _Run:
-    def __init__(self, plan: Plan, stages: Stages, pace: Pace) -> None:
-        self._plan, self._stages = plan, stages
+    def __init__(self, plan: Plan, stages: Stages, pace: MeasuredPace) -> None:
+        self._plan, self._stages, self._pace = plan, stages, pace
         self._objective = OBJECTIVES[plan.objective]
-        self._clock, self._progress = Clock(), Progress(plan, pace)
+        self._clock, self._progress = Clock(), Progress(plan, pace.now(), stages.loads(len(plan.windows)))
+        self._measured = Measured()
+        self._window = 0
 
     def events(self, provenance: Provenance) -> Iterator[Event]:
         plan = self._plan
         audio = None if plan.recording is None else plan.recording.array
         for index, window in enumerate(plan.windows):
+            self._window = index
             initial = None if audio is None else fit(audio[:, window.start :], window.latents * plan.ratio)
             positive, negative = self._condition(window)
             yield Conditioned(window.steps, index, len(plan.windows), self._progress.conditioned())
@@ -60,12 +64,19 @@ class _Run:
             made = yield from self._decode(window, initial, latents)
             audio = whole = made if audio is None else np.concatenate([audio[:, : window.start], made], axis=1)
         samples = plan.finish(whole, plan.sample_rate)
-        yield Finished(Clip(samples, plan.sample_rate, plan.seed, latents[0], self._clock.timings(), provenance))
+        timings = self._clock.timings()
+        self._pace.learn(plan, timings, self._measured)
+        yield Finished(Clip(samples, plan.sample_rate, plan.seed, latents[0], timings, provenance))
+
+    def _loaded(self, stage: StageName) -> None:
+        size = self._progress.loaded(self._window, stage)
+        self._measured = self._measured.with_load(size)
 
     def _condition(self, window: Window) -> tuple[Conditioning, Conditioning | None]:
         plan = self._plan
         numbers = {name: [value] for name, value in window.numbers.items()}
         with timed(self._stages.conditioner, self._clock) as conditioner, self._clock("conditioning"):
+            self._loaded("conditioner")
             positive = conditioner([plan.prompt], numbers)
             if plan.guidance is None or plan.guidance.negative_prompt is None:
                 return positive, None
@@ -79,6 +90,7 @@ class _Run:
         noise, sigmas = Noise(window.seed), np.array(window.sigmas, np.float32)
         latents, known = self._start(window, initial, noise, sigmas[0])
         with timed(self._stages.denoiser, self._clock) as denoiser:
+            self._loaded("denoiser")
             if plan.guidance is None:
                 predict = denoiser.prediction(positive)
             else:
@@ -103,6 +115,7 @@ class _Run:
         if initial is not None:
             start = noise.normal((1, self._plan.latent_channels, window.latents))
             with timed(self._stages.encoder, self._clock) as encoder, self._clock("encoding"):
+                self._loaded("encoder")
                 known: Array = encoder(initial[None], noise)
             self._progress.encoded(window.latents)
         elif self._plan.latents is not None:
@@ -118,14 +131,19 @@ class _Run:
         pieces: list[Array] = []
         start = 0
         with timed(self._stages.decoder, self._clock) as decoder:
+            self._loaded("decoder")
             count = decoder.pieces(window.decoded)
             for (made,) in self._clock.iterate("decoding", decoder(latents, window.decoded)):
                 end = start + made.shape[1]
                 piece = made
                 if initial is not None and weights is not None:
                     piece = weights[start:end] * initial[:, start:end] + (1 - weights[start:end]) * made
-                yield Decoded(len(pieces), count, piece, self._progress.decoded((end - start) / self._plan.ratio))
+                length = (end - start) / self._plan.ratio
+                if not pieces:
+                    self._measured = self._measured.with_first_piece(self._clock.last, length)
+                fraction = self._progress.decoded(length, 0 if pieces else window.latents)
+                yield Decoded(len(pieces), count, piece, fraction)
                 pieces.append(piece)
                 start = end
         audio = np.concatenate(pieces, axis=1)
-        return joined(audio, window.frames) if window.overlap else audio
+        return joined(audio, window.frames) if window.tail else audio

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sao_onnx.bundle.bundle import Bundle
-from sao_onnx.bundle.manifest import Precision
+from sao_onnx.bundle.manifest import Precision, StageName
 from sao_onnx.running.clock import Clock
 from sao_onnx.running.lazy import Lazy
 from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
@@ -35,10 +35,29 @@ class Stages:
         self.denoiser = Lazy(lambda: load_denoiser(bundle, tuning.dit, factory), keep_loaded)
         self.decoder = Lazy(lambda: load_decoder(bundle, tuning, factory), keep_loaded)
         self.encoder = Lazy(lambda: load_encoder(bundle, precision, factory), keep_loaded)
+        self._keep_loaded = keep_loaded
+        self._all: dict[StageName, Lazy[Any]] = {
+            "conditioner": self.conditioner,
+            "encoder": self.encoder,
+            "denoiser": self.denoiser,
+            "decoder": self.decoder,
+        }
+        self._sizes: dict[StageName, int] = {
+            "conditioner": bundle.stage_weight("conditioner", precision),
+            "encoder": bundle.stage_weight("encoder", precision),
+            "denoiser": bundle.stage_weight("denoiser", tuning.dit),
+            "decoder": bundle.stage_weight("decoder", tuning.decoder),
+        }
+
+    def loads(self, windows: int) -> list[dict[StageName, int]]:
+        """Bytes on disk of the stages that will be loaded in each window, 0 where one is there already."""
+        first: dict[StageName, int] = {name: 0 if stage.loaded else self._sizes[name] for name, stage in self._all.items()}
+        later = dict.fromkeys(self._sizes, 0) if self._keep_loaded else self._sizes
+        return [first, *[later] * (windows - 1)]
 
     def unload(self) -> None:
         """Let go of every stage, of those in use when their last user leaves."""
-        for stage in (self.conditioner, self.denoiser, self.decoder, self.encoder):
+        for stage in self._all.values():
             stage.unload()
 
 

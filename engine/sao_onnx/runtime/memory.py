@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision, StageName
@@ -11,6 +10,7 @@ from sao_onnx.errors import NotEnoughMemoryError, SaoOnnxWarning
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx.runtime.sessions import int8_matmul_overflows
 from sao_onnx.runtime.tuning import Tuning
+from sao_onnx.warn import warn
 
 logger = logging.getLogger(__name__)
 
@@ -126,4 +126,4 @@ def require_memory(
         if estimate(precision, tuning, preview=False) < need:
             remedies.append("leave the preview out")
         raise NotEnoughMemoryError(f"{found}; {', '.join([*remedies, 'close other programs'])}, or add swap space")
-    warnings.warn(f"{found} without swapping; expect it to be slow", SaoOnnxWarning, stacklevel=3)
+    warn(f"{found} without swapping; expect it to be slow", SaoOnnxWarning)

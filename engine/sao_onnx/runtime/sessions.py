@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from sao_onnx.errors import (
 from sao_onnx.runtime import int8_matmul
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
 from sao_onnx.runtime.processor import available_processors
+from sao_onnx.warn import warn
 
 logger = logging.getLogger(__name__)
 
@@ -132,12 +132,11 @@ class SessionFactory:
             # Matmuls that share weights or zero points, as in early bundles, cannot be made unsigned.
             logger.info("%s cannot be opened with unsigned weights (%s); opened without exact 8-bit matmuls", path, error)
             session = self._open(path, signed, tiled)
-        warnings.warn(
+        warn(
             f"{path.parent}: 8-bit matmuls overflow on this processor, and this bundle is too old for what prevents it: clips "
             "sound worse than they should. Convert the model again; or, where the converter is installed (pip install "
             "'.[convert]' in a clone of sao-onnx), run `python -m sao_onnx_convert.unshare` on the bundle",
             SaoOnnxWarning,
-            stacklevel=2,
         )
         return session
 
@@ -182,10 +181,9 @@ def _present(wanted: Sequence[str]) -> tuple[str, ...]:
     present = ort.get_available_providers()
     usable = [name for name in wanted if name in present]
     if missing := [name for name in wanted if name not in present]:
-        warnings.warn(
+        warn(
             f"this ONNX Runtime has no {', '.join(missing)} (it has {', '.join(present)}); using {', '.join(usable) or CPU}",
             SaoOnnxWarning,
-            stacklevel=4,
         )
     return tuple(dict.fromkeys([*usable, CPU]))
 

@@ -20,6 +20,10 @@ from sao_onnx.writing import write_whole
 logger = logging.getLogger(__name__)
 
 
+TRIED_OPTIONS = ("session.intra_op.allow_spinning", "mlas.disable_kleidiai")
+"""Session configuration entries that a search for a tuning tries; each is "0" or "1"."""
+
+
 @dataclass(frozen=True)
 class Tuning:
     """Settings that change how fast a model runs.
@@ -68,14 +72,14 @@ def saved_tuning(bundle: Bundle) -> Tuning | None:
     except (OSError, ValueError) as error:  # SchemaError is a ValueError.
         logger.info("the saved tuning %s cannot be used: %s", path, error)
         return None
-    if problem := _problem(tuning, bundle):
+    if problem := tuning_problem(tuning, bundle):
         logger.info("the saved tuning %s cannot be used: %s", path, problem)
         return None
     logger.debug("using the saved tuning %s: %s", path, tuning)
     return tuning
 
 
-def _problem(tuning: Tuning, bundle: Bundle) -> str:
+def tuning_problem(tuning: Tuning, bundle: Bundle) -> str:
     """Why a bundle cannot be run with a tuning; "" if it can."""
     wanted = len(bundle.manifest.decoder) - 1
     if len(tuning.tiles) != wanted:

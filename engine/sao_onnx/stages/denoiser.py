@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.runtime.sessions import GraphSession
+from sao_onnx.sampling.samplers import Predict
 from sao_onnx.stages.conditioning import Conditioning
-
-Predict = Callable[[Array, np.float32], Array]
-"""Noisy latents, float32 [b, channels, n], and their sigma, to the DiT's prediction of the same shape."""
 
 
 class Denoiser:

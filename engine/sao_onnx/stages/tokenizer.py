@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tokenizers import Tokenizer as _Tokenizer
 
 from sao_onnx.bundle.manifest import Prompt
 from sao_onnx.errors import BundleError, SaoOnnxWarning
+from sao_onnx.warn import warn
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 """int64 [b, max_length]."""
@@ -61,9 +61,8 @@ class Tokenizer:
 
     def _warn(self, prompt: str, cut: int) -> None:
         rest = prompt[cut:].lstrip()
-        warnings.warn(
+        warn(
             f"the prompt is longer than the {self._prompt.max_length} tokens that the model reads; it was cut before "
             f"{rest[:40]!r} (character {len(prompt) - len(rest) + 1} of {len(prompt)})",
             PromptWarning,
-            stacklevel=3,
         )
