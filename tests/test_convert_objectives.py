@@ -150,10 +150,11 @@ def test_guidance_and_defaults(base_model):
         ("dpmpp", {"sampler": "dpmpp", "cfg_scale": 1.0}),
     ],
 )
-def test_the_reference(golden, tmp_path, objective, run, options):
+def test_the_reference(golden, golden_folder, checkpoint, tmp_path, objective, run, options):
     """The golden runs, which the reference samples in the same way for both objectives."""
-    checkpoint = _of(GOLDEN, tmp_path / "checkpoint", objective)
-    pipeline = TorchPipeline.load(checkpoint, checkpoint / "t5-base")
+    source, t5 = (checkpoint, "t5") if golden_folder == GOLDEN else (golden_folder, "t5-base")
+    model = _of(source, tmp_path / "checkpoint", objective)
+    pipeline = TorchPipeline.load(model, model / t5)
     prompt, seconds = str(golden["prompts"][0]), float(golden["seconds_total"][0])
     latents = pipeline.sample(*pipeline.condition(prompt, {"seconds_total": seconds}), 42, steps=8, **options)
     np.testing.assert_allclose(latents.numpy(), golden[f"{run}_latents"], rtol=0, atol=1e-4)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sao_onnx
-from sao_onnx.bundle.names import BUILT_IN, built_in_folder, find, known, user_folder
+from sao_onnx.bundle.names import BUILT_IN, built_in_folder, find, named_models, user_folder
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_what_is_known(home, miniature):
     shutil.copytree(miniature, home / "damaged")
     (home / "damaged" / "fp32" / "dit.onnx").unlink()
     (home / "empty").mkdir()
-    models = {model.name: model for model in known()}
+    models = {model.name: model for model in named_models()}
     assert list(models) == ["damaged", "mini", BUILT_IN]
     assert models["mini"].bundle is not None
     assert models["damaged"].bundle is None
@@ -50,7 +50,7 @@ def test_what_is_known(home, miniature):
     assert models[BUILT_IN].folder == find(BUILT_IN) == find()
     # The user's own of that name comes first.
     shutil.copytree(miniature, home / BUILT_IN)
-    assert {model.name: model.folder for model in known()}[BUILT_IN] == find(BUILT_IN) == home / BUILT_IN
+    assert {model.name: model.folder for model in named_models()}[BUILT_IN] == find(BUILT_IN) == home / BUILT_IN
     assert find() != find(BUILT_IN)
 
 

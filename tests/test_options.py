@@ -241,7 +241,7 @@ from sao_onnx.engine import Engine
 from sao_onnx.provenance import recorded_options
 
 assert inspect.signature(Engine.generate).parameters["swing"].annotation == "float | None"
-made = request.Request.of("rain", read_options({"swing": "60"}))
+made = request.Request.from_options("rain", read_options({"swing": "60"}))
 print(CliRunner().invoke(app, ["gen", "--help"], env={"COLUMNS": "200"}).output)
 refused = CliRunner().invoke(app, ["gen", "rain", "--swing", "99"])
 print(json.dumps([recorded_options(made), refused.exit_code, refused.output.strip()]))

@@ -40,7 +40,7 @@ def planned(manifest):
 def test_defaults(manifest, planned):
     found = planned()
     (window,) = found.windows
-    assert window.latents == manifest.window_latents
+    assert window.latent_count == manifest.window_latents
     assert window.frames == window.decoded == manifest.audio.window
     assert window.numbers == {"seconds_total": pytest.approx(manifest.window_seconds)}
     assert window.steps == 8
@@ -66,9 +66,9 @@ def test_seconds_reach_the_conditioner(planned):
 
 def test_window(manifest, planned):
     (window,) = planned(window_seconds=1.0).windows
-    assert window.latents == 87  # 86.13 latents, rounded up
+    assert window.latent_count == 87  # 86.13 latents, rounded up
     assert window.frames == 87 * 512
-    assert planned(window_seconds=512 / RATE).windows[0].latents == 1
+    assert planned(window_seconds=512 / RATE).windows[0].latent_count == 1
     whole = planned(seconds=1.0, full_window=True).windows[0]
     assert (whole.frames, whole.decoded) == (RATE, manifest.audio.window)
 
@@ -131,8 +131,8 @@ def test_regions_become_weights(planned):
     (window,) = found.windows
     assert window.kept == ((0, 1), (2.5, 3))
     audio, latents = found.audio_weights(window), found.latent_weights(window)
-    assert audio.shape == (window.latents * found.ratio,)
-    assert latents.shape == (window.latents,)
+    assert audio.shape == (window.latent_count * found.ratio,)
+    assert latents.shape == (window.latent_count,)
     assert audio[RATE // 2] == latents[40] == 1
     assert audio[2 * RATE] == latents[150] == 0
     other = planned(init_audio=tones(3.0), seconds=3.0, regenerate=[(1, 2.5)], seed=found.seed)

@@ -137,7 +137,7 @@ def test_the_prompt_must_be_text(engine, prompt):
     [("secons", "seconds"), ("cfg", "cfg_scale"), ("negative", "negative_prompt"), ("init_noise", "init_noise_level")],
 )
 def test_an_unknown_option_suggests_the_nearest(engine, name, nearest):
-    for call in (engine.generate, engine.stream, lambda prompt, **options: Request.of(prompt, options)):
+    for call in (engine.generate, engine.stream, lambda prompt, **options: Request.from_options(prompt, options)):
         with pytest.raises(RequestError, match=f"there is no option '{name}'; did you mean '{nearest}'"):
             call("rain", **{name: 1})
     with pytest.raises(RequestError, match="there is no option 'xyzzy'; known: seconds, steps"):
@@ -167,7 +167,7 @@ def test_options_of_the_former_release(engine, old: dict[str, Any], new, message
     """They go on working, with a warning about the line that uses them, which Python shows there by default."""
     options: Any = {"seconds": 0.1, "steps": 1, "seed": 1} | old
     calls = {
-        "of": lambda: Request.of("rain", options).given(),
+        "of": lambda: Request.from_options("rain", options).given(),
         "generate": lambda: engine.generate("rain", **options).provenance.options,
         "stream": lambda: list(engine.stream("rain", **options))[-1].clip.provenance.options,
         "generate_many": lambda: next(engine.generate_many(["rain"], **options)).provenance.options,

@@ -14,8 +14,8 @@ import pytest
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.errors import AudioFileError, FileError
-from sao_onnx.running import tune as tune_module
-from sao_onnx.running.tune import tune
+from sao_onnx.running import tuning_search as tune_module
+from sao_onnx.running.tuning_search import tune
 from sao_onnx.runtime.tuning import Tuning, default_tuning, reset_tuning, save_tuning, saved_tuning, tuning_path
 
 

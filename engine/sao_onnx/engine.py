@@ -25,7 +25,7 @@ from sao_onnx.option import finite_number, whole_number
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
 from sao_onnx.provenance import Provenance, initial_name
-from sao_onnx.request import Options, Request, known
+from sao_onnx.request import Options, Request, with_present_names
 from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
@@ -207,7 +207,7 @@ class Engine:
                 f"requests is one {type(requests).__name__}, expected several in a list; for one clip use generate"
             )
         # Here, and not with the first clip, so that mistakes are found at once.
-        seeded = _seeded(requests, cast(Options, known(options)))
+        seeded = _seeded(requests, cast(Options, with_present_names(options)))
         return (result() for _, result in in_order(lambda one: self.generate(one[0], **one[1]), seeded, jobs))
 
     def decode(self, latents: Array, seconds: float | None = None) -> Array:
@@ -263,8 +263,8 @@ class Engine:
 
 def _request(prompt: str | Request, options: Options) -> Request:
     if not isinstance(prompt, Request):
-        return Request.of(prompt, options)
-    return Request.of(prompt.prompt, {**prompt.given(), **options}) if options else prompt
+        return Request.from_options(prompt, options)
+    return Request.from_options(prompt.prompt, {**prompt.given(), **options}) if options else prompt
 
 
 def _seeded(requests: Iterable[str | Request | tuple[str, Options]], options: Options) -> Iterator[tuple[str, Options]]:

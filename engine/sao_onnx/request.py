@@ -207,13 +207,13 @@ class Request:
                 object.__setattr__(self, name, kind.checked(name, value))
 
     @classmethod
-    def of(cls, prompt: str, options: Mapping[str, Any]) -> Request:
+    def from_options(cls, prompt: str, options: Mapping[str, Any]) -> Request:
         """A request from options by name.
 
         Raises:
             RequestError: A name is unknown, or as for `Request`.
         """
-        return cls(prompt, **known(options))
+        return cls(prompt, **with_present_names(options))
 
     def __repr__(self) -> str:
         given = {name: f"<{_shape(value)}>" if _shape(value) else repr(value) for name, value in self.given().items()}
@@ -290,7 +290,7 @@ def kinds() -> dict[str, Kind]:
     return found
 
 
-def known(options: Mapping[str, Any]) -> dict[str, Any]:
+def with_present_names(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their present names.
 
     Raises:

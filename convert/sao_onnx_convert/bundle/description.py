@@ -13,7 +13,7 @@ from sao_onnx.bundle.bundle import digest
 from sao_onnx.bundle.manifest import (
     FORMAT,
     Audio,
-    Conditioning,
+    Conditioners,
     DType,
     File,
     FileRole,
@@ -138,9 +138,9 @@ def describe_model(
     )
 
 
-def _conditioning(config: ModelConfig, pad_id: int) -> Conditioning:
+def _conditioning(config: ModelConfig, pad_id: int) -> Conditioners:
     diffusion = config.model.diffusion
-    return Conditioning(
+    return Conditioners(
         width=config.model.conditioning.cond_dim,
         prompt=Prompt(config.prompt.id, config.prompt.config.max_length, pad_id),
         numbers=tuple(Number(number.id, number.config.min_val, number.config.max_val) for number in config.numbers),

@@ -125,7 +125,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Conditioning:
+class Conditioners:
     """The conditioners, and how their outputs become inputs of the DiT.
 
     Attributes:
@@ -263,7 +263,7 @@ class Manifest:
     model: Model
     audio: Audio
     latents: Latents
-    conditioning: Conditioning
+    conditioning: Conditioners
     sampling: Sampling
     decoder: tuple[SegmentTiling, ...]
     tokenizer: str

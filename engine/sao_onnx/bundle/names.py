@@ -60,7 +60,7 @@ def find(model: str | Path | None = None) -> Path:
     return next((named for named in (user_folder() / folder, built_in_folder() / folder) if named.is_dir()), folder)
 
 
-def known() -> Iterator[KnownModel]:
+def named_models() -> Iterator[KnownModel]:
     """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded."""
     folders = {folder.name: folder for parent in (built_in_folder(), user_folder()) for folder in _bundles(parent)}
     for name, folder in sorted(folders.items()):

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from sao_onnx import __version__
 from sao_onnx.cli.batch import batch
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
@@ -20,6 +19,7 @@ from sao_onnx.cli.models import models
 from sao_onnx.cli.terminal import command, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
+from sao_onnx.version import __version__
 
 app = typer.Typer(name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 

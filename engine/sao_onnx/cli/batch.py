@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sao_onnx.cli import options as o
+from sao_onnx.cli import command_options as o
 from sao_onnx.cli.names import fields, file_name
 from sao_onnx.cli.request_options import read_options
 from sao_onnx.cli.results import describe, print_result, require_writable, save
@@ -71,7 +71,8 @@ def batch(
     ] = None,
     model: o.Model = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of the first request, counted on for the others.", show_default="drawn")
+        int | None,
+        typer.Option("--seed", help="Seed of the first clip; each following clip has the next one.", show_default="random"),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Clips at the same time.", min=1)] = 1,
     threads: Annotated[
@@ -160,15 +161,15 @@ def _make_folder(folder: Path) -> None:
 def _lines(file: str, format: str | None) -> list[Line]:
     from typing import get_args
 
-    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, Format, read_lines
+    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, ListFormat, read_lines
     from sao_onnx.errors import SaoOnnxError
 
     chosen = FORMAT_BY_SUFFIX.get(Path(file).suffix.lower(), "text") if format is None else format
-    for known in get_args(Format):
+    for known in get_args(ListFormat):
         if known == chosen:
             break
     else:
-        raise typer.BadParameter(f"--format is {format!r}, known: {', '.join(get_args(Format))}")
+        raise typer.BadParameter(f"--format is {format!r}, known: {', '.join(get_args(ListFormat))}")
     try:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         lines = read_lines(text.decode("utf-8-sig"), known)
@@ -226,7 +227,7 @@ def _task(line: Line, index: int, naming: Naming) -> Task:
     if naming.seed is not None:
         options = {"seed": naming.seed + index - 1, **options}
     given = file_name(naming.name, prompt=line.prompt, seed=options.get("seed") or 0, index=index)
-    return Task(line.number, naming.folder / (str(output) if output else given), Request.of(line.prompt, options))
+    return Task(line.number, naming.folder / (str(output) if output else given), Request.from_options(line.prompt, options))
 
 
 def _is_clip_of(path: Path, request: Request) -> bool:

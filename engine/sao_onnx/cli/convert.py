@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sao_onnx.cli.options import Force, Json, Quiet, Verbose
+from sao_onnx.cli.command_options import Force, Json, Quiet, Verbose
 from sao_onnx.cli.terminal import FAILED, closeness, end_interrupted, in_background, megabytes, note, progress_bar
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from sao_onnx.cli.options import Json, Model
+from sao_onnx.cli.command_options import Json, Model
 from sao_onnx.cli.terminal import megabytes
 
 
@@ -17,7 +17,6 @@ def doctor(
     """Show this machine, its ONNX Runtime, and whether a bundle fits into its memory."""
     import platform
 
-    from sao_onnx import __version__
     from sao_onnx.bundle.bundle import open_bundle
     from sao_onnx.bundle.names import find
     from sao_onnx.runtime.machine import describe_machine, int8_matmul_instructions
@@ -25,6 +24,7 @@ def doctor(
     from sao_onnx.runtime.processor import FEATURES
     from sao_onnx.runtime.sessions import int8_matmul_overflows, runtime
     from sao_onnx.runtime.tuning import saved_tuning
+    from sao_onnx.version import __version__
 
     machine = describe_machine()
     report: dict[str, Any] = {

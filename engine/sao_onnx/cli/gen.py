@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sao_onnx.cli import options as o
+from sao_onnx.cli import command_options as o
 from sao_onnx.cli.request_options import read_options, takes_request
 from sao_onnx.cli.results import describe, print_result, require_writable, save
 from sao_onnx.cli.terminal import fraction_bar, in_background, megabytes, note
@@ -101,7 +101,7 @@ def _request(prompt: str | None, written: dict[str, Any], recorded: Provenance |
         if "init_audio" not in options and recorded.init_audio is not None:
             base["init_audio"] = _recorded_audio(recorded.init_audio, file)
         prompt = recorded.prompt if prompt is None else prompt
-    return Request.of(prompt or "", {"seed": random_seed(), **base, **options})
+    return Request.from_options(prompt or "", {"seed": random_seed(), **base, **options})
 
 
 def _recorded_audio(name: str, file: Path | None) -> Path:

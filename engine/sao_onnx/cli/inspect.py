@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from sao_onnx.cli.options import Bundle, Json
+from sao_onnx.cli.command_options import Bundle, Json
 from sao_onnx.cli.terminal import closeness, megabytes
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from sao_onnx.cli.options import MODEL_VARIABLE, Json
+from sao_onnx.cli.command_options import MODEL_VARIABLE, Json
 from sao_onnx.cli.terminal import megabytes, note
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def models(as_json: Json = False) -> None:
     """List the models that have a name; the default one is marked."""
-    from sao_onnx.bundle.names import find, known, user_folder
+    from sao_onnx.bundle.names import find, named_models, user_folder
 
     chosen = os.environ.get(MODEL_VARIABLE)
     default = find(chosen or None).resolve()
-    found = [(model, model.folder.resolve() == default) for model in known()]
+    found = [(model, model.folder.resolve() == default) for model in named_models()]
     if as_json:
         rows = [_row(model) | {"default": is_default} for model, is_default in found]
         print(json.dumps({"models": rows, "default": chosen, "folder": str(user_folder())}))

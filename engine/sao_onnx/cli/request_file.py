@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from sao_onnx.errors import RequestError
 
-Format = Literal["text", "csv", "jsonl"]
+ListFormat = Literal["text", "csv", "jsonl"]
 
-FORMAT_BY_SUFFIX: dict[str, Format] = {".txt": "text", ".csv": "csv", ".jsonl": "jsonl"}
+FORMAT_BY_SUFFIX: dict[str, ListFormat] = {".txt": "text", ".csv": "csv", ".jsonl": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Line:
     problem: str = ""
 
 
-def read_lines(text: str, format: Format) -> list[Line]:
+def read_lines(text: str, format: ListFormat) -> list[Line]:
     """The requests of a list in order. A line that cannot be read is one of them, with its problem.
 
     Empty lines are left out; in text, lines that begin with `#` too. CSV begins with the names of its columns, and one of them

@@ -66,7 +66,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 def _help(kind: Kind) -> str:
     facts = [", ".join(kind.choices), " ".join(part for part in (kind.option.range, kind.option.unit) if part)]
     known = "; ".join(fact for fact in facts if fact)
-    return f"{kind.option.help} ({known})" if known else kind.option.help
+    return f"{kind.option.help.removesuffix('.')} ({known})." if known else kind.option.help
 
 
 def read_options(written: Mapping[str, Any]) -> dict[str, Any]:

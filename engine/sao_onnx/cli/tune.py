@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sao_onnx.cli.options import Bundle, Json, Quiet
+from sao_onnx.cli.command_options import Bundle, Json, Quiet
 from sao_onnx.cli.terminal import in_background, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sao_onnx.running.tune import Trial
+    from sao_onnx.running.tuning_search import Trial
     from sao_onnx.runtime.tuning import Tuning
 
 
@@ -32,13 +32,13 @@ def tune(
         raise typer.BadParameter("--show and --reset exclude each other")
     from sao_onnx.bundle.bundle import open_bundle
     from sao_onnx.bundle.names import find
-    from sao_onnx.running.tune import EXCERPT
-    from sao_onnx.running.tune import tune as trials
+    from sao_onnx.running.tuning_search import EXCERPT
+    from sao_onnx.running.tuning_search import tune as trials
     from sao_onnx.runtime.tuning import reset_tuning, save_tuning, saved_tuning, tuning_path
 
     opened = open_bundle(find(bundle))
     if reset:
-        note("forgotten" if reset_tuning(opened) else "there was nothing to forget")
+        note("the saved tuning is removed" if reset_tuning(opened) else "no tuning was saved")
         return
     if show:
         _print(saved_tuning(opened), tuning_path(opened), as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sao_onnx.cli.options import Bundle, Json, Quiet
+from sao_onnx.cli.command_options import Bundle, Json, Quiet
 from sao_onnx.cli.terminal import progress_bar
 
 

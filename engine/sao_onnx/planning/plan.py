@@ -54,7 +54,7 @@ class Window:
         frames: Audio frames that it is meant to have, which regions count on.
         decoded: Audio frames that are decoded: `frames`, with the tail of a loop, or the whole window.
         tail: Frames after `frames` that are faded into the start of a loop; otherwise 0.
-        latents: Latents that are sampled.
+        latent_count: Latents that are sampled.
         sigmas: Noise levels, [steps + 1], the first one first.
         numbers: Value of every number conditioner.
         kept: Regions of the initial audio that are kept; None where nothing is kept as such.
@@ -65,7 +65,7 @@ class Window:
     frames: int
     decoded: int
     tail: int
-    latents: int
+    latent_count: int
     sigmas: tuple[float, ...]
     numbers: Mapping[str, float]
     kept: tuple[Region, ...] | None
@@ -118,9 +118,9 @@ class Plan:
     def latent_weights(self, window: Window) -> Array:
         """How much of each latent of a window is kept, float32 [latents], 0 to 1."""
         rate = self.sample_rate / self.ratio
-        return weights(window.kept or (), window.latents, rate, LATENT_RAMP / rate, window.frames / self.sample_rate)
+        return weights(window.kept or (), window.latent_count, rate, LATENT_RAMP / rate, window.frames / self.sample_rate)
 
     def audio_weights(self, window: Window) -> Array:
         """How much of each frame of a window is kept, float32 [latents × ratio], 0 to 1."""
-        count, seconds = window.latents * self.ratio, window.frames / self.sample_rate
+        count, seconds = window.latent_count * self.ratio, window.frames / self.sample_rate
         return weights(window.kept or (), count, self.sample_rate, AUDIO_RAMP, seconds)

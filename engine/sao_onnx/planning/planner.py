@@ -123,7 +123,7 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, s
         frames=frames,
         decoded=most if request.full_window else frames + tail,
         tail=tail,
-        latents=latents,
+        latent_count=latents,
         sigmas=tuple(sigmas.tolist()),
         # A loop must not come to its end.
         numbers=_numbers(manifest, request, part.seconds if request.bpm is None else most / rate),

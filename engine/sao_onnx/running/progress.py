@@ -55,9 +55,9 @@ class Progress:
         self._total = sum(
             pace.load * sum(size for name, size in loads[index].items() if name != unused)
             + self._conditioning
-            + (pace.encoding * window.latents if plan.recording is not None else 0.0)
-            + window.steps * self._step(window.latents)
-            + pace.decoding_start * window.latents
+            + (pace.encoding * window.latent_count if plan.recording is not None else 0.0)
+            + window.steps * self._step(window.latent_count)
+            + pace.decoding_start * window.latent_count
             + pace.decoding * window.decoded / plan.ratio
             for index, window in enumerate(plan.windows)
         )
@@ -129,8 +129,8 @@ class MeasuredPace:
 
     def learn(self, plan: Plan, timings: Timings, measured: Measured) -> None:
         """Take over the pace of a clip that is finished. What it had no part of changes as the sampling steps do."""
-        latents = sum(window.latents for window in plan.windows)
-        steps = sum(window.latents * window.steps for window in plan.windows) * (1 if plan.guidance is None else 2)
+        latents = sum(window.latent_count for window in plan.windows)
+        steps = sum(window.latent_count * window.steps for window in plan.windows) * (1 if plan.guidance is None else 2)
         decoded = sum(window.decoded for window in plan.windows) / plan.ratio
         prompts = len(plan.windows) * (1 if plan.guidance is None or plan.guidance.negative_prompt is None else 2)
         with self._lock:

@@ -57,7 +57,7 @@ class _Run:
         audio = None if plan.recording is None else plan.recording.array
         for index, window in enumerate(plan.windows):
             self._window = index
-            initial = None if audio is None else fit(audio[:, window.start :], window.latents * plan.ratio)
+            initial = None if audio is None else fit(audio[:, window.start :], window.latent_count * plan.ratio)
             positive, negative = self._condition(window)
             yield Conditioned(window.steps, index, len(plan.windows), self._progress.conditioned())
             latents = yield from self._sample(window, initial, positive, negative)
@@ -101,7 +101,7 @@ class _Run:
             steps = SAMPLERS[plan.sampler](predict, objective, latents, sigmas, lambda: noise.normal(shape))
             for step in self._clock.iterate("sampling", steps):
                 latents = step.latents
-                fraction = self._progress.sampled(window.latents)
+                fraction = self._progress.sampled(window.latent_count)
                 yield Sampled(step.index, window.steps, latents[0], step.denoised[0], fraction)
             # The bound functions hold the network, whose memory is meant for the decoder.
             del denoiser, predict, steps
@@ -113,16 +113,16 @@ class _Run:
         The order of the draws is the reference's: the noise of the start, that of the encoder, and then one for each step.
         """
         if initial is not None:
-            start = noise.normal((1, self._plan.latent_channels, window.latents))
+            start = noise.normal((1, self._plan.latent_channels, window.latent_count))
             with timed(self._stages.encoder, self._clock) as encoder, self._clock("encoding"):
                 self._loaded("encoder")
                 known: Array = encoder(initial[None], noise)
-            self._progress.encoded(window.latents)
+            self._progress.encoded(window.latent_count)
         elif self._plan.latents is not None:
-            known = fit(self._plan.latents.array, window.latents)[None]
+            known = fit(self._plan.latents.array, window.latent_count)[None]
             start = noise.normal(known.shape)
         else:
-            return noise.normal((1, self._plan.latent_channels, window.latents)), None
+            return noise.normal((1, self._plan.latent_channels, window.latent_count)), None
         return self._objective.add_noise(known, start, sigma), known
 
     def _decode(self, window: Window, initial: Array | None, latents: Array) -> Generator[Event, None, Array]:
@@ -141,7 +141,7 @@ class _Run:
                 length = (end - start) / self._plan.ratio
                 if not pieces:
                     self._measured = self._measured.with_first_piece(self._clock.last, length)
-                fraction = self._progress.decoded(length, 0 if pieces else window.latents)
+                fraction = self._progress.decoded(length, 0 if pieces else window.latent_count)
                 yield Decoded(len(pieces), count, piece, fraction)
                 pieces.append(piece)
                 start = end

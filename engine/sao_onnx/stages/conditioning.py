@@ -39,7 +39,7 @@ class Conditioner:
 
     def __init__(
         self,
-        config: manifest.Conditioning,
+        config: manifest.Conditioners,
         tokenizer: Tokenizer,
         text_encoder: GraphSession,
         number_conditioner: GraphSession,

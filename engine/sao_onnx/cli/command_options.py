@@ -19,7 +19,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but err
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show each stage and its costs.")]
 
 # What is generated.
-Prompt = Annotated[str | None, typer.Argument(help="What the clip shall sound like.", show_default=False)]
+Prompt = Annotated[str | None, typer.Argument(help="A description of the sound.", show_default=False)]
 Count = Annotated[int, typer.Option("--count", "-n", help="Variations, each with the next seed.", min=1)]
 From = Annotated[
     Path | None,
