@@ -63,8 +63,8 @@ def test_a_clip(engine):
 def test_the_same_seed_gives_the_same_clip(engine):
     first, second = (engine.generate("rain", seconds=1, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first.samples, second.samples)
-    assert not np.array_equal(first.latent_count, engine.generate("rain", seconds=1, seed=6).latents)
-    assert not np.array_equal(first.latent_count, engine.generate("kick", seconds=1, seed=5).latents)
+    assert not np.array_equal(first.latents, engine.generate("rain", seconds=1, seed=6).latents)
+    assert not np.array_equal(first.latents, engine.generate("kick", seconds=1, seed=5).latents)
 
 
 def test_a_drawn_seed_gives_the_clip_again(engine):

@@ -36,9 +36,9 @@ def test_windows():
             so_far += window.added
 
 
-@pytest.mark.parametrize(("length", "added"), [(1000, 0), (1000, -1), (1000, 360_001), (9, 100)])
+@pytest.mark.parametrize(("length", "added"), [(1000, 0), (1000, -1), (9, 100)])
 def test_what_cannot_be_extended(length, added):
-    with pytest.raises(RequestError, match=r"expected more than 0 and at most 3600 seconds|a tenth of a second is the least"):
+    with pytest.raises(RequestError, match=r"shorter than one frame|extend needs at least 0\.1 s of audio"):
         extension(length, added, 1000, 100)
 
 
@@ -117,7 +117,7 @@ def test_bad_extensions(engine, recording, options, message):
 def test_nothing_to_go_on_from(engine):
     with pytest.raises(RequestError, match="needs initial audio"):
         engine.generate("rain", extend=1)
-    with pytest.raises(RequestError, match="a tenth of a second is the least"):
+    with pytest.raises(RequestError, match=r"extend needs at least 0\.1 s of audio"):
         engine.generate("rain", extend=1, init_audio=(np.zeros((2, 100)), RATE))
 
 

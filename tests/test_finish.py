@@ -5,7 +5,6 @@ import pytest
 
 from sao_onnx.audio.finish import Finish, faded, limited, without_silence
 from sao_onnx.audio.loudness import loudness
-from sao_onnx.errors import RequestError
 
 
 def _sine(hertz=997.0, amplitude=1.0, rate=48000, seconds=2.0, channels=1):
@@ -101,18 +100,3 @@ def test_mono():
 def test_silence_stays_silence(mode, level):
     samples = np.full((2, 44100), level, np.float32)
     np.testing.assert_array_equal(Finish(mode, trim_silence=level == 0)(samples, 44100), samples)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"normalize": "loud"}, "known: peak, lufs, none"),
-        ({"loudness": 3.0}, "-70 to 0 LUFS"),
-        ({"loudness": float("nan")}, "-70 to 0 LUFS"),
-        ({"fade_in": -1.0}, "fade_in is -1"),
-        ({"fade_out": 61.0}, "0 to 60 seconds"),
-    ],
-)
-def test_bad_values(options, message):
-    with pytest.raises(RequestError, match=message):
-        Finish(**options)

@@ -214,7 +214,13 @@ def test_the_help_tells_every_option():
     for name, kind in DERIVED.items():
         for alias in _names(name, kind):
             assert f"--{alias.replace('_', '-')}" in shown
-        for text in (kind.option.help, kind.option.range, kind.option.unit, kind.option.shown_default, *kind.choices):
+        for text in (
+            kind.option.help.removesuffix("."),
+            kind.option.range,
+            kind.option.unit,
+            kind.option.shown_default,
+            *kind.choices,
+        ):
             assert text in shown, name
         for spelling in kind.option.spellings:
             assert f"--{spelling.name}" in shown
@@ -238,7 +244,7 @@ from typer.testing import CliRunner
 from sao_onnx.cli import app
 from sao_onnx.cli.request_options import read_options
 from sao_onnx.engine import Engine
-from sao_onnx.provenance import recorded_options
+from sao_onnx.request import recorded_options
 
 assert inspect.signature(Engine.generate).parameters["swing"].annotation == "float | None"
 made = request.Request.from_options("rain", read_options({"swing": "60"}))
@@ -252,7 +258,7 @@ def test_a_new_option_is_a_field_and_nothing_else():
     """On the command line with its help and range, in lists, in the signature and in the tags."""
     shown = succeed([sys.executable, "-c", NEW])
     assert "--swing" in shown
-    assert "Late off-beats. (0 to 75 percent)" in shown
+    assert "Late off-beats (0 to 75 percent)." in shown
     recorded, code, message = json.loads(shown.splitlines()[-1])
     assert recorded == {"swing": 60.0}
     assert (code, message) == (2, "error: swing is 99, expected 0 to 75 percent")

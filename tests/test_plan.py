@@ -147,7 +147,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"init_start": 1.0}, "init_start needs initial audio"),
     ({"keep": [(0, 1)]}, "need initial audio"),
     ({"regenerate": [(0, 1)]}, "need initial audio"),
-    ({"init_audio": TONE, "init_noise_level": 0.1}, r"init_noise_level is 0\.1, expected 0\.12 to 1; below that"),
+    ({"init_audio": TONE, "init_noise_level": 0.1}, r"init_noise_level is 0\.1, expected 0\.12 to 1"),
     ({"init_audio": TONE, "init_start": 0.1}, r"init_start is 0\.1, expected 0 or more and less than 0\.100"),
     ({"init_audio": (np.zeros((2, 0)), RATE)}, "empty"),
     ({"init_audio": (np.full((2, 9), NAN), RATE)}, "NaN"),
@@ -172,7 +172,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"bpm": 120, "bars": 1, "trim_silence": True}, "trim_silence changes the length"),
     ({"bpm": 120, "bars": 3}, r"3 bars at 120 BPM are 6\.00 s, and the window is 3\.994 s; ask for fewer bars or more BPM"),
     ({"extend": 1}, "extend needs initial audio to go on from"),
-    ({"extend": 1, "init_audio": (np.zeros((2, 100)), RATE)}, "a tenth of a second is the least"),
+    ({"extend": 1, "init_audio": (np.zeros((2, 100)), RATE)}, r"extend needs at least 0\.1 s of audio"),
     ({"extend": 9, "init_audio": tones(2.0), "seed": 2**32 - 1}, "seed is 4294967295, expected .* or less for 5 windows"),
     *(
         ({"extend": 1, "init_audio": TONE, name: value}, f"{name} does not go with extend, which decides it")

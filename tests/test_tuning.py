@@ -204,9 +204,9 @@ def test_the_command(miniature, state, command):
     assert shown["tuning"]["threads"] >= 1
     assert str(state) in shown["file"]
     assert "tuned         yes" in command("doctor", "-m", str(miniature)).stdout
-    assert command("tune", str(miniature), "--reset").stderr == "forgotten\n"
+    assert command("tune", str(miniature), "--reset").stderr == "the saved tuning is removed\n"
     assert "tuned         no" in command("doctor", "-m", str(miniature)).stdout
-    assert command("tune", str(miniature), "--reset").stderr == "there was nothing to forget\n"
+    assert command("tune", str(miniature), "--reset").stderr == "no tuning was saved\n"
     assert "nothing was found" in command("tune", str(miniature), "--show").stdout
     assert json.loads(command("tune", str(miniature), "--show", "--json").stdout)["tuning"] is None
 

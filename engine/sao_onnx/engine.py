@@ -24,8 +24,8 @@ from sao_onnx.events import Event, Finished
 from sao_onnx.option import finite_number, whole_number
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
-from sao_onnx.provenance import Provenance, initial_name
-from sao_onnx.request import Options, Request, with_present_names
+from sao_onnx.provenance import Provenance
+from sao_onnx.request import Options, Request, initial_name, with_present_names
 from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
@@ -164,13 +164,14 @@ class Engine:
         """
         return self.run(self.plan(_request(prompt, options)))
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: str | Request) -> Plan:
         """What the engine would do for a request: windows, sigmas, seeds, and all else that is decided before any work.
 
         Raises:
             RequestError: As for `generate`.
             AudioFileError: The initial audio cannot be read.
         """
+        request = _request(request, {})
         init = request.init_audio
         if not isinstance(init, (str, Path)):
             return plan(self.manifest, request)

@@ -12,7 +12,6 @@ from sao_onnx.audio.files import read_tags
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.bundle.schema import SchemaError, read
 from sao_onnx.errors import AudioFileError
-from sao_onnx.request import Request, kinds
 from sao_onnx.runtime.tuning import Tuning
 
 FORMAT = 1
@@ -55,23 +54,6 @@ class Provenance:
     def tags(self) -> dict[str, str]:
         """The tags of an audio file."""
         return {"title": self.prompt, "software": f"sao-onnx {self.version}, {self.model}", TAG: self.to_json()}
-
-
-def recorded_options(request: Request) -> dict[str, Any]:
-    """The options of a request that a record keeps, as plain Python."""
-    kept = {name: value for name, value in request.given().items() if kinds()[name].option.in_tags}
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
-
-
-def initial_name(request: Request) -> str | None:
-    """The name of the initial audio's file, "" for audio that is no file, None without initial audio.
-
-    Without the folder: tags are given to others, and whose folder it was is not their business.
-    """
-    init = request.init_audio
-    if init is None:
-        return None if request.latents is None else ""
-    return Path(init).name if isinstance(init, (str, Path)) else ""
 
 
 def read_provenance(path: str | Path) -> Provenance:

@@ -308,3 +308,20 @@ def with_present_names(options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in kinds():
             raise unknown_option(name, kinds())
     return {name: value for name, value in found.items() if value is not None or kinds()[name].optional}
+
+
+def recorded_options(request: Request) -> dict[str, Any]:
+    """The options of a request that a record keeps, as plain Python."""
+    kept = {name: value for name, value in request.given().items() if kinds()[name].option.in_tags}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+
+
+def initial_name(request: Request) -> str | None:
+    """The name of the initial audio's file, "" for audio that is no file, None without initial audio.
+
+    Without the folder: tags are given to others, and whose folder it was is not their business.
+    """
+    init = request.init_audio
+    if init is None:
+        return None if request.latents is None else ""
+    return Path(init).name if isinstance(init, (str, Path)) else ""

@@ -17,8 +17,7 @@ from sao_onnx.planning.extension import extension
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
 from sao_onnx.planning.regions import kept
-from sao_onnx.provenance import initial_name, recorded_options
-from sao_onnx.request import DEFAULT_BEATS, DEFAULT_NOISE_LEVEL, MAX_SEED, Request, random_seed
+from sao_onnx.request import DEFAULT_BEATS, DEFAULT_NOISE_LEVEL, MAX_SEED, Request, initial_name, random_seed, recorded_options
 from sao_onnx.sampling.objectives import OBJECTIVES
 from sao_onnx.warn import warn
 

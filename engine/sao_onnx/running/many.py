@@ -29,7 +29,8 @@ def in_order(
         Each item, in order, with a function that returns its result or raises its error.
     """
     begun: deque[tuple[T, Future[R]]] = deque()
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         for item in items:
             begun.append((item, pool.submit(work, item)))
             if len(begun) >= (ahead or jobs):
@@ -40,3 +41,6 @@ def in_order(
             first, future = begun.popleft()
             future.exception()
             yield first, future.result
+    finally:
+        # Without waiting: a generator that nobody holds any longer can end in one of its own threads.
+        pool.shutdown(wait=False, cancel_futures=True)
