@@ -125,7 +125,7 @@ def test_audio_that_was_no_file_must_be_named(engine, miniature, tmp_path):
     clip.save(tmp_path / "a.wav")
     done = _command(miniature, "--from", "a.wav", "-o", "b.wav", cwd=tmp_path)
     assert done.returncode == 2
-    assert "started from audio that was no file; name it with --init-audio" in " ".join(done.stderr.split())
+    assert "started from audio or latents that were no file; name the audio with --init-audio" in " ".join(done.stderr.split())
 
 
 FORMER = [
