@@ -19,6 +19,7 @@ import numpy as np
 import sao_onnx
 from sao_onnx.audio.files import encode_audio, read_audio
 from sao_onnx.audio.formats import AUDIO_FORMATS
+from sao_onnx.audio.prepare import fit
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.cli import app
 from sao_onnx.runtime.tuning import Tuning
@@ -54,10 +55,14 @@ def clips(folder: Path) -> dict[str, np.ndarray]:
 
 
 def shipped() -> dict[str, np.ndarray]:
-    """What the model inside the package makes, in all its steps."""
+    """What the model inside the package makes, in all its steps. What is short is not decoded to the end of the window."""
     engine = sao_onnx.load(threads=2, tuned=False)
-    prompts = ("A4 saw wave", "120 BPM drum loop", "kick drum")
-    return {f"shipped/{prompt}": engine.generate(prompt, seed=1).samples for prompt in prompts}
+    lengths = {"A4 saw wave": 1.0, "120 BPM drum loop": 4.0, "kick drum": 1.0}
+    window = engine.manifest.audio.window
+    return {
+        f"shipped/{prompt}": fit(engine.generate(prompt, seed=1, seconds=seconds).samples, window)
+        for prompt, seconds in lengths.items()
+    }
 
 
 def files(folder: Path) -> dict[str, np.ndarray]:
