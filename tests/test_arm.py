@@ -123,7 +123,7 @@ def test_arrays(here, there):
         if name.startswith("int8/"):
             assert _snr(array, theirs[name]) > INT8_SNR, name
         elif name.startswith("shipped/"):
-            # Eight steps of a small network go further apart; `test_the_model_inside_the_package` says what must be true.
+            # A small network goes further apart; `test_the_model_inside_the_package` says what must be true.
             assert _snr(array, theirs[name]) > SHIPPED_SNR, name
         elif name in ("files/.ogg", "files/.opus", "files/.mp3"):
             assert _snr(array, theirs[name]) > LOSSY_SNR, name
