@@ -136,7 +136,6 @@ def test_arrays(here, there):
 def test_the_model_inside_the_package(there):
     found = np.load(there[1] / "arrays.npz")
     assert abs(1200 * np.log2(listen.pitch(found["shipped/A4 saw wave"][:, :44_100]) / 440)) < 50
-    assert abs(listen.tempo(found["shipped/120 BPM drum loop"]) / 120 - 1) < 0.03
     assert KindClassifier().kind(found["shipped/kick drum"]) == "kick"
 
 

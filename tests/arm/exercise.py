@@ -57,7 +57,7 @@ def clips(folder: Path) -> dict[str, np.ndarray]:
 def shipped() -> dict[str, np.ndarray]:
     """What the model inside the package makes, in few steps; what is short is not decoded to the end of the window."""
     engine = sao_onnx.load(threads=2, tuned=False)
-    lengths = {"A4 saw wave": 1.0, "120 BPM drum loop": 4.0, "kick drum": 1.0}
+    lengths = {"A4 saw wave": 1.0, "kick drum": 1.0}
     window = engine.manifest.audio.window
     return {
         f"shipped/{prompt}": fit(engine.generate(prompt, seed=1, seconds=seconds, steps=STEPS).samples, window)
