@@ -109,7 +109,8 @@ def _recorded_audio(name: str, file: Path | None) -> Path:
     from sao_onnx.errors import AudioFileError
 
     if not name:
-        raise typer.BadParameter("the clip was started from audio or latents that were no file; name the audio with --init-audio")
+        found = "the clip was started from audio or latents that were no file"
+        raise typer.BadParameter(f"{found}; name the audio with --init-audio")
     places = [Path(name), *([] if file is None else [file.parent / name])]
     for place in places:
         if place.is_file():
