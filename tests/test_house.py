@@ -18,6 +18,7 @@ FLOORS = [
     "version",
     "errors",
     "warn",
+    "reading",
     "writing",
     "arrays",
     "bundle",

@@ -1,0 +1,91 @@
+"""What a clip's tags say of how it was made, under what the command line says: the request and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sao_onnx.cli.request_options import read_options
+
+if TYPE_CHECKING:
+    from sao_onnx.bundle.manifest import Precision
+    from sao_onnx.engine import Engine
+    from sao_onnx.provenance import Provenance
+    from sao_onnx.request import Request
+
+
+def recorded_request(prompt: str | None, written: dict[str, Any], recorded: Provenance | None, file: Path | None) -> Request:
+    """The request of the command line; what it leaves open is that of the file's tags."""
+    from sao_onnx.request import Request, random_seed
+
+    options = read_options(written)
+    base: dict[str, Any] = {}
+    if recorded is not None:
+        base = {"seed": recorded.seed, **recorded.options}
+        if "init_audio" not in options and recorded.init_audio is not None:
+            base["init_audio"] = _recorded_audio(recorded.init_audio, file)
+        prompt = recorded.prompt if prompt is None else prompt
+    return Request.from_options(prompt or "", {"seed": random_seed(), **base, **options})
+
+
+def _recorded_audio(name: str, file: Path | None) -> Path:
+    """The initial audio that the tags of a file name: as it is named, or beside the file."""
+    from sao_onnx.errors import AudioFileError
+
+    if not name:
+        found = "the clip was started from audio or latents that were no file"
+        raise typer.BadParameter(f"{found}; name the audio with --init-audio")
+    places = [Path(name), *([] if file is None else [file.parent / name])]
+    for place in places:
+        if place.is_file():
+            return place
+    raise AudioFileError(f"the clip was started from {name}, which is not here; name it with --init-audio")
+
+
+def recorded_engine(
+    model: str | None, recorded: Provenance | None, precision: str | None, threads: int | None, *, keep_loaded: bool
+) -> Engine:
+    """The engine; it runs as the recorded one did.
+
+    For one clip, letting go of each stage after use costs no time and saves most of the memory.
+    """
+    import sao_onnx
+    from sao_onnx.bundle.names import find
+    from sao_onnx.errors import RequestError
+
+    if recorded is None or precision is not None:
+        engine = sao_onnx.load(find(model), precision=_precision(precision), threads=threads, keep_loaded=keep_loaded)
+    else:
+        engine = _as_recorded(recorded, find(model), threads, keep_loaded=keep_loaded)
+    if recorded is not None and engine.bundle.fingerprint != recorded.fingerprint:
+        raise RequestError(
+            f"the clip was made with {recorded.model} ({recorded.fingerprint}), and this is {engine.manifest.model.name} "
+            f"({engine.bundle.fingerprint}); name that bundle with --model"
+        )
+    return engine
+
+
+def _as_recorded(recorded: Provenance, model: Path, threads: int | None, *, keep_loaded: bool) -> Engine:
+    """The engine with what changes samples from the record. What changes the speed alone is this machine's own.
+
+    Tags come from anybody, so of the entries for ONNX Runtime only those are taken that `tune` writes.
+    """
+    import sao_onnx
+    from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.runtime.processor import available_processors
+    from sao_onnx.runtime.tuning import TRIED_OPTIONS, default_tuning
+
+    used = default_tuning(open_bundle(model), recorded.precision, threads or available_processors())
+    entries = {key: value for key, value in recorded.tuning.options.items() if key in TRIED_OPTIONS and value in ("0", "1")}
+    tuning = replace(used, dit=recorded.tuning.dit, decoder=recorded.tuning.decoder, options=entries)
+    return sao_onnx.load(model, precision=recorded.precision, tuned=tuning, keep_loaded=keep_loaded)
+
+
+def _precision(written: str | None) -> Precision | None:
+    """A precision by its name. What is none goes on to `load`, which says what the bundle holds."""
+    from typing import cast
+
+    return cast("Precision | None", written)
