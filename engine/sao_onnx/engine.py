@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, TypeVar, Unpack, cast
@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar, Unpack, cast
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.audio.files import read_audio
+from sao_onnx.audio.initial import read_part
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
 from sao_onnx.bundle.names import find
@@ -25,7 +25,7 @@ from sao_onnx.option import finite_number, whole_number
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
 from sao_onnx.provenance import Provenance
-from sao_onnx.request import Options, Request, initial_name, with_present_names
+from sao_onnx.request import Options, Request, with_present_names
 from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
@@ -171,12 +171,7 @@ class Engine:
             RequestError: As for `generate`.
             AudioFileError: The initial audio cannot be read.
         """
-        request = _request(request, {})
-        init = request.init_audio
-        if not isinstance(init, (str, Path)):
-            return plan(self.manifest, request)
-        planned = plan(self.manifest, replace(request, init_audio=read_audio(init)))
-        return replace(planned, initial_name=initial_name(request))
+        return plan(self.manifest, _request(request, {}), read_part)
 
     def run(self, planned: Plan) -> Generator[Event, None, None]:
         """Carry out a plan that was made for this model, here or on another machine. Yields what `stream` yields."""

@@ -321,7 +321,13 @@ def initial_name(request: Request) -> str | None:
 
     Without the folder: tags are given to others, and whose folder it was is not their business.
     """
-    init = request.init_audio
-    if init is None:
+    if request.init_audio is None:
         return None if request.latents is None else ""
-    return Path(init).name if isinstance(init, (str, Path)) else ""
+    file = initial_file(request)
+    return "" if file is None else file.name
+
+
+def initial_file(request: Request) -> Path | None:
+    """The file of the initial audio; None without initial audio, and for audio that is no file."""
+    init = request.init_audio
+    return Path(init) if isinstance(init, (str, Path)) else None

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sao_onnx.arrays import Array
 from sao_onnx.audio.finish import Finish
-from sao_onnx.audio.prepare import prepare
 from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
 from sao_onnx.option import Region
 from sao_onnx.planning.extension import extension
+from sao_onnx.planning.initial import Reader, initial_latents, recording
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
 from sao_onnx.planning.regions import kept
@@ -36,23 +34,25 @@ class _Part(NamedTuple):
     kept: tuple[Region, ...] | None
 
 
-def plan(manifest: Manifest, request: Request) -> Plan:
+def plan(manifest: Manifest, request: Request, read: Reader | None = None) -> Plan:
     """Decide everything about a clip.
 
-    Pure, but for a seed that the request leaves open, which is drawn.
+    Pure, but for a seed that the request leaves open, which is drawn, and for the file that `read` reads.
 
     Args:
         manifest: Of the model.
-        request: Its initial audio, if there is any, is samples with their rate or a clip; files are read before.
+        request: What is asked for.
+        read: Reads a part of a file that the request starts from. Without it files are refused.
 
     Raises:
         RequestError: The model cannot do it, or options do not fit together. The message says how to mend it.
+        AudioFileError: `read` cannot read the file.
     """
     _check_together(request)
     latents = _window_latents(manifest, request)
-    recording = _recording(manifest, request)
     sigmas = _sigmas(manifest, request)
-    parts = _parts(manifest, request, latents, recording)
+    audio = recording(manifest, request, latents, read)
+    parts = _parts(manifest, request, latents, audio)
     seed = random_seed() if request.seed is None else request.seed
     if seed + len(parts) - 1 > MAX_SEED:
         raise RequestError(f"seed is {seed}, expected {MAX_SEED - len(parts) + 1} or less for {len(parts)} windows")
@@ -66,8 +66,8 @@ def plan(manifest: Manifest, request: Request) -> Plan:
         sampler=request.sampler or manifest.sampling.sampler,
         guidance=_guidance(manifest, request),
         windows=tuple(window(index, part) for index, part in enumerate(parts)),
-        recording=None if recording is None else Values(recording),
-        latents=None if request.latents is None else Values(_initial_latents(manifest, request.latents)),
+        recording=None if audio is None else Values(audio),
+        latents=None if request.latents is None else Values(initial_latents(manifest, request.latents)),
         finish=_finish(request),
         recorded=recorded_options(request),
         initial_name=initial_name(request),
@@ -101,11 +101,11 @@ def _check_together(request: Request) -> None:
             raise RequestError("extend needs initial audio to go on from")
 
 
-def _parts(manifest: Manifest, request: Request, latents: int, recording: Array | None) -> list[_Part]:
+def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | None) -> list[_Part]:
     """The windows that the clip takes."""
     rate = manifest.audio.sample_rate
-    if request.extend is not None and recording is not None:
-        placements = extension(recording.shape[1], round(request.extend * rate), manifest.audio.window, rate)
+    if request.extend is not None and audio is not None:
+        placements = extension(audio.shape[1], round(request.extend * rate), manifest.audio.window, rate)
         return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
     seconds = _seconds(manifest, request, latents)
     return [_Part(0, seconds, kept(request.keep, request.regenerate, seconds))]
@@ -202,42 +202,6 @@ def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, 
     if DURATION in values:
         values[DURATION] = seconds
     return values | dict(given)
-
-
-def _recording(manifest: Manifest, request: Request) -> Array | None:
-    """The initial audio as the model takes it, from `init_start` to its end: float32 [channels, frames]."""
-    init = request.init_audio
-    if init is None:
-        return None
-    if isinstance(init, tuple) and len(init) == 2:
-        samples, rate = init
-    elif hasattr(init, "samples") and hasattr(init, "sample_rate"):
-        samples, rate = init.samples, init.sample_rate
-    else:
-        found = type(init).__name__
-        raise RequestError(f"init_audio is {found}, expected (samples, sample_rate), the path of a file or a clip")
-    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
-    first = round((request.init_start or 0.0) * manifest.audio.sample_rate)
-    if first >= audio.shape[1]:
-        seconds = audio.shape[1] / manifest.audio.sample_rate
-        raise RequestError(
-            f"init_start is {request.init_start:.15g}, expected 0 or more and less than {seconds:.3f}, where the audio ends"
-        )
-    return audio[:, first:]
-
-
-def _initial_latents(manifest: Manifest, latents: Array) -> Array:
-    try:
-        # A copy, which the caller cannot change while the plan is carried out.
-        found = np.array(latents)
-    except ValueError as error:
-        raise RequestError(f"latents are no array: {error}") from error
-    channels = manifest.latents.channels
-    if found.ndim != 2 or found.shape[0] != channels or not found.shape[1] or found.dtype.kind != "f":
-        raise RequestError(f"latents have shape {found.shape} and dtype {found.dtype}, expected floats ({channels}, n)")
-    if not np.isfinite(found).all():
-        raise RequestError("latents hold NaN or infinite values, expected finite ones")
-    return np.ascontiguousarray(found, np.float32)
 
 
 def _finish(request: Request) -> Finish:
