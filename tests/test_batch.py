@@ -187,7 +187,7 @@ def test_errors_are_told_before_the_first_clip(call, tmp_path):
     assert [line.split(":")[0] for line in told[:3]] == ["line 3", "line 4", "line 5"]
     assert "a loop needs bpm and bars" in told[0]
     assert "extend needs initial audio" in told[1]
-    assert "nothing.wav cannot be read" in told[2]
+    assert "nothing.wav does not exist" in told[2]
     assert told[3:] == ["001-rain.wav", "002-wind.wav", "2 made, 0 there before, 3 failed"]
 
 

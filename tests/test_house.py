@@ -26,6 +26,7 @@ FLOORS = [
     "audio",
     "sampling",
     "stages",
+    "written",
     "option",
     "request",
     "provenance",

@@ -24,6 +24,9 @@ BLOCK = 2**18
 MARGIN = 1.0
 """Seconds before a part that the resampler is given, so that it does not hear the part begin. Its filter is far shorter."""
 
+LONGEST = 1e9
+"""Seconds that no recording has."""
+
 Refusal = Callable[[str], SaoOnnxError]
 """The error that says what is wrong with a recording: "is empty" becomes "rec.wav is empty"."""
 
@@ -49,7 +52,7 @@ class Part:
 
         Frames of both rates coincide there, so the resampler computes what it would have computed from the beginning.
         """
-        first = round(self.start * self.rate)
+        first = round(min(self.start, LONGEST) * self.rate)
         if rate == self.rate:
             return first, 0
         common = math.gcd(rate, self.rate)
@@ -59,12 +62,12 @@ class Part:
 
     def beyond(self, seconds: float) -> RequestError:
         """The error for a part that begins where the recording, of so many seconds, is over."""
-        end = rounded_down(seconds)
-        return RequestError(f"init_start is {self.start:.15g}, expected 0 or more and less than {end}, where the audio ends")
+        last = rounded_down(max(0.0, seconds - 1 / self.rate))
+        return RequestError(f"init_start is {self.start:.15g}, expected 0 to {last}; the audio is {seconds:.3f} s long")
 
 
 def rounded_down(seconds: float) -> str:
-    """A length as text, in milliseconds or, where it is short, in microseconds. What is below the text is below the length."""
+    """A length as text, in milliseconds or, where it is short, in microseconds; never more than the length."""
     digits = 3 if seconds >= 0.01 else 6
     return f"{math.floor(seconds * 10**digits) / 10**digits:.{digits}f}"
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.finish import Finish
+from sao_onnx.audio.prepare import rounded_down
 from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.option import Region
-from sao_onnx.planning.extension import extension
+from sao_onnx.option import TOLERANCE, Region
+from sao_onnx.planning.extension import extension, one_frame
 from sao_onnx.planning.initial import Reader, initial_latents, recording
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
@@ -108,7 +109,8 @@ def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | No
         placements = extension(audio.shape[1], round(request.extend * rate), manifest.audio.window, rate)
         return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
     seconds = _seconds(manifest, request, latents)
-    return [_Part(0, seconds, kept(request.keep, request.regenerate, seconds))]
+    window = latents * manifest.latents.ratio / rate
+    return [_Part(0, seconds, kept(request.keep, request.regenerate, min(seconds, window)))]
 
 
 def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, seed: int, part: _Part) -> Window:
@@ -139,16 +141,21 @@ def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
             other = "trim_silence changes" if request.seconds is None else "seconds says"
             raise RequestError(f"{other} the length, which bpm and bars decide; leave one of them out")
         if looped > limit:
+            # Rounded up, so that it is longer in what is printed, too.
+            length = math.ceil(looped * 1000) / 1000
             raise RequestError(
-                f"{request.bars} bars at {request.bpm:g} BPM are {looped:.2f} s, and the window is {limit:.3f} s; "
+                f"{request.bars} bars at {request.bpm:g} BPM are {length:.3f} s, and the window is {rounded_down(limit)} s; "
                 "ask for fewer bars or more BPM"
             )
         return looped
-    # Rounded up in the message's own digits, so that the limit that it names is accepted.
-    named = math.ceil(limit * 1000) / 1000
-    if request.seconds is not None and request.seconds > named:
-        raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {named:g}, the window")
-    return limit if request.seconds is None else request.seconds
+    if request.seconds is None:
+        return limit
+    if request.seconds > limit + TOLERANCE:
+        raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {limit:.3f}, the window")
+    if round(request.seconds * manifest.audio.sample_rate) < 1:
+        least = one_frame(manifest.audio.sample_rate)
+        raise RequestError(f"seconds is {request.seconds:.15g}, expected at least {least}, one frame of audio")
+    return request.seconds
 
 
 def _loop_seconds(request: Request) -> float | None:
@@ -164,14 +171,13 @@ def _window_latents(manifest: Manifest, request: Request) -> int:
     """Latents to sample: the whole window, or as many as cover the wanted seconds."""
     if request.window_seconds is None:
         return manifest.window_latents
-    frames = request.window_seconds * manifest.audio.sample_rate
-    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
-    latents = max(1, math.ceil((frames - 1e-3) / manifest.latents.ratio))
-    if latents > manifest.window_latents:
+    if request.window_seconds > manifest.window_seconds + TOLERANCE:
         raise RequestError(
             f"window_seconds is {request.window_seconds:.15g}, expected more than 0 and at most {manifest.window_seconds:.3f}"
         )
-    return latents
+    frames = request.window_seconds * manifest.audio.sample_rate
+    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
+    return min(max(1, math.ceil((frames - 1e-3) / manifest.latents.ratio)), manifest.window_latents)
 
 
 def _sigmas(manifest: Manifest, request: Request) -> Array:
