@@ -69,12 +69,13 @@ def _help(kind: Kind) -> str:
     return f"{kind.option.help.removesuffix('.')} ({known})." if known else kind.option.help
 
 
-def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(written: Mapping[str, Any], *, from_json: bool = False) -> dict[str, Any]:
     """Options of a request from values as they were written, on the command line or in a list.
 
     Args:
         written: Values as numbers, flags or text by the name of the option, one of its aliases or one of its other spellings,
             with underscores or hyphens. None, empty text and empty lists count as not given.
+        from_json: They come from JSON, where the number 8 is not the text "8".
 
     Raises:
         RequestError: A name is unknown, an option is given twice, or a value cannot be read.
@@ -90,7 +91,7 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
         if reader is None:
             raise unknown_option(name, readers)
         try:
-            read = reader(value)
+            read = reader(value, from_json)
         except (ValueError, TypeError) as error:
             raise RequestError(f"{name} is {shown(value)}; {error}") from error
         if twice := options.keys() & read.keys():
@@ -100,9 +101,9 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _readers() -> dict[str, Callable[[Any], dict[str, Any]]]:
-    """How to read each name, with underscores."""
-    found: dict[str, Callable[[Any], dict[str, Any]]] = {}
+def _readers() -> dict[str, Callable[[Any, bool], dict[str, Any]]]:
+    """How to read each name, with underscores: from a value, and whether it comes from JSON."""
+    found: dict[str, Callable[[Any, bool], dict[str, Any]]] = {}
     for name, kind in kinds().items():
         if not kind.option.on_command_line:
             continue
@@ -113,9 +114,9 @@ def _readers() -> dict[str, Callable[[Any], dict[str, Any]]]:
     return found
 
 
-def _read(name: str, kind: Kind, value: Any) -> dict[str, Any]:
-    return {name: kind.read(value)}
+def _read(name: str, kind: Kind, value: Any, from_json: bool) -> dict[str, Any]:
+    return {name: kind.read_json(value) if from_json else kind.read(value)}
 
 
-def _spelled(spelling: Spelling) -> Callable[[Any], dict[str, Any]]:
-    return spelling.read
+def _spelled(spelling: Spelling) -> Callable[[Any, bool], dict[str, Any]]:
+    return lambda value, _: spelling.read(value)
