@@ -170,6 +170,7 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "infinite": (lambda _: _wav(RATE, 1, 400, np.full(100, np.inf, "f4").tobytes(), 32), "holds NaN or infinite samples"),
     "text": (lambda _: b"Dear reader,\n" * 50, "cannot be read as audio"),
     "nothing": (lambda _: b"", "cannot be read as audio"),
+    "a little MP3": (lambda _: b"\xff\xfb\x90\x64" + bytes(96), r"cannot be read as audio: Format not recognised\."),
     "half a header": (lambda _: _wav(RATE, 2, 400, SOUND)[:30], "cannot be read as audio"),
     "half a WAV": (lambda _: _wav(RATE, 2, 8000, SOUND, riff=8036), "is cut off or damaged: it should hold 2000 frames"),
     "half a FLAC": (lambda folder: (data := _flac(folder))[: len(data) // 2], "cannot be read as audio"),

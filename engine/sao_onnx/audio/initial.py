@@ -60,8 +60,9 @@ def read_part(path: str | Path, part: Part) -> Array:
     except SaoOnnxError:
         raise
     except soundfile.LibsndfileError as error:
-        # Without the name of the stream, which the message has already.
-        raise refusal(f"cannot be read as audio: {error.error_string}") from error
+        # The file is there: 7 is what libsndfile says where its MP3 decoder finds nothing.
+        reason = "Format not recognised." if error.code == 7 else error.error_string
+        raise refusal(f"cannot be read as audio: {reason}") from error
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a file of raw samples, without a header.
         raise refusal(f"cannot be read as audio: {error}") from error
     if sound.cut_off is not None:
