@@ -61,8 +61,6 @@ def test_tags(tmp_path, suffix):
     tags = {"title": "“Rain” & wind, 大雨", "comment": '{"a": 1}' * 100}
     path.write_bytes(encode_audio(_tone(), 44100, suffix, tags=tags))
     found = read_tags(path)
-    if suffix == ".mp3":
-        tags["title"] = "?Rain? & wind, ??"
     assert {name: found[name] for name in tags} == tags
     path.write_bytes(encode_audio(_tone(), 44100, suffix))
     assert "comment" not in read_tags(path)

@@ -16,13 +16,11 @@ class Format:
         codecs: libsndfile's name of the encoding for each supported number of bits in a sample. The default comes first. 0
             stands for compressed formats, where the number of bits cannot be chosen.
         rate: The only sample rate that the format supports, in hertz; None if it supports all.
-        unicode: Whether all characters of tags are kept. libsndfile writes tags of MP3 files in Latin-1.
     """
 
     container: str
     codecs: dict[int, str]
     rate: int | None = None
-    unicode: bool = True
 
 
 AUDIO_FORMATS = {
@@ -30,7 +28,7 @@ AUDIO_FORMATS = {
     ".flac": Format("FLAC", {16: "PCM_16", 24: "PCM_24"}),
     ".ogg": Format("OGG", {0: "VORBIS"}),
     ".opus": Format("OGG", {0: "OPUS"}, rate=48_000),
-    ".mp3": Format("MP3", {0: "MPEG_LAYER_III"}, unicode=False),
+    ".mp3": Format("MP3", {0: "MPEG_LAYER_III"}),
 }
 """The formats by the suffix of the file's name."""
 
