@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sao_onnx.arrays import Array
@@ -80,7 +80,7 @@ class Clip:
 
     def encoded(self, suffix: str = ".wav", *, bits: int | None = None, metadata: bool = True) -> bytes:
         """The bytes of an audio file; for the arguments and errors see `save`."""
-        tags = self.provenance.tags() if metadata else None
+        tags = replace(self.provenance, bits=bits).tags() if metadata else None
         return encode_audio(self.samples, self.sample_rate, suffix, bits=bits, tags=tags)
 
     def save(self, path: str | Path, *, overwrite: bool = False, bits: int | None = None, metadata: bool = True) -> Path:

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar, Unpack, cast
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.audio.files import read_audio
+from sao_onnx.audio.files import file_digest, read_audio
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
 from sao_onnx.bundle.names import find
@@ -176,7 +176,7 @@ class Engine:
         if not isinstance(init, (str, Path)):
             return plan(self.manifest, request)
         planned = plan(self.manifest, replace(request, init_audio=read_audio(init)))
-        return replace(planned, initial_name=initial_name(request))
+        return replace(planned, initial_name=initial_name(request), initial_digest=file_digest(init))
 
     def run(self, planned: Plan) -> Generator[Event, None, None]:
         """Carry out a plan that was made for this model, here or on another machine. Yields what `stream` yields."""
@@ -259,6 +259,7 @@ class Engine:
             version=__version__,
             options=dict(planned.recorded),
             init_audio=planned.initial_name,
+            init_sha256=planned.initial_digest,
         )
 
 

@@ -12,6 +12,11 @@ from typing import Any
 
 from sao_onnx.errors import RequestError
 
+MAX_TEXT = 100_000
+"""Characters of a text. Models read a few hundred, and the tags of every audio file have room for this many."""
+
+MAX_REGIONS = 1000
+
 LONGEST_SHOWN = 60
 """Characters of a value in an error message."""
 
@@ -117,16 +122,16 @@ class Kind:
                 return self._in_range(name, whole_number(name, value))
             case "flag" if not isinstance(value, bool):
                 raise RequestError(f"{name} is {shown(value)}, expected True or False")
-            case "text" if not isinstance(value, str):
-                raise RequestError(f"{name} is {shown(value)}, expected text")
+            case "text":
+                return checked_text(name, value)
             case "choice" if value not in self.choices:
                 raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
             case "regions":
                 return regions(name, value)
             case "numbers":
                 if not isinstance(value, Mapping):
-                    raise RequestError(f"{name} is {value!r}, expected numbers by the name of their conditioner")
-                return {str(key): finite_number(str(key), number) for key, number in value.items()}
+                    raise RequestError(f"{name} is {shown(value)}, expected numbers by the name of their conditioner")
+                return {str(key): finite_number(shown(str(key))[1:-1], number) for key, number in value.items()}
         return value
 
     def _in_range(self, name: str, value: float) -> float:
@@ -193,6 +198,23 @@ def whole_number(name: str, value: Any) -> int:
     return int(value)
 
 
+def checked_text(name: str, value: Any) -> str:
+    """A text of a reasonable length that can be written to a file.
+
+    Raises:
+        RequestError: It is none.
+    """
+    if not isinstance(value, str):
+        raise RequestError(f"{name} is {shown(value)}, expected text")
+    if len(value) > MAX_TEXT:
+        raise RequestError(f"{name} has {len(value):,} characters, expected at most {MAX_TEXT:,}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{name} is {shown(value)}, which holds half a character (a lone surrogate)") from None
+    return value
+
+
 def regions(name: str, value: Any) -> tuple[Region, ...]:
     """Regions as pairs of numbers; whether they lie in the clip is found when it is planned.
 
@@ -203,6 +225,8 @@ def regions(name: str, value: Any) -> tuple[Region, ...]:
         edges = [(start, end) for start, end in value]
     except (TypeError, ValueError):
         raise RequestError(f"{name} is {shown(value)}, expected pairs of numbers, from and to in seconds") from None
+    if len(edges) > MAX_REGIONS:
+        raise RequestError(f"{name} has {len(edges)} regions, expected at most {MAX_REGIONS}")
     what = f"the edge of a region of {name}"
     pairs = [(finite_number(what, start), finite_number(what, end)) for start, end in edges]
     for start, end in pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -153,6 +154,16 @@ def read_tags(path: str | Path) -> dict[str, str]:
     if found is None:
         raise AudioFileError(f"{path} cannot be read as audio: expected one of {', '.join(AUDIO_FORMATS)}")
     return found
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        AudioFileError: The file is missing, is no ordinary file, or cannot be read.
+    """
+    with _audio_errors(path), open_ordinary(Path(path), error=AudioFileError) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from sao_onnx.audio.finish import Finish
 from sao_onnx.audio.prepare import prepare
 from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.option import Region
+from sao_onnx.option import Region, shown
 from sao_onnx.planning.extension import extension
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
@@ -197,7 +197,7 @@ def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, 
     given = request.numbers or {}
     names = [number.id for number in manifest.conditioning.numbers]
     if unknown := [name for name in given if name not in names]:
-        raise RequestError(f"the model has no number conditioner {unknown[0]!r}; it has {', '.join(names)}")
+        raise RequestError(f"the model has no number conditioner {shown(unknown[0])}; it has {', '.join(names)}")
     values = {number.id: number.minimum for number in manifest.conditioning.numbers}
     if DURATION in values:
         values[DURATION] = seconds
