@@ -24,6 +24,9 @@ from sao_onnx.warn import warn
 DURATION = "seconds_total"
 """The number conditioner that is told how long the sound shall be."""
 
+MANY = 1e9
+"""Seconds that nothing lasts."""
+
 EXTENSION_DECIDES = ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "full_window", "latents")
 """Options that an extension has no room for."""
 
@@ -164,7 +167,8 @@ def _window_latents(manifest: Manifest, request: Request) -> int:
     """Latents to sample: the whole window, or as many as cover the wanted seconds."""
     if request.window_seconds is None:
         return manifest.window_latents
-    frames = request.window_seconds * manifest.audio.sample_rate
+    # No more than so many, which are far too many, because the largest numbers become infinite.
+    frames = min(request.window_seconds, MANY) * manifest.audio.sample_rate
     # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
     latents = max(1, math.ceil((frames - 1e-3) / manifest.latents.ratio))
     if latents > manifest.window_latents:
@@ -217,7 +221,7 @@ def _recording(manifest: Manifest, request: Request) -> Array | None:
         found = type(init).__name__
         raise RequestError(f"init_audio is {found}, expected (samples, sample_rate), the path of a file or a clip")
     audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
-    first = round((request.init_start or 0.0) * manifest.audio.sample_rate)
+    first = round(min(request.init_start or 0.0, MANY) * manifest.audio.sample_rate)
     if first >= audio.shape[1]:
         seconds = audio.shape[1] / manifest.audio.sample_rate
         raise RequestError(
