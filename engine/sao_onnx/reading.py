@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from sao_onnx.errors import FileError
 
@@ -19,7 +20,7 @@ TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
-def open_ordinary(path: Path, *, error: type[FileError] = FileError) -> BinaryIO:
+def open_ordinary(path: Path, *, error: type[FileError] = FileError) -> io.BufferedReader:
     """Open a file for reading, if it is an ordinary file. Links are followed.
 
     A FIFO, a device or a socket could wait for ever, or never end.

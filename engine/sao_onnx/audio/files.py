@@ -80,7 +80,9 @@ def encode_audio(
     format, depth = audio_format(suffix, bits)
     audio = np.asarray(samples)
     if audio.ndim != 2 or audio.dtype.kind != "f":
-        raise AudioFileError(f"the samples have shape {audio.shape} and dtype {audio.dtype}, expected float32 [channels, frames]")
+        raise AudioFileError(
+            f"the samples have shape {audio.shape} and dtype {audio.dtype}, expected float32 [channels, frames]"
+        )
     refused = f"{len(audio)} channels at {sample_rate} Hz cannot be written as {suffix}"
     if problem := _problem(audio, sample_rate, format, depth):
         raise AudioFileError(f"{refused}: {problem}")
