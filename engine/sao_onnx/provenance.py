@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal
+from typing import Any
 
 from sao_onnx.audio.files import read_tags
 from sao_onnx.audio.tags.texts import LIMIT
@@ -29,6 +29,8 @@ MARK = "sao-onnx"
 
 LONGEST_TITLE = 200
 """Characters of a prompt that players are given as the title. The record holds all of it."""
+
+BITS = (16, 24, 32)
 
 FORMER_OPTIONS = ("trim",)
 """Names that options had in former releases, which a request still takes."""
@@ -63,7 +65,7 @@ class Provenance:
     options: dict[str, Any] = field(default_factory=dict)
     init_audio: str | None = None
     init_sha256: str | None = None
-    bits: Literal[16, 24, 32] | None = None
+    bits: int | None = None
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -129,6 +131,8 @@ def _check(record: Provenance) -> None:
         text = getattr(record, name)
         if len(text) > LONGEST_TITLE or not text.isprintable():
             raise SchemaError(name, f"found {shown(text)}, expected a short text of printable characters")
+    if record.bits not in (None, *BITS):
+        raise SchemaError("bits", f"found {shown(record.bits)}, expected {', '.join(map(str, BITS))} or null")
     for name in record.options:
         if name not in FORMER_OPTIONS and (name not in kinds() or not kinds()[name].option.in_tags):
             raise SchemaError("options", f"found {shown(name)}, which is no option that a record has")

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 from sao_onnx.audio.limits import LOUDEST, LOUDNESS, MAX_FADE, QUIETEST, Normalization
 from sao_onnx.audio.recording import Recording
 from sao_onnx.bundle.manifest import SamplerName
-from sao_onnx.errors import RequestError
 from sao_onnx.option import Kind, Option, Region, Spelling, checked_text, read_number, unknown_option
 from sao_onnx.warn import warn
 

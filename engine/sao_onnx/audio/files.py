@@ -30,7 +30,7 @@ WAV_BYTES = 2**32 - 2**23
 """Bytes of samples that a WAV file can hold, beside its texts. libsndfile does not check it and would write a wrong size."""
 
 BLOCK = 4096
-"""Frames that are encoded at once: libvorbis puts a block on the stack, and a whole clip would end a process with a small one."""
+"""Frames that are encoded at once. libvorbis puts them on the stack, and a whole clip would end a process with a small one."""
 
 
 def read_audio(path: str | Path) -> tuple[Array, int]:

@@ -27,7 +27,7 @@ def with_texts(data: bytes, texts: Mapping[str, str]) -> bytes:
 
     Args:
         data: The file as libsndfile wrote it.
-        texts: By the keys of `NAMES`. Empty ones are left out. What no format can hold, a zero or half a character, is replaced.
+        texts: By the keys of `NAMES`. Empty ones are left out. What no format holds, a zero or half a character, is replaced.
 
     Raises:
         ValueError: The texts are longer than `LONGEST`.
