@@ -86,7 +86,7 @@ def read(stream: BinaryIO) -> dict[str, str]:
 
 
 def checksum(data: bytes) -> int:
-    """The checksum of a page: that of zlib, but not inverted, and with the bits of every byte and of the sum in reverse order."""
+    """The checksum of a page: that of zlib, but not inverted, and with the bits of every byte and of the sum reversed."""
     mirrored = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_REVERSED), "big")
 
