@@ -30,7 +30,7 @@ def with_texts(data: bytes, texts: Mapping[str, str]) -> bytes:
         if kind & ~_LAST == _COMMENTS:
             block = vorbis_comments.with_texts(block, texts)
         parts += [bytes([kind]), len(block).to_bytes(3, "big"), block]
-    return b"".join([*parts, data[position:]])
+    return b"".join([*parts, memoryview(data)[position:]])
 
 
 def read(stream: BinaryIO) -> dict[str, str]:

@@ -22,27 +22,26 @@ def with_texts(data: bytes, texts: Mapping[str, str]) -> bytes:
         data: The file as libsndfile wrote it.
         texts: By the keys of `NAMES`.
     """
-    body, position = [b"WAVE"], 12
+    # The samples, which may be many, are copied only once.
+    view, body, position = memoryview(data), [memoryview(b"WAVE")], 12
     while position + 8 <= len(data):
         id, size = struct.unpack_from("<4sI", data, position)
         end = position + 8 + size + size % 2
         if id == b"data" and texts:
             entries = b"".join(_chunk(NAMES[name].riff, text.encode() + b"\0") for name, text in texts.items())
-            body.append(_chunk(b"LIST", b"INFO" + entries))
+            body.append(memoryview(_chunk(b"LIST", b"INFO" + entries)))
         if id != b"PEAK":
-            body.append(data[position:end])
+            body.append(view[position:end])
         position = end
-    return struct.pack("<4sI", MAGIC, sum(map(len, body))) + b"".join(body)
+    return b"".join([struct.pack("<4sI", MAGIC, sum(map(len, body))), *body])
 
 
 def read(stream: BinaryIO) -> dict[str, str]:
-    """The texts of a WAV file, from its beginning.
+    """The texts of a WAV file, from its beginning: those of its first list.
 
     Raises:
         DamagedError: They are too long, or cut off.
     """
-    names = {name.riff: key for key, name in NAMES.items()}
-    found: dict[str, str] = {}
     position = 12
     for _ in range(MOST_CHUNKS):
         stream.seek(position)
@@ -51,11 +50,15 @@ def read(stream: BinaryIO) -> dict[str, str]:
             break
         id, size = struct.unpack_from("<4sI", head)
         if id == b"LIST" and head[8:] == b"INFO" and size >= 4:
-            for entry, text in _chunks(exactly(stream.read(within(size - 4)), size - 4)):
-                if entry in names:
-                    found.setdefault(names[entry], text.partition(b"\0")[0].decode("utf-8", "replace"))
+            return _texts(exactly(stream.read(within(size - 4)), size - 4))
         position += 8 + size + size % 2
-    return found
+    return {}
+
+
+def _texts(entries: bytes) -> dict[str, str]:
+    names = {name.riff: key for key, name in NAMES.items()}
+    found = ((names.get(id), content) for id, content in _chunks(entries))
+    return {key: content.partition(b"\0")[0].decode("utf-8", "replace") for key, content in found if key}
 
 
 def _chunk(id: bytes, content: bytes) -> bytes:
