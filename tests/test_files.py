@@ -53,7 +53,13 @@ def test_floating_point_keeps_what_is_beyond_full_scale(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "bits", "message"),
-    [(".wav", 8, "known: 16, 24, 32"), (".flac", 32, "known: 16, 24"), (".mp3", 16, "leave the bits out")],
+    [
+        (".wav", 8, "known: 16, 24, 32"),
+        (".flac", 32, "known: 16, 24"),
+        (".mp3", 16, "leave the bits out"),
+        (".ogg", 0, "leave the bits out"),
+        (".wav", [16], "known: 16, 24, 32"),
+    ],
 )
 def test_unknown_bits(suffix, bits, message):
     with pytest.raises(AudioFileError, match=message):
@@ -173,6 +179,17 @@ def test_lossless_blocks_are_those_of_one_write():
 def test_what_is_no_clip_is_refused(suffix, samples, message):
     with pytest.raises(AudioFileError, match=message):
         encode_audio(samples, 44100, suffix)
+
+
+@pytest.mark.parametrize("rate", [44100.5, 44100.0, "44100", None, float("nan"), -1])
+def test_what_is_no_sample_rate_is_refused(rate):
+    with pytest.raises(AudioFileError, match="a whole number of 1 Hz or more"):
+        encode_audio(_tone(), rate)
+
+
+@pytest.mark.parametrize("number", [int, np.int64])
+def test_numbers_of_numpy(number):
+    assert encode_audio(_tone(), number(44100), bits=number(24)) == encode_audio(_tone(), 44100, bits=24)
 
 
 @pytest.mark.parametrize("suffix", AUDIO_FORMATS)

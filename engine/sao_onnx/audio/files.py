@@ -94,7 +94,7 @@ def encode_audio(
         audio, rate = np.clip(soxr.resample(audio.T, rate, format.rate, quality="VHQ").T, -1, 1), format.rate
     stream = io.BytesIO()
     try:
-        with soundfile.SoundFile(stream, "w", rate, len(audio), format.codecs[depth], format=format.container) as file:
+        with soundfile.SoundFile(stream, "w", int(rate), len(audio), format.codecs[depth], format=format.container) as file:
             _write(file, audio)
         return kinds.with_texts(stream.getvalue(), tags or {})
     except soundfile.LibsndfileError as error:
@@ -107,8 +107,8 @@ def encode_audio(
 def _problem(audio: Array, sample_rate: int, format: Format, depth: int) -> str:
     """Why a format cannot hold audio; "" if it can, or if libsndfile finds it."""
     channels, frames = audio.shape
-    if channels < 1 or sample_rate < 1:
-        return "expected at least one channel and 1 Hz"
+    if channels < 1 or not isinstance(sample_rate, (int, np.integer)) or sample_rate < 1:
+        return "expected at least one channel, and a whole number of 1 Hz or more"
     if frames < 1:
         return "the clip is empty, expected at least one frame"
     if not np.isfinite(audio).all():

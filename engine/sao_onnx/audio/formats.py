@@ -50,10 +50,10 @@ def audio_format(suffix: str, bits: int | None) -> tuple[Format, int]:
     if format is None:
         known = ", ".join(AUDIO_FORMATS)
         raise AudioFileError(f"files cannot be written as {suffix or 'files without a suffix'!r}; known: {known}")
-    if bits is not None and bits not in format.codecs:
-        offered = ", ".join(str(b) for b in format.codecs if b)
-        raise AudioFileError(
-            f"{suffix} files cannot have {bits} bits a sample; "
-            + (f"known: {offered}" if offered else "they are compressed; leave the bits out")
-        )
-    return format, next(iter(format.codecs)) if bits is None else bits
+    if bits is None:
+        return format, next(iter(format.codecs))
+    offered = [depth for depth in format.codecs if depth]
+    if bits not in offered:
+        known = f"known: {', '.join(map(str, offered))}" if offered else "they are compressed; leave the bits out"
+        raise AudioFileError(f"{suffix} files cannot have {bits} bits a sample; {known}")
+    return format, offered[offered.index(bits)]  # Python's own number, whatever NumPy's it was.
