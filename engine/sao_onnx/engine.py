@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, TypeVar, Unpack, cast
@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar, Unpack, cast
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.files import file_digest
 from sao_onnx.audio.initial import read_part
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
@@ -25,7 +26,7 @@ from sao_onnx.option import finite_number, whole_number
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
 from sao_onnx.provenance import Provenance
-from sao_onnx.request import Options, Request, with_present_names
+from sao_onnx.request import Options, Request, initial_file, with_present_names
 from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
@@ -171,7 +172,10 @@ class Engine:
             RequestError: As for `generate`.
             AudioFileError: The initial audio cannot be read.
         """
-        return plan(self.manifest, _request(request, {}), read_part)
+        asked = _request(request, {})
+        planned = plan(self.manifest, asked, read_part)
+        file = initial_file(asked)
+        return planned if file is None else replace(planned, initial_digest=file_digest(file))
 
     def run(self, planned: Plan) -> Generator[Event, None, None]:
         """Carry out a plan that was made for this model, here or on another machine. Yields what `stream` yields."""
@@ -254,6 +258,7 @@ class Engine:
             version=__version__,
             options=dict(planned.recorded),
             init_audio=planned.initial_name,
+            init_sha256=planned.initial_digest,
         )
 
 

@@ -13,6 +13,11 @@ from typing import Any
 from sao_onnx.errors import RequestError
 from sao_onnx.written import read, read_json
 
+MAX_TEXT = 100_000
+"""Characters of a text. Models read a few hundred, and the tags of every audio file have room for this many."""
+
+MAX_REGIONS = 1000
+
 LONGEST_SHOWN = 60
 """Characters of a value in an error message."""
 
@@ -133,7 +138,7 @@ class Kind:
             case "numbers":
                 if not isinstance(value, Mapping):
                     raise RequestError(f"{name} is {shown(value)}, expected numbers by the name of their conditioner")
-                return {str(key): finite_number(str(key), number) for key, number in value.items()}
+                return {str(key): finite_number(shown(str(key))[1:-1], number) for key, number in value.items()}
         return value
 
     def _in_range(self, name: str, value: float) -> float:
@@ -178,11 +183,13 @@ def text(name: str, value: Any) -> str:
     """Text that can be tokenized and written into a file.
 
     Raises:
-        RequestError: It is no text, or holds what no file can; it is named.
+        RequestError: It is no text, too long, or holds what no file can; it is named.
     """
     value = plain(value)
     if not isinstance(value, str):
         raise RequestError(f"{name} is {shown(value)}, expected text")
+    if len(value) > MAX_TEXT:
+        raise RequestError(f"{name} has {len(value):,} characters, expected at most {MAX_TEXT:,}")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         found = f"{name} is {shown(value)}, which holds a zero or half a character (a lone surrogate)"
         raise RequestError(f"{found}; expected text that can be written into a file")
@@ -226,6 +233,8 @@ def regions(name: str, value: Any) -> tuple[Region, ...]:
         edges = [(start, end) for start, end in value]
     except (TypeError, ValueError):
         raise RequestError(f"{name} is {shown(value)}, expected pairs of numbers, from and to in seconds") from None
+    if len(edges) > MAX_REGIONS:
+        raise RequestError(f"{name} has {len(edges)} regions, expected at most {MAX_REGIONS}")
     what = f"the edge of a region of {name}"
     pairs = [(finite_number(what, start), finite_number(what, end)) for start, end in edges]
     for start, end in pairs:

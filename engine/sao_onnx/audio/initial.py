@@ -52,7 +52,8 @@ def read_part(path: str | Path, part: Part) -> Array:
 
     _require_file(path)
     try:
-        with Forward(os.fspath(path)) as file:
+        # By a whole path, because libsndfile takes "-" for stdin.
+        with Forward(os.fspath(Path(path).absolute())) as file:
             require_sound(file.samplerate, file.channels, part, refusal)
             first, left_out = part.place(file.samplerate)
             sound = _Sound(file)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sao_onnx.cli import command_options as o
-from sao_onnx.cli.recorded import recorded_engine, recorded_request
+from sao_onnx.cli.recorded import recorded_bits, recorded_engine, recorded_request
 from sao_onnx.cli.request_options import takes_request
 from sao_onnx.cli.results import describe, print_result, require_writable, save
 from sao_onnx.cli.terminal import fraction_bar, in_background, megabytes, note
@@ -59,6 +59,7 @@ def gen(
 
     recorded = None if from_file is None else read_provenance(from_file)
     request = recorded_request(prompt, written, recorded, from_file)
+    bits = recorded_bits(bits, recorded, output)
     targets = _targets(output or "{prompt}-{seed}.wav", request, count)
     _require_files(targets, bits, preview, force, sidecar=as_json)
     _require_extras(plot, play, count, force)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -42,7 +42,7 @@ def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: boo
 
     clip.save(path, overwrite=force, bits=bits, metadata=metadata)
     if sidecar:
-        write_whole(path.with_suffix(".json"), f"{clip.provenance.to_json()}\n".encode(), overwrite=force)
+        write_whole(path.with_suffix(".json"), f"{replace(clip.provenance, bits=bits).to_json()}\n".encode(), overwrite=force)
 
 
 def describe(clip: Clip, engine: Engine, path: Path) -> dict[str, Any]:

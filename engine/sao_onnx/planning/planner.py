@@ -10,7 +10,7 @@ from sao_onnx.audio.finish import Finish
 from sao_onnx.audio.prepare import rounded_down
 from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.option import TOLERANCE, Region
+from sao_onnx.option import TOLERANCE, Region, shown
 from sao_onnx.planning.extension import extension, one_frame
 from sao_onnx.planning.initial import Reader, initial_latents, recording
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
@@ -22,6 +22,7 @@ from sao_onnx.warn import warn
 
 DURATION = "seconds_total"
 """The number conditioner that is told how long the sound shall be."""
+
 
 EXTENSION_DECIDES = ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "full_window", "latents")
 """Options that an extension has no room for."""
@@ -203,7 +204,7 @@ def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, 
     given = request.numbers or {}
     names = [number.id for number in manifest.conditioning.numbers]
     if unknown := [name for name in given if name not in names]:
-        raise RequestError(f"the model has no number conditioner {unknown[0]!r}; it has {', '.join(names)}")
+        raise RequestError(f"the model has no number conditioner {shown(unknown[0])}; it has {', '.join(names)}")
     values = {number.id: number.minimum for number in manifest.conditioning.numbers}
     if DURATION in values:
         values[DURATION] = seconds
