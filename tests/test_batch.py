@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,6 +271,122 @@ def test_two_batches_share_a_folder(miniature, tmp_path):
     made, there = (sum(int(found[group]) for found in counts if found) for group in (1, 2))
     assert (made, there) == (6, 6)
     assert len(os.listdir(tmp_path / "clips")) == 6
+
+
+LEADING_ELSEWHERE: list[Any] = [
+    "../x.wav",
+    "/absolute.wav",
+    "sub/x.wav",
+    "./x.wav",
+    "link/x.wav",
+    "a\\b.wav",
+    "..\\x.wav",
+    "C:x.wav",
+    "x.wav:stream.wav",
+    "~x.wav",
+    "NUL.wav",
+    "com1 .x.wav",
+    "x.wav.",
+    "x.wav ",
+    ".",
+    "..",
+    "a\0.wav",
+    "a\n.wav",
+    "a?.wav",
+    5,
+    ["x.wav"],
+    False,
+    "x" * 252 + ".wav",
+    "雨" * 84 + ".wav",
+]
+
+
+def test_every_clip_is_in_its_folder(call, tmp_path):
+    """Whatever a line names: a list may come from anybody, and means the same on every system."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "clips" / "link").symlink_to(tmp_path / "elsewhere")
+    names = [*LEADING_ELSEWHERE, "x" * 200 + ".wav", "雨 kick.wav", "null.wav"]
+    write_list(tmp_path, [{"prompt": "rain", "output": name, **SHORT} for name in names])
+    done = call("batch", "list.jsonl", "-o", "clips")
+    told = done.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in told[:-1]] == [f"line {i + 1}" for i in range(len(LEADING_ELSEWHERE))]
+    assert all(": the output is " in line and "expected" in line for line in told[:-1])
+    assert told[-1] == f"3 made, 0 there before, {len(LEADING_ELSEWHERE)} failed"
+    assert sorted(os.listdir(tmp_path / "clips")) == sorted([*names[-3:], "link"])
+    assert sorted(os.listdir(tmp_path)) == ["clips", "elsewhere", "list.jsonl"]
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../{index}.wav", "{prompt}/{index}.wav", "{prompt:/>9}.wav", "C:{index}.wav", "~{index}.wav"]
+)
+def test_no_template_leads_elsewhere(call, tmp_path, name):
+    (tmp_path / "list.txt").write_text("rain\n")
+    done = call("batch", "list.txt", "--name", name, "-o", "clips")
+    assert done.returncode == 2
+    assert "expected a file name, such as kick.wav, with no folder" in done.stderr
+    assert os.listdir(tmp_path) == ["list.txt"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--force"]])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("suffix", [".wav", ".json"])
+def test_no_link_leads_elsewhere(call, tmp_path, arguments, there, suffix):
+    """Neither to a file that would be replaced, nor to one that would be made."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "001-rain").with_suffix(suffix).symlink_to(tmp_path / "victim")
+    if there:
+        (tmp_path / "victim").write_text("mine")
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}, {"prompt": "wind", **SHORT}])
+    done = call("batch", "list.jsonl", "-o", "clips", "--json", *arguments)
+    assert done.returncode == 1
+    assert "line 1: clips/001-rain" in done.stderr
+    assert "1 made, 0 there before, 1 failed" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["clips", "list.jsonl", *(["victim"] if there else [])]
+    assert not there or (tmp_path / "victim").read_text() == "mine"
+
+
+def test_a_folder_can_be_a_link(call, tmp_path):
+    """The one that the user names."""
+    (tmp_path / "card").mkdir()
+    (tmp_path / "clips").symlink_to(tmp_path / "card")
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    assert call("batch", "list.jsonl", "-o", "clips").returncode == 0
+    assert os.listdir(tmp_path / "card") == ["001-rain.wav"]
+
+
+def test_what_is_no_file_is_not_waited_for(call, tmp_path):
+    """A FIFO has no end, and opening it none either."""
+    os.mkfifo(tmp_path / "001-rain.wav")
+    (tmp_path / "002-wind.wav").mkdir()
+    write_list(tmp_path, [{"prompt": prompt, **SHORT} for prompt in ("rain", "wind", "kick")])
+    done = call("batch", "list.jsonl")
+    assert done.stdout.split() == ["003-kick.wav"]
+    assert "line 1: 001-rain.wav " in done.stderr
+    assert "line 2: 002-wind.wav is a folder" in done.stderr
+
+
+def test_indices_and_seeds_count_every_line(call, tmp_path):
+    """Also those that cannot be used, so that the others keep theirs when these are mended."""
+    (tmp_path / "list.jsonl").write_text(
+        '{"prompt": "a"}\n\n{\n{"prompt": "b", "seconds": -1}\n{"prompt": "c", "seed": 3}\n{"prompt": "d"}'
+    )
+    done = call("batch", "list.jsonl", "--seed", 10, "--name", "{index}-{seed}.wav")
+    assert done.stdout.split() == ["1-10.wav", "4-3.wav", "5-14.wav"]
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        "line 3",
+        "line 4",
+        "3 made, 0 there before, 2 failed",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only for the administrator")
+def test_a_read_only_folder_is_told_once(call, tmp_path):
+    (tmp_path / "clips").mkdir(mode=0o555)
+    (tmp_path / "list.txt").write_text("rain\nwind\n")
+    done = call("batch", "list.txt", "-o", "clips")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
-from sao_onnx.cli.request_file import LARGEST_LIST, LONGEST_LINE, Line, open_list
+from sao_onnx.cli.request_file import LARGEST_LIST, LONGEST_LINE, Line, open_list, read_lines
 from sao_onnx.errors import FileError, RequestError
 from tests.processes import started
 
@@ -137,16 +138,16 @@ def test_other_encodings(listed):
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/null", "."])
 def test_what_is_no_file(device):
-    if not os.path.exists(device):
+    if not Path(device).exists():
         pytest.skip("there is no such device")
-    with pytest.raises(FileError, match="is not an ordinary file.*can be piped in"):
+    with pytest.raises(FileError, match=r"is not an ordinary file.*can be piped in"):
         open_list(device, "text")
 
 
 def test_a_list_that_is_too_large(tmp_path):
     with (tmp_path / "list.txt").open("wb") as stream:
         stream.truncate(LARGEST_LIST + 1)
-    with pytest.raises(FileError, match="is larger than expected.*can be piped in"):
+    with pytest.raises(FileError, match=r"is larger than expected.*can be piped in"):
         open_list(str(tmp_path / "list.txt"), "text")
 
 
@@ -165,6 +166,7 @@ def test_a_fifo_is_read_as_it_is_written(tmp_path):
         assert live
         assert next(lines).prompt == "rain"
         assert process.poll() is None
+        assert process.stdin
         process.stdin.close()
         assert list(lines) == []
 
@@ -172,8 +174,5 @@ def test_a_fifo_is_read_as_it_is_written(tmp_path):
 def test_a_line_without_end(tmp_path):
     with (tmp_path / "zeros").open("wb") as stream:
         stream.truncate(1_000_000_000)
-    with (tmp_path / "zeros").open(encoding="utf-8") as text:
-        from sao_onnx.cli.request_file import read_lines
-
-        with pytest.raises(RequestError, match="line 1 has no end"):
-            list(read_lines(text, "text"))
+    with (tmp_path / "zeros").open(encoding="utf-8") as text, pytest.raises(RequestError, match="line 1 has no end"):
+        list(read_lines(text, "text"))

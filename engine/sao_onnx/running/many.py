@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -46,7 +46,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[
 
 def as_made(
     work: Callable[[T], R], items: Iterable[T], jobs: int, stop: threading.Event
-) -> Iterator[tuple[T, Callable[[], R]]]:
+) -> Generator[tuple[T, Callable[[], R]], None, None]:
     """Work on items, so many at the same time, and hand out each result as soon as it is there.
 
     No more than `jobs` items are taken whose results the consumer is not done with: neither waits a long source for results,
