@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from sao_onnx.cli.batch_clips import Clips, Files
 from sao_onnx.cli.names import file_name, for_several, slug
-from sao_onnx.errors import RequestError
+from sao_onnx.cli.request_file import Line
+from sao_onnx.errors import OutputExistsError, RequestError
 from sao_onnx.provenance import read_provenance
 from tests.processes import COMMAND, GUARD, interrupt, run, started, wait_until
 
@@ -257,6 +259,44 @@ def test_two_lines_of_one_file(call, tmp_path):
         done = call("batch", "list.jsonl")
         assert "line 2: a.wav is the file of another line, too" in done.stderr
         assert counts in done.stderr
+
+
+def test_two_lines_of_one_sidecar(call, tmp_path):
+    """Before the work, not after it."""
+    rows = [{"prompt": "rain", "output": "a.wav", **SHORT}, {"prompt": "rain", "output": "a.flac", "steps": 1_000_000}]
+    write_list(tmp_path, rows)
+    done = call("batch", "list.jsonl", "--json")
+    assert "line 2: a.json is the file of another line, too" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "a.wav", "list.jsonl"]
+
+
+def test_what_a_clip_starts_from_is_not_replaced(call, tmp_path):
+    soundfile.write(tmp_path / "rec.wav", np.zeros(9000), 44100)
+    write_list(tmp_path, [{"prompt": "rain", "output": "rec.wav", "init": "./rec.wav", **SHORT}])
+    done = call("batch", "list.jsonl", "--force")
+    assert "line 1: rec.wav is the audio that the clip starts from" in done.stderr
+    assert soundfile.info(tmp_path / "rec.wav").frames == 9000
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_clip_that_another_process_makes_meanwhile(engine, tmp_path, monkeypatch, same):
+    prompt, generate = "rain" if same else "wind", engine.generate
+
+    def late(request):
+        generate(prompt, **SHORT).save(tmp_path / "001-rain.wav")
+        return generate(request)
+
+    monkeypatch.setattr(engine, "generate", late)
+    files = Files(tmp_path, "{index:03}-{prompt}.wav", seed=None, bits=None, metadata=True, sidecar=False, force=False)
+    clips = Clips(engine, files)
+    task, there = clips.checked(Line(1, 1, "rain", SHORT))
+    assert there is None
+    if same:
+        assert clips.make(task) == {"made": False, "file": str(tmp_path / "001-rain.wav")}
+    else:
+        with pytest.raises(OutputExistsError, match="was made of another request"):
+            clips.make(task)
+    assert read_provenance(tmp_path / "001-rain.wav").prompt == prompt
 
 
 def test_two_batches_share_a_folder(miniature, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import threading
@@ -12,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sao_onnx.cli.made_before import difference
 from sao_onnx.cli.names import file_name
 from sao_onnx.cli.request_options import read_options
 from sao_onnx.cli.results import describe, require_writable, save
-from sao_onnx.errors import AudioFileError, FileError, OutputExistsError, RequestError
+from sao_onnx.errors import FileError, OutputExistsError, RequestError
 from sao_onnx.option import shown
 
 if TYPE_CHECKING:
     from sao_onnx.cli.request_file import Line
     from sao_onnx.engine import Engine
-    from sao_onnx.provenance import Provenance
     from sao_onnx.request import Request
 
 LONGEST_NAME = 255
@@ -172,18 +171,23 @@ class Clips:
         if output is None or output == "":
             output = str(file_name(self._files.name, prompt=line.prompt, seed=request.seed or 0, index=line.index))
         path = self._files.folder / require_name(output)
-        if self._files.sidecar:
-            require_name(path.with_suffix(".json").name)
+        written_files = self._written(path)
         with self._lock:
-            if _key(path) in self._taken:
-                raise RequestError(f"{path} is the file of another line, too")
-            self._taken.add(_key(path))
+            for file in written_files:
+                require_name(file.name)
+                if _key(file) in self._taken:
+                    raise RequestError(f"{file} is the file of another line, too")
+            self._taken.update(map(_key, written_files))
         return Task(line.number, path, request)
 
     def _release(self, task: Task) -> None:
         """Let other lines have the file of a task."""
         with self._lock:
-            self._taken.discard(_key(task.path))
+            self._taken.difference_update(map(_key, self._written(task.path)))
+
+    def _written(self, path: Path) -> list[Path]:
+        """The files of a clip: it, and the one beside it."""
+        return [path, path.with_suffix(".json")] if self._files.sidecar else [path]
 
     def _is_there(self, task: Task) -> bool:
         """Whether the clip was made before. If not, its files can be written.
@@ -198,54 +202,20 @@ class Clips:
         except OutputExistsError:
             if not os.path.lexists(task.path):
                 raise  # The settings beside it are there alone.
-            if reason := self._difference(task):
+            if reason := difference(task.path, task.request, self._engine, files.metadata):
                 raise OutputExistsError(f"{task.path} exists and {reason}; --force replaces it") from None
             return True
-        for path in (task.path, task.path.with_suffix(".json")) if files.sidecar else (task.path,):
-            if path.is_symlink():
-                raise OutputExistsError(
-                    f"{path} is a link, which could lead out of the folder; remove it, or choose another name"
-                )
+        self._require_own(task)
         return False
 
-    def _difference(self, task: Task) -> str:
-        """Why a file is not the clip of a task, or ""."""
-        from sao_onnx.audio.files import read_tags
-        from sao_onnx.provenance import read_provenance
-
-        if not task.path.is_file():
-            return "is no clip"
-        try:
-            read_tags(task.path)
-        except AudioFileError:
-            return "is no clip"
-        try:
-            found = read_provenance(task.path)
-        except AudioFileError:
-            # Without metadata nobody can tell, and a batch that was interrupted shall go on.
-            return "does not say how it was made" if self._files.metadata else ""
-        return self._other(found, task.request)
-
-    def _other(self, found: Provenance, request: Request) -> str:
-        """What differs between a record and a request to this engine, or ""."""
-        from sao_onnx.planning.loops import with_tempo
-        from sao_onnx.request import initial_name, recorded_options
-
-        engine = self._engine
-        if found.fingerprint != engine.bundle.fingerprint:
-            return f"was made by another model, or another conversion of it: {found.model}"
-        wanted = {
-            "prompt": with_tempo(request.prompt, request.bpm),
-            "seed": found.seed if request.seed is None else request.seed,
-            "init_audio": initial_name(request),
-            "precision": engine.precision,
-            **json.loads(json.dumps(recorded_options(request))),
-        }
-        there = {name: getattr(found, name) for name in ("prompt", "seed", "init_audio", "precision")} | found.options
-        for name in wanted | there:
-            if wanted.get(name) != there.get(name):
-                return f"was made of another request ({name}: {_said(there.get(name))}, now {_said(wanted.get(name))})"
-        return ""
+    def _require_own(self, task: Task) -> None:
+        """Refuse to write where the list could do harm that --force does not mean."""
+        init, path = task.request.init_audio, task.path
+        if isinstance(init, (str, Path)) and path.exists() and Path(init).exists() and path.samefile(init):
+            raise RequestError(f"{path} is the audio that the clip starts from; choose another name")
+        for file in self._written(path):
+            if file.is_symlink():
+                raise OutputExistsError(f"{file} is a link, which could lead out of the folder; choose another name")
 
 
 def require_name(name: Any) -> str:
@@ -269,7 +239,3 @@ def _there(task: Task) -> dict[str, Any]:
 def _key(path: Path) -> str:
     """The same for all names of a file."""
     return os.path.normcase(path)
-
-
-def _said(value: Any) -> str:
-    return "not given" if value is None else shown(value)
