@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sao_onnx.clip import Clip
     from sao_onnx.engine import Engine
 
+USAGE_ERROR: Any = typer.BadParameter.__bases__[0].__bases__[0]
+"""Base of what typer raises when a command line is wrong. It has no name of its own in typer."""
+
 
 def require_writable(output: Path, bits: int | None, force: bool, *, sidecar: bool) -> None:
     """Refuse an output before the work, not after it.
@@ -63,6 +66,16 @@ def describe(clip: Clip, engine: Engine, path: Path) -> dict[str, Any]:
         "timings": vars(clip.timings) | {"total": clip.timings.total},
         "peak_memory": peak_memory(),
     }
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """All that `--json` prints of an error: {"error": {"type": "RequestError", "message": "seed is -1, expected ..."}}.
+
+    The type is the name of the error's class; "UsageError" for all that typer finds wrong with a command line.
+    """
+    if isinstance(error, USAGE_ERROR):
+        return {"error": {"type": "UsageError", "message": error.format_message()}}
+    return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
 def print_result(about: Mapping[str, Any], *, as_json: bool) -> None:
