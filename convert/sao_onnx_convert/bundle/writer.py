@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sao_onnx.bundle.bundle import MANIFEST
 from sao_onnx.bundle.manifest import Manifest
+from sao_onnx.bundle.manifest_json import MANIFEST
 from sao_onnx_convert.errors import ConversionError, TargetExistsError
 
 
