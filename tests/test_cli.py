@@ -335,8 +335,8 @@ def test_convert(checkpoint, tmp_path):
 
 def test_convert_refuses(checkpoint, tmp_path):
     done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "int3", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "supported: int8, fp32" in done.stderr
+    assert done.returncode == 2
+    assert "'int3' is no precision; expected int8 or fp32" in done.stderr
     done = run("convert", tmp_path / "nothing at all", "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 1
     assert "neither a folder nor a repository" in done.stderr
@@ -365,10 +365,11 @@ def test_convert_on_a_full_disk(checkpoint, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_interrupted_convert(checkpoint, tmp_path):
+@pytest.mark.parametrize("number", [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)])
+def test_interrupted_convert(checkpoint, tmp_path, number):
     with start("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path) as process:
         wait_until(lambda: list(tmp_path.glob(".bundle.*.partial/fp32/*")), process)
-        code, stderr = interrupt(process)
+        code, stderr = interrupt(process, number)
     assert code == 130
     assert stderr.endswith("interrupted\n")
     assert os.listdir(tmp_path) == []

@@ -158,6 +158,7 @@ CONTENTS = {
     "noise": lambda graph: np.random.default_rng(0).bytes(5000),
     "text": lambda graph: b"<!DOCTYPE html>\n<html>",
     "deep": lambda graph: b"\x3a\xff\x7f" * 10_000,
+    "a name that is not UTF-8": lambda graph: _filled(graph, (1,)).replace(b"velocity", b"veloc\xe5ty"),
     "another operator": _unknown_operator,
     "from the future": lambda graph: helper.make_model(
         helper.make_graph([], "g", [], []), opset_imports=[helper.make_opsetid("", 9999)], ir_version=9999
@@ -177,11 +178,12 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("make", CONTENTS.values(), ids=CONTENTS)
-def test_what_cannot_be_loaded(bundle, make):
+def test_what_cannot_be_loaded(bundle, make, capfd):
     _replace(bundle, "dit", make)
     with pytest.raises(BundleError, match=r"dit\.onnx") as caught:
         _generate(bundle)
     assert len(str(caught.value)) < 1000
+    assert capfd.readouterr() == ("", "")
     with pytest.raises(BundleError, match=r"dit\.onnx is damaged"):
         _generate(bundle, verify=True)
 

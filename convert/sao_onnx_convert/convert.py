@@ -14,7 +14,8 @@ from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
 from sao_onnx_convert.bundle.space import bundle_bytes, require_space
-from sao_onnx_convert.bundle.writer import require_free, staged, write_manifest
+from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, staged
+from sao_onnx_convert.bundle.writer import write_manifest
 from sao_onnx_convert.errors import UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
 from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
@@ -95,6 +96,8 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     if selection.doubt:
         warnings.warn(selection.doubt, SaoOnnxWarning, stacklevel=2)
     downloads = selection.downloads
+    # Gigabytes, which would count as taken.
+    remove_leftovers(target)
     require_space(
         {
             "the bundle": (target, bundle_bytes(selection.config, selection.t5_config, precisions)),

@@ -166,7 +166,11 @@ class SessionFactory:
         began = time.perf_counter()
         try:
             session = ort.InferenceSession(
-                path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
+                path,
+                options,
+                providers=list(self.providers),
+                disabled_optimizers=list(DISABLED_OPTIMIZERS),
+                enable_fallback=0,  # It tries a second time when a graph cannot be loaded, and prints that to stdout.
             )
         except Exception as error:
             if _is_out_of_memory(error):
@@ -199,6 +203,14 @@ def _present(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*usable, CPU]))
 
 
+def _names_and_types(session: ort.InferenceSession, path: Path) -> dict[str, str | None]:
+    """Types of the inputs and outputs of a session, by their names; None for one that no manifest has."""
+    try:
+        return {node.name: _DTYPES.get(node.type) for node in (*session.get_inputs(), *session.get_outputs())}
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path} has names that are no text; {_CHECK}") from error
+
+
 class GraphSession:
     """A graph that is ready to run. Its inputs and outputs have been compared with the manifest.
 
@@ -229,10 +241,10 @@ class GraphSession:
         self.inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = [tensor.name for tensor in graph.outputs]
         promised = {tensor.name: tensor.dtype for tensor in (*graph.inputs, *graph.outputs)}
-        present = {node.name: _DTYPES.get(node.type) for node in (*self._session.get_inputs(), *self._session.get_outputs())}
+        present = _names_and_types(self._session, path)
         if promised != present:
             raise BundleError(
-                f"{path} has inputs and outputs {present}, the manifest promises {promised}; convert the model again"
+                f"{path} has inputs and outputs {present!r:.200}, the manifest promises {promised!r:.200}; convert the model again"
             )
 
     def run(self, /, **inputs: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
