@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.bundle.manifest import Graph
+from sao_onnx.bundle.manifest import Graph, Role
 from sao_onnx.errors import BundleError, GraphError, NumericalError, SaoOnnxError
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 
@@ -54,7 +54,7 @@ def _generate(bundle: Path, verify: bool = False) -> sao_onnx.Clip:
     return engine.generate("kick", seconds=1, steps=1, seed=1, init_audio=audio, cfg_scale=2.0)
 
 
-def _replace(bundle: Path, role: str, make) -> None:
+def _replace(bundle: Path, role: Role, make) -> None:
     """Put another graph in the place of one, of which the manifest knows the size and not the digest."""
     manifest = open_bundle(bundle).manifest
     entry = manifest.graph(role, "fp32")

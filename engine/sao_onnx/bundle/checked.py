@@ -86,8 +86,8 @@ def _recorded() -> list[str]:
 
 
 def _record(key: str) -> None:
-    path = record_path()
     try:
+        path = record_path()
         if not path.is_absolute():
             raise FileError(f"the user has no folder for {path}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -244,7 +244,8 @@ class GraphSession:
         present = _names_and_types(self._session, path)
         if promised != present:
             raise BundleError(
-                f"{path} has inputs and outputs {present!r:.200}, the manifest promises {promised!r:.200}; convert the model again"
+                f"{path} has inputs and outputs {present!s:.200}, the manifest promises {promised!s:.200}; "
+                "convert the model again"
             )
 
     def run(self, /, **inputs: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
