@@ -182,7 +182,7 @@ LARGE = 10**400
 
 DAMAGES: list[tuple[str, object, str]] = [
     # Where, what is put there, what the message says.
-    ("audio.sample_rate", -44100, r"audio\.sample_rate: found -44100, expected 1 to"),
+    ("audio.sample_rate", -44100, r"audio\.sample_rate: found -44100, expected 1000 to"),
     ("audio.sample_rate", LARGE, r"audio\.sample_rate: found a number of many digits"),
     ("audio.sample_rate", 44100.0, "expected a whole number"),
     ("audio.channels", 0, r"audio\.channels: found 0"),

@@ -8,20 +8,24 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.manifest_json import safe_path
 from sao_onnx_convert.bundle import staging
 from sao_onnx_convert.bundle.lock import held
 from sao_onnx_convert.bundle.staging import abandon, remove_leftovers, staged, staging_folder
+from sao_onnx_convert.bundle.writer import license_name, write_manifest
 from sao_onnx_convert.errors import ConversionError, TargetExistsError
 from tests import processes
 
 BUILDER = """
 import sys
 from pathlib import Path
+from sao_onnx_convert.bundle.writer import license_name, write_manifest
 from sao_onnx_convert.bundle.staging import staged
 with staged(Path(sys.argv[1]), force=True) as folder:
     (folder / "weights").write_bytes(b"w" * 1000)
@@ -213,6 +217,29 @@ def test_errors_of_the_block_are_its_own(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("error", [RuntimeError("of torch"), ValueError("of torch"), MemoryError()])
+def test_what_is_no_trouble_with_files_is_not_called_so(tmp_path, error):
+    with pytest.raises(type(error)), staged(tmp_path / "new", False):
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_names_of_licences():
+    """None makes a bundle that no engine opens, after all the work."""
+    assert license_name("a/LICENSE.md", ["tokenizer.json"]) == "LICENSE.md"
+    taken = {"tokenizer.json"}
+    for path in ("LICENSE", "LICENSE ", "License", "NOTICE:old", "COPYING\n", "a/LICENSE", "LICENSE\udcff"):
+        taken.add(license_name(path, taken))
+    assert len(taken) == len({name.casefold() for name in taken}) == 8
+    assert all(safe_path(name) for name in taken)
+
+
+def test_a_manifest_of_a_folder_whose_name_is_no_text(bundle):
+    manifest = open_bundle(bundle).manifest
+    write_manifest(bundle, replace(manifest, model=replace(manifest.model, source="drums-\udcff")))
+    assert open_bundle(bundle).manifest.model.source == "drums-?"
+
+
 def test_where_there_are_no_locks_nothing_of_others_is_removed(tmp_path, monkeypatch):
     from sao_onnx_convert.bundle import lock
 
@@ -249,6 +276,7 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path, monkeypatch):
 ABANDONS = """
 import sys, threading
 from pathlib import Path
+from sao_onnx_convert.bundle.writer import license_name, write_manifest
 from sao_onnx_convert.bundle.staging import abandon, staged
 target, begun = Path(sys.argv[1]), threading.Event()
 def build():

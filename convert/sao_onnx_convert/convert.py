@@ -15,7 +15,7 @@ from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
 from sao_onnx_convert.bundle.space import bundle_bytes, require_space
 from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, staged
-from sao_onnx_convert.bundle.writer import write_manifest
+from sao_onnx_convert.bundle.writer import license_name, write_manifest
 from sao_onnx_convert.errors import UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
 from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
@@ -145,7 +145,7 @@ def _complete(
     roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
     pipeline.t5.tokenizer.save(str(folder / TOKENIZER))
     for license in selection.files.licenses:
-        name = Path(license).name
+        name = license_name(license, roles)
         shutil.copyfile(selection.source.fetch([license]) / license, folder / name)
         roles[name] = "license"
     for graph in graphs:

@@ -107,6 +107,9 @@ def _alone(target: Path) -> Iterator[Path]:
     try:
         place = target.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:  # Links in a circle; a zero byte in the name.
+        raise ConversionError(f"{target} cannot be written: {error}") from error
+    try:
         with held(_lock_file(place)) as alone:
             if alone:
                 _tidy(place)
@@ -115,7 +118,7 @@ def _alone(target: Path) -> Iterator[Path]:
         raise
     except BlockingIOError as error:
         raise ConversionError(f"another conversion is writing {target}; wait for its end, or choose another name") from error
-    except (OSError, RuntimeError, ValueError) as error:  # Links in a circle; a zero byte in the name.
+    except OSError as error:
         raise ConversionError(f"{target} cannot be written: {error}") from error
 
 

@@ -78,7 +78,7 @@ def _check_counts(manifest: Manifest) -> None:
 
 def _check_audio(manifest: Manifest) -> None:
     audio, latents = manifest.audio, manifest.latents
-    _require("audio.sample_rate", audio.sample_rate, 1, 10_000_000)
+    _require("audio.sample_rate", audio.sample_rate, 1000, 10_000_000)
     _require("audio.channels", audio.channels, 1, 64)
     _require("audio.window", audio.window, 1, SAMPLES // audio.channels)
     _require("latents.channels", latents.channels, 1, SIZE)
