@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sao_onnx.bundle.bundle import retired_folder
+from sao_onnx.bundle.bundle import is_folder, retired_folder
 from sao_onnx.bundle.manifest_json import MANIFEST
 from sao_onnx.errors import SaoOnnxError
 from sao_onnx_convert.bundle.lock import held
@@ -67,11 +67,14 @@ def remove_leftovers(target: Path) -> None:
     """Remove what a conversion to this target left when it was killed.
 
     Raises:
-        ConversionError: The system refuses, or another conversion is writing the target.
+        ConversionError: The target cannot be written, or another conversion is writing it.
     """
-    if target.parent.is_dir():
+    place = _place(target)
+    if is_folder(place.parent):
         with _alone(target):
-            pass
+            return
+    if in_the_way := [parent for parent in place.parents if parent.exists() and not is_folder(parent)]:
+        raise ConversionError(f"{target} cannot be written: {in_the_way[0]} is not a folder")
 
 
 def abandon(target: Path) -> None:
@@ -79,9 +82,10 @@ def abandon(target: Path) -> None:
 
     A thread may still be writing. The bundle does not take its place any more, or has just done so.
     """
-    place = target.resolve()
     _renaming.acquire()  # For ever.
-    if place in _at_work:
+    if not _at_work:
+        return  # Perhaps not even the name can be used.
+    if (place := target.expanduser().resolve()) in _at_work:
         _tidy(place)
         with contextlib.suppress(OSError):
             _lock_file(place).unlink()
@@ -92,10 +96,15 @@ def require_free(target: Path, force: bool) -> None:
 
     Raises:
         TargetExistsError: It exists, and is not a bundle or `force` is not set.
+        ConversionError: It cannot be looked at.
     """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / MANIFEST).is_file():
+    try:
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+        bundle = (target / MANIFEST).is_file()
+    except OSError as error:
+        raise ConversionError(f"{target} cannot be written: {error}") from error
+    if not bundle:
         raise TargetExistsError(f"{target} exists and is not a bundle; choose another name")
     if not force:
         raise TargetExistsError(f"{target} exists; use --force (force=True) to replace it")
@@ -104,12 +113,9 @@ def require_free(target: Path, force: bool) -> None:
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[Path]:
     """While nobody else writes the target, whose place without links is yielded. What others left is removed."""
+    place = _place(target)
     try:
-        place = target.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError, ValueError) as error:  # Links in a circle; a zero byte in the name.
-        raise ConversionError(f"{target} cannot be written: {error}") from error
-    try:
         with held(_lock_file(place)) as alone:
             if alone:
                 _tidy(place)
@@ -119,6 +125,14 @@ def _alone(target: Path) -> Iterator[Path]:
     except BlockingIOError as error:
         raise ConversionError(f"another conversion is writing {target}; wait for its end, or choose another name") from error
     except OSError as error:
+        raise ConversionError(f"{target} cannot be written: {error}") from error
+
+
+def _place(target: Path) -> Path:
+    """Where a target is, without links."""
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # Links in a circle; a zero byte in the name.
         raise ConversionError(f"{target} cannot be written: {error}") from error
 
 

@@ -84,7 +84,7 @@ def convert(
     try:
         bundle = _converted(work, quiet=quiet, verbose=verbose)
     except KeyboardInterrupt:
-        abandon(output.expanduser())
+        abandon(output)
         end_interrupted()
     _report(bundle, output, as_json=as_json, quiet=quiet)
 
