@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -76,6 +77,23 @@ def test_files_that_are_exchanged_under_the_same_manifest(bundle, tmp_path):
 
     with pytest.raises(BundleError, match="was replaced"):
         _open(opened, [name], exchange)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("kind", ["short", "FIFO", "folder", "gone"])
+def test_files_that_are_damaged_after_the_bundle_was_opened(bundle, verify, kind):
+    engine = sao_onnx.load(bundle, precision="fp32", threads=1, verify=verify)
+    path = bundle / "fp32" / "dit.onnx.data"
+    data = path.read_bytes()
+    path.unlink()
+    if kind == "short":
+        path.write_bytes(data[:-1])
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO" and hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+    with pytest.raises(BundleError, match=r"bytes, expected|cannot be read: No such file"):
+        engine.generate("kick", seconds=0.1, steps=1, seed=1)
 
 
 def test_clips_do_not_end_when_all_is_loaded(bundle, tmp_path):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sao_onnx.bundle.checked import Checked, digest
 from sao_onnx.bundle.manifest import PRECISIONS, File, Graph, Manifest, Precision, StageName
@@ -138,10 +139,12 @@ class Bundle:
     def _replaced(self) -> BundleError:
         return BundleError(f"{self.folder} was replaced or removed while it was in use; load it again")
 
-    def _sound(self, path: str) -> tuple[int, ...]:
+    def _sound(self, path: str) -> _State:
         """The state of a file whose digest is right, or which must not be checked."""
         file = next(file for file in self.manifest.files if file.path == path)
         state = _state(self.path(path))
+        if state.size != file.size:  # Or it may be none that ends.
+            raise BundleError(f"{self.folder}: {path} has {state.size} bytes, expected {file.size}; {remedy(self.folder)}")
         if self.checked is not None and not self.checked.is_right(self.path(path), file.sha256):
             raise self._damaged(file)
         return state
@@ -275,7 +278,15 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _state(path: Path) -> tuple[int, ...]:
+class _State(NamedTuple):
     """What changes when a file is changed or replaced."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+
+
+def _state(path: Path) -> _State:
     found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
