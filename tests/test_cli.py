@@ -139,7 +139,7 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
         (["--threads", "0"], 2, "threads is 0"),
         (["--strength", "0.5"], 2, "strength, needs initial audio to start from"),
         (["--init", "nothing.wav"], 1, "nothing.wav cannot be read as audio"),
-        (["--precision", "int3"], 3, "holds int8, fp32, not 'int3'"),
+        (["--precision", "int3"], 2, "holds int8, fp32, not 'int3'"),
         (["-o", "a.xyz"], 2, "no known suffix"),
         (["-o", "a"], 2, "no known suffix"),
         (["-o", "x/a.wav"], 1, "the folder x does not exist"),
@@ -335,8 +335,8 @@ def test_convert(checkpoint, tmp_path):
 
 def test_convert_refuses(checkpoint, tmp_path):
     done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "int3", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "supported: int8, fp32" in done.stderr
+    assert done.returncode == 2
+    assert "'int3' is no precision; expected int8 or fp32" in done.stderr
     done = run("convert", tmp_path / "nothing at all", "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 1
     assert "neither a folder nor a repository" in done.stderr
@@ -365,10 +365,11 @@ def test_convert_on_a_full_disk(checkpoint, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_interrupted_convert(checkpoint, tmp_path):
+@pytest.mark.parametrize("number", [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)])
+def test_interrupted_convert(checkpoint, tmp_path, number):
     with start("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path) as process:
         wait_until(lambda: list(tmp_path.glob(".bundle.*.partial/fp32/*")), process)
-        code, stderr = interrupt(process)
+        code, stderr = interrupt(process, number)
     assert code == 130
     assert stderr.endswith("interrupted\n")
     assert os.listdir(tmp_path) == []

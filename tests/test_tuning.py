@@ -85,6 +85,13 @@ def test_each_part_runs_in_its_own_precision(opened):
         (lambda data: json.dumps(data | {"threads": 0}), "at least 1"),
         (lambda data: json.dumps(data | {"tiles": [1]}), "1 tiles, expected 2"),
         (lambda data: json.dumps(data | {"dit": "int4"}), "found 'int4'"),
+        (lambda data: json.dumps(data | {"threads": 10**9}), "at most 1024"),
+        (lambda data: json.dumps(data | {"tiles": [10**400, 1]}), "at most 1024"),
+        (lambda data: json.dumps(data | {"options": {"session.x": "1"}}), "no search tries the option"),
+        (lambda data: json.dumps(data | {"options": {"mlas.disable_kleidiai": "x"}}), "no search tries the option"),
+        (lambda data: json.dumps(data | {"threads": float("inf")}), "is not a number"),
+        (lambda data: "[" * 5000, "nested"),
+        (lambda data: json.dumps(data) + " " * 20_000, "larger than expected"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_ignored(opened, damage, problem, caplog):
@@ -96,6 +103,22 @@ def test_a_file_that_cannot_be_used_is_ignored(opened, damage, problem, caplog):
     assert str(path) in record.getMessage()
     assert problem in record.getMessage()
     assert sao_onnx.load(opened.folder).generate("rain", seconds=0.1, steps=1, seed=1).samples.size
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "endless"])
+def test_what_is_no_file_is_ignored(opened, kind):
+    path = tuning_path(opened)
+    path.parent.mkdir(parents=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+    assert saved_tuning(opened) is None
+    if kind == "folder":
+        with pytest.raises(FileError, match="cannot be removed"):
+            reset_tuning(opened)
 
 
 def test_a_precision_that_the_bundle_lacks(opened, caplog):

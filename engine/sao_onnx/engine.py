@@ -49,6 +49,7 @@ def load(
     session_options: Mapping[str, str] | None = None,
     keep_loaded: bool = True,
     tuned: bool | Tuning = True,
+    verify: bool | None = None,
 ) -> Engine:
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
@@ -64,13 +65,15 @@ def load(
             peaks at the largest stage instead of their sum.
         tuned: Where neither a precision nor threads are given, use what `sao-onnx tune` found for this bundle on this machine;
             or the tuning that is given, as a `Provenance` names it.
+        verify: Compare the digests of files with the manifest before they are used for the first time; by default, unless the
+            environment variable `SAO_ONNX_VERIFY` is 0. What was found is remembered, so it costs time once for a bundle.
 
     Raises:
         BundleNotFoundError: There is no bundle.
-        BundleError: It is damaged, of another version, or lacks the precision.
-        RequestError: `threads` is less than 1.
+        BundleError: It is damaged, or of another version.
+        RequestError: `threads` is less than 1, or the bundle lacks the precision.
     """
-    bundle = open_bundle(find(model))
+    bundle = open_bundle(find(model), verify=verify)
     best = bundle.precision(precision)
     if isinstance(tuned, Tuning):
         if problem := tuning_problem(tuned, bundle):

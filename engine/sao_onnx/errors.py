@@ -43,6 +43,10 @@ class NumericalError(SaoOnnxError, ArithmeticError):
     """A network returned NaN or infinite values."""
 
 
+class GraphError(SaoOnnxError, RuntimeError):
+    """A graph failed while it ran, or returned what it should not."""
+
+
 class NotEnoughMemoryError(SaoOnnxError, MemoryError):
     """A clip or a graph needs more memory than there is."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from sao_onnx.bundle.bundle import digest
+from sao_onnx.bundle.checked import digest
 from sao_onnx.bundle.manifest import (
     FORMAT,
     Audio,

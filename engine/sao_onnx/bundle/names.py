@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from sao_onnx.bundle.bundle import MANIFEST, Bundle, open_bundle
-from sao_onnx.errors import BundleError
+from sao_onnx.bundle.bundle import Bundle, is_folder, open_bundle, retired_folder
+from sao_onnx.bundle.manifest_json import MANIFEST
+from sao_onnx.errors import BundleError, BundleNotFoundError
 
 BUILT_IN = "sao-tiny"
 """Name of the model inside the package: a small demonstrator, for a first clip and for tests."""
@@ -51,13 +53,24 @@ def find(model: str | Path | None = None) -> Path:
 
     Returns:
         A folder, which need not exist.
+
+    Raises:
+        BundleNotFoundError: `~` stands for a home folder that nobody knows.
     """
     if model is None:
         return built_in_folder() / BUILT_IN
-    folder = Path(model).expanduser()
-    if folder.is_dir() or len(folder.parts) != 1:
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError as error:
+        raise BundleNotFoundError(f"{model}: {error}") from error
+    if _is_there(folder) or len(folder.parts) != 1:
         return folder
-    return next((named for named in (user_folder() / folder, built_in_folder() / folder) if named.is_dir()), folder)
+    return next((named for named in (user_folder() / folder, built_in_folder() / folder) if _is_there(named)), folder)
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether there is a bundle's folder, or would be if it were not just being replaced."""
+    return is_folder(folder) or is_folder(retired_folder(folder))
 
 
 def named_models() -> Iterator[KnownModel]:
@@ -70,6 +83,9 @@ def named_models() -> Iterator[KnownModel]:
             yield KnownModel(name, folder, None, str(error))
 
 
-def _bundles(parent: Path) -> Iterator[Path]:
-    if parent.is_dir():
-        yield from (path for path in parent.iterdir() if (path / MANIFEST).is_file())
+def _bundles(parent: Path) -> list[Path]:
+    try:
+        # Hidden ones are conversions that are not complete.
+        return [path for path in parent.iterdir() if not path.name.startswith(".") and os.path.lexists(path / MANIFEST)]
+    except OSError:
+        return []

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sao_onnx.cli.command_options import Json, Model
-from sao_onnx.cli.terminal import megabytes
+from sao_onnx.cli.terminal import megabytes, printable
 
 
 def doctor(
@@ -61,6 +61,7 @@ def doctor(
     print(f"ONNX Runtime  {report['onnxruntime']}, {', '.join(report['providers'])}")
     print(f"              {report['build']}")
     print(f"telemetry     {report['telemetry']}")
+    name = printable(bundle.manifest.model.name)
     for precision, need in needs.items():
         if machine.reachable is None:
             verdict = "the available memory is unknown"
@@ -68,5 +69,5 @@ def doctor(
             verdict = "fits"
         else:
             verdict = f"does not fit: {megabytes(need - machine.reachable)} more are needed"
-        print(f"bundle        {bundle.manifest.model.name} in {precision} peaks at about {megabytes(need)}: {verdict}")
+        print(f"bundle        {name} in {precision} peaks at about {megabytes(need)}: {verdict}")
     print(f"tuned         {'no: `sao-onnx tune` finds out what is fastest here' if tuning is None else 'yes'}")

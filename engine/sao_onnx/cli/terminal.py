@@ -206,3 +206,8 @@ def megabytes(size: int | None) -> str:
     if size is None:
         return "unknown"
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def printable(text: str) -> str:
+    r"""A text from a file in one line, what could steer a terminal written out, as `\x1b`."""
+    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in text)

@@ -14,11 +14,18 @@ from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.bundle.schema import read
 from sao_onnx.errors import FileError
+from sao_onnx.reading import parse_json, read_small
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx.writing import write_whole
 
 logger = logging.getLogger(__name__)
 
+
+LARGEST = 10_000
+"""Bytes of the largest file that is read."""
+
+MOST = 1024
+"""The most threads, workers, and latents in a tile."""
 
 TRIED_OPTIONS = ("session.intra_op.allow_spinning", "mlas.disable_kleidiai")
 """Session configuration entries that a search for a tuning tries; each is "0" or "1"."""
@@ -66,13 +73,16 @@ def saved_tuning(bundle: Bundle) -> Tuning | None:
     """
     path = tuning_path(bundle)
     try:
-        tuning = read(Tuning, json.loads(path.read_text(encoding="utf-8")))
+        tuning = read(Tuning, parse_json(read_small(path, LARGEST).decode("utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:  # SchemaError is a ValueError.
         logger.info("the saved tuning %s cannot be used: %s", path, error)
         return None
-    if problem := tuning_problem(tuning, bundle):
+    problem = tuning_problem(tuning, bundle)
+    if unknown := [key for key, value in tuning.options.items() if key not in TRIED_OPTIONS or value not in ("0", "1")]:
+        problem = f"no search tries the option {unknown[0]!r:.80}"
+    if problem:
         logger.info("the saved tuning %s cannot be used: %s", path, problem)
         return None
     logger.debug("using the saved tuning %s: %s", path, tuning)
@@ -86,8 +96,9 @@ def tuning_problem(tuning: Tuning, bundle: Bundle) -> str:
         return f"it has {len(tuning.tiles)} tiles, expected {wanted}"
     if missing := {tuning.dit, tuning.decoder} - set(bundle.manifest.precisions):
         return f"the bundle does not have {', '.join(sorted(missing))}"
-    if min(tuning.threads, tuning.workers, *tuning.tiles) < 1:
-        return "its threads, workers and tiles must be at least 1"
+    numbers = (tuning.threads, tuning.workers, *tuning.tiles)
+    if min(numbers) < 1 or max(numbers) > MOST:
+        return f"its threads, workers and tiles must be at least 1 and at most {MOST}"
     return ""
 
 
@@ -114,11 +125,18 @@ def reset_tuning(bundle: Bundle) -> bool:
 
     Returns:
         Whether there was one.
+
+    Raises:
+        FileError: It cannot be removed.
     """
     path = tuning_path(bundle)
-    existed = path.exists()
-    path.unlink(missing_ok=True)
-    return existed
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise FileError(f"{path} cannot be removed: {error.strerror or error}") from error
+    return True
 
 
 def tuning_path(bundle: Bundle) -> Path:
