@@ -14,9 +14,9 @@ from sao_onnx.errors import NotEnoughMemoryError
 from sao_onnx.runtime import kernel_files, machine
 from sao_onnx.runtime.memory import DEQUANTIZED, PROCESS, estimate_peak, require_memory
 from sao_onnx.runtime.process_memory import peak_memory, resident_memory
-from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.processor import available_processors, usable_threads
 from sao_onnx.runtime.sessions import SessionFactory
-from sao_onnx.runtime.tuning import default_tuning
+from sao_onnx.runtime.tuning import default_tuning, save_tuning
 from tests.processes import succeed
 
 PI = """processor\t: 0
@@ -127,6 +127,86 @@ def test_processors_are_counted_in_one_way(monkeypatch):
     assert available_processors() == machine.describe_machine().cores == SessionFactory().threads == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_processors() == 1
+
+
+CPU = "/sys/fs/cgroup"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"/proc/self/cgroup": "0::/app\n"}, 8),
+        # In a container, where the path is the one outside of it.
+        ({"/proc/self/cgroup": "0::/system/docker-1\n", f"{CPU}/cpu.max": "250000 100000\n"}, 3),
+        ({"/proc/self/cgroup": "0::/\n", f"{CPU}/cpu.max": "10000 100000\n"}, 1),
+        ({"/proc/self/cgroup": "0::/a\n", f"{CPU}/a/cpu.max": "max 100000\n"}, 8),
+        ({"/proc/self/cgroup": "0::/a\n", f"{CPU}/a/cpu.max": "3200000 100000\n"}, 8),
+        # The narrowest of the groups around each other.
+        ({"/proc/self/cgroup": "0::/a/b\n", f"{CPU}/a/b/cpu.max": "max 100000\n", f"{CPU}/a/cpu.max": "200000 100000\n"}, 2),
+        (
+            {
+                "/proc/self/cgroup": "0::/a/b\n",
+                f"{CPU}/a/b/cpu.max": "150000 100000\n",
+                f"{CPU}/a/cpu.max": "400000 100000\n",
+            },
+            2,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "5:memory:/b\n4:cpu,cpuacct:/a\n0::/\n",
+                f"{CPU}/cpu/a/cpu.cfs_quota_us": "400000\n",
+                f"{CPU}/cpu/a/cpu.cfs_period_us": "100000\n",
+            },
+            4,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "4:cpuacct,cpu:/outside\n",
+                f"{CPU}/cpu/cpu.cfs_quota_us": "20000\n",
+                f"{CPU}/cpu/cpu.cfs_period_us": "50000\n",
+            },
+            1,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "4:cpu:/\n",
+                f"{CPU}/cpu/cpu.cfs_quota_us": "-1\n",
+                f"{CPU}/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            8,
+        ),
+        # A set of processors is no quota, and what cannot be read is none.
+        ({"/proc/self/cgroup": "4:cpuset:/\n", f"{CPU}/cpu/cpu.cfs_quota_us": "1\n"}, 8),
+        ({"/proc/self/cgroup": "0::/\n", f"{CPU}/cpu.max": "100000\n"}, 8),
+        ({"/proc/self/cgroup": "0::/\n", f"{CPU}/cpu.max": "100000 0\n"}, 8),
+    ],
+)
+def test_a_share_of_the_processors_counts(monkeypatch, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert _machine(monkeypatch, files, "x86_64").cores == available_processors() == SessionFactory().threads == expected
+
+
+def test_no_more_threads_than_processors(monkeypatch, miniature, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3}, raising=False)
+    monkeypatch.setattr("sao_onnx.runtime.tuning.tuning_path", lambda bundle: tmp_path / "tuning.json")
+    bundle = open_bundle(miniature)
+    assert usable_threads(2) == 2
+    with pytest.warns(sao_onnx.SaoOnnxWarning, match=r"64 threads are more than the processors that there are; using 2"):
+        engine = sao_onnx.load(miniature, precision="fp32", threads=64)
+    assert (engine.threads, engine.tuning.threads, engine.tuning.workers) == (2, 2, 2)
+    # A tuning from another machine, or that was kept while there were more.
+    tuning = replace(default_tuning(bundle, "fp32", 2), threads=1, workers=1000)
+    with pytest.warns(sao_onnx.SaoOnnxWarning, match="1000 threads") as warned:
+        engine = sao_onnx.load(miniature, tuned=tuning)
+    assert len(warned) == 1
+    assert (engine.threads, engine.tuning.workers) == (1, 2)
+    save_tuning(bundle, replace(tuning, threads=64))
+    with pytest.warns(sao_onnx.SaoOnnxWarning, match="1000 threads") as warned:
+        engine = sao_onnx.load(miniature)
+    assert len(warned) == 1
+    assert (engine.threads, engine.tuning.workers) == (2, 2)
+    with pytest.raises(sao_onnx.SaoOnnxError, match="threads is 0, expected at least 1"):
+        sao_onnx.load(miniature, threads=0)
 
 
 def _with_memory(monkeypatch, available, swap):

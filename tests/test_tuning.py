@@ -31,7 +31,8 @@ def opened(miniature):
     return open_bundle(miniature)
 
 
-def test_the_default_is_the_manifests(opened):
+def test_the_default_is_the_manifests(opened, processors):
+    processors(4)
     tuning = default_tuning(opened, "int8", 3)
     assert tuning == Tuning(3, 3, tuple(segment.tile for segment in opened.manifest.decoder[1:]), "int8", "int8")
     assert saved_tuning(opened) is None
@@ -154,7 +155,7 @@ def test_tune_measures_the_real_stages(opened):
     assert any(what.startswith("tiles") for what in tried)
 
 
-def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
+def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch, processors):
     """With measurements that are known: fp32 and fewer workers are best, and no other tile is better by enough."""
 
     now = [0.0]
@@ -178,7 +179,7 @@ def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(tune_module, "load_denoiser", load_denoiser)
     monkeypatch.setattr(tune_module, "load_decoder", load_decoder)
-    monkeypatch.setattr(tune_module, "available_processors", lambda: 4)
+    processors(4)
     best = None
     for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best

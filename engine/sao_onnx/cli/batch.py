@@ -141,9 +141,9 @@ def _open(model: str | None, precision: str | None, jobs: int, threads: int | No
     import sao_onnx
     from sao_onnx.bundle.manifest import Precision
     from sao_onnx.bundle.names import find
-    from sao_onnx.runtime.processor import available_processors
+    from sao_onnx.runtime.processor import available_processors, usable_threads
 
-    total = available_processors() if threads is None else threads
+    total = available_processors() if threads is None else usable_threads(threads)
     several = jobs > 1 or threads is not None
     share = max(1, total // jobs) if several else None
     return sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)
