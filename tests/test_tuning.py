@@ -39,7 +39,8 @@ def test_the_default_is_the_manifests(opened, processors):
     assert sao_onnx.load(opened.folder, threads=3).tuning == tuning
 
 
-def test_what_is_kept_is_used(opened):
+def test_what_is_kept_is_used(opened, processors):
+    processors(2)
     tuning = Tuning(1, 2, (3, 1), "fp32", "int8", {"session.intra_op.allow_spinning": "0"})
     assert save_tuning(opened, tuning) == tuning_path(opened)
     assert saved_tuning(opened) == tuning

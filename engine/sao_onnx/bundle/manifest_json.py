@@ -13,7 +13,7 @@ from sao_onnx.errors import BundleError
 
 
 def canonical_json(manifest: Manifest) -> str:
-    """The text of `manifest.json` without the fields that have their default value.
+    """The text of `manifest.json` without the fields that have their default value, or that follow from others.
 
     Manifests with the same meaning have the same text. A field that a later release adds with a default value does not change
     the text of bundles that were written before.
@@ -22,7 +22,7 @@ def canonical_json(manifest: Manifest) -> str:
 
 
 def _without_defaults(value: Any) -> Any:
-    """A dataclass, and those inside it, as dictionaries of the fields that do not have their default value."""
+    """A dataclass, and those inside it, as dictionaries of the fields that identify it."""
     if isinstance(value, tuple):
         return [_without_defaults(item) for item in value]
     if not is_dataclass(value):
@@ -30,7 +30,7 @@ def _without_defaults(value: Any) -> Any:
     kept = {}
     for field in fields(value):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        if (found := getattr(value, field.name)) != default:
+        if (found := getattr(value, field.name)) != default and field.metadata.get("identity", True):
             kept[field.name] = _without_defaults(found)
     return kept
 
@@ -81,6 +81,9 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_sizes(manifest: Manifest) -> None:
+    margin = manifest.latents.margin
+    if margin is not None and margin < 0:
+        raise SchemaError("latents.margin", f"found {margin}, expected at least 0")
     for name, value in (
         ("audio.sample_rate", manifest.audio.sample_rate),
         ("audio.channels", manifest.audio.channels),

@@ -55,7 +55,7 @@ def load_decoder(bundle: Bundle, tuning: Tuning, factory: SessionFactory) -> Dec
 def load_encoder(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Encoder:
     """Open the autoencoder's encoder. Arguments and errors are those of `load_conditioner`."""
     (graph,) = _graphs(bundle, "encoder", precision, factory)
-    return Encoder(graph)
+    return Encoder(graph, bundle.manifest.latents)
 
 
 def _graphs(bundle: Bundle, stage: StageName, precision: Precision, factory: SessionFactory) -> list[GraphSession]:
