@@ -48,16 +48,17 @@ def _encoded(graph, latents, audio):
     return Encoder(cast(GraphSession, graph), latents)(audio, Noise(5))
 
 
-@pytest.mark.parametrize("count", [1, 47, 48, 49, 97, 344])
-def test_tiles_change_nothing(graph, count):
+@pytest.mark.parametrize(("count", "tiles"), [(1, 1), (50, 1), (51, 2), (90, 2), (91, 3), (97, 3), (344, 9)])
+def test_tiles_change_nothing(graph, count, tiles):
     seen, latents = graph
     audio = 0.3 * Noise(1).normal((2, 2, count * latents.ratio))
     whole = _encoded(seen, replace(latents, margin=None), audio)
     assert [shapes["audio"][2] for shapes in seen.shapes] == [count * latents.ratio]
     seen.shapes.clear()
     tiled = _encoded(seen, latents, audio)
-    assert len(seen.shapes) == -(-count // ENCODER_TILE)
-    assert max(shapes["audio"][2] for shapes in seen.shapes) <= (ENCODER_TILE + 2 * latents.margin) * latents.ratio
+    assert len(seen.shapes) == tiles
+    (length,) = {shapes["audio"][2] for shapes in seen.shapes}
+    assert length <= (ENCODER_TILE + 2 * latents.margin) * latents.ratio
     assert tiled.shape == whole.shape == (2, latents.channels, count)
     assert np.abs(tiled - whole).max() < 1e-6 * np.abs(whole).max()
 
@@ -69,14 +70,26 @@ def test_a_margin_that_is_too_small_would_be_heard(graph):
     assert np.abs(_encoded(seen, replace(latents, margin=0), audio) - whole).max() > 1e-3
 
 
-@pytest.mark.parametrize("margin", [None, 0, 1, 8, 12, 13, 40, 1000])
-@pytest.mark.parametrize("count", [1, 2, 255, 256, 344])
-def test_tiles_are_even_and_not_small_beside_their_margins(count, margin):
-    length, around = encoder_tile(Latents(64, 2048, margin), count)
-    tiles = -(-count // length)
-    assert around == (margin or 0)
-    assert 1 <= length <= count
-    assert tiles == 1 or length >= 2 * around
-    assert length - (count - (tiles - 1) * length) < tiles
-    if margin is None or 4 * margin >= count:
-        assert tiles == 1
+class _Counts:
+    """A graph whose outputs are the numbers of the latents of its input."""
+
+    def run(self, audio):
+        return audio[:, :, ::4], audio[:, :, ::4]
+
+
+class _Silence:
+    def normal(self, shape):
+        return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize("margin", [None, 0, 1, 8, 10, 11, 40, 1000])
+def test_every_latent_is_made_once_with_its_margins(margin, monkeypatch):
+    latents = Latents(1, 4, margin)
+    for count in (*range(1, 60), 255, 256, 344):
+        audio = np.repeat(np.arange(count, dtype=np.float32), 4)[None, None]
+        encoder = Encoder(cast(GraphSession, _Counts()), latents)
+        np.testing.assert_array_equal(encoder(audio, cast(Noise, _Silence()))[0, 0], np.arange(count))
+        length, around = encoder_tile(latents, count)
+        assert 1 <= length <= count
+        assert around == (margin or 0)
+        assert length == count or 0 < length - 2 * around <= max(ENCODER_TILE, 4 * around)
