@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.encoder_tiles import ENCODER_TILE, encoder_tile
 from sao_onnx.bundle.manifest import Latents
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.sampling.noise import Noise
-from sao_onnx.stages.autoencoder import ENCODER_TILE, Encoder, encoder_tile
+from sao_onnx.stages.autoencoder import Encoder
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Encoder as Network
 from sao_onnx_convert.family.stable_audio_open.parts import encoder_margin
 from sao_onnx_convert.source.config_fields import OobleckEncoderConfig

@@ -100,8 +100,9 @@ def batch(
     _make_folder(folder)
     naming = Naming(folder, name, seed, bits, as_json, force)
     tasks, done, failed = _tasks(engine, lines, naming)
-    encoder = any(task.request.init_audio is not None for task in tasks)
-    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
+    initial = any(task.request.init_audio is not None for task in tasks)
+    together = min(jobs, max(1, len(tasks)))
+    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=initial, jobs=together)
 
     def work(report: Callable[[tuple[Task, dict[str, Any] | None, str]], None]) -> None:
         from sao_onnx.running.many import in_order

@@ -10,16 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.bundle.encoder_tiles import encoder_tile
 from sao_onnx.bundle.manifest import Latents, SegmentTiling
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.sampling.noise import Noise
 
 PIECE = 32
 """Latents whose audio is yielded together: 1.5 s in the released model."""
-
-ENCODER_TILE = 40
-"""The most latents that a tile of the encoder is for, where its margins are small. The released model has margins of 8. Its
-window of 256 latents is encoded in 6 tiles of 56, a third more than there is, in half a gigabyte instead of one and a half."""
 
 
 class Decoder:
@@ -214,20 +211,3 @@ class Encoder:
             outputs = self._graph.run(audio=np.ascontiguousarray(around))
             yield [output[:, :, made - first : stop - first] for output in outputs]
             made = stop
-
-
-def encoder_tile(latents: Latents, count: int) -> tuple[int, int]:
-    """How latents are encoded.
-
-    Args:
-        latents: What they are.
-        count: How many there are, at least 1.
-
-    Returns:
-        Latents of a tile with its margins, and of the margin on each of its sides.
-    """
-    if latents.margin is None:
-        return count, 0
-    # Tiles that are small beside their margins would encode everything several times.
-    inner, most = count - 2 * latents.margin, max(ENCODER_TILE, 4 * latents.margin)
-    return (count if inner <= most else 2 * latents.margin + -(-inner // -(-inner // most))), latents.margin
