@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def command(tmp_path):
         return processes.run([processes.COMMAND, *arguments], cwd=tmp_path, input=input, text=text, env=variables)
 
     return run
+
+
+@pytest.fixture
+def processors(monkeypatch) -> Callable[[int], None]:
+    """A function that makes this machine one of so many processors."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(count)), raising=False)
+        monkeypatch.setattr("sao_onnx.runtime.control_groups.folders", lambda controller: ())
+
+    return pretend
 
 
 @pytest.fixture(scope="session")

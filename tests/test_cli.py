@@ -214,8 +214,20 @@ def test_doctor(miniature):
     for text in ("ONNX Runtime", "CPUExecutionProvider", "threads", "available of", "fits"):
         assert text in done.stdout
     report = json.loads(run("doctor", "--model", miniature, "--json").stdout)
-    assert report["bundle"]["peak_memory"]["int8"] > 1e8
+    needs = report["bundle"]["peak_memory_of"]["int8"]
+    assert 9e7 < report["bundle"]["peak_memory"]["int8"] == needs["one clip"] < needs["--jobs 2"] < needs["--jobs 4"]
+    assert all(f"  {way} " in done.stdout for way in needs)
     assert report["cores"] >= 1
+
+
+def test_doctor_tells_of_a_bundle_that_gains_by_converting_again(miniature, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(miniature, older)
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["latents"]["margin"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    assert "converted again" in run("doctor", "--model", older).stdout
+    assert "converted again" not in run("doctor", "--model", miniature).stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["gen", "--help"], ["tune", "--help"], ["convert", "--help"]])

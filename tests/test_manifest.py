@@ -93,6 +93,20 @@ def test_a_field_with_a_default_changes_no_fingerprint():
     assert json.loads(later().to_json())["note"] is None
 
 
+def test_the_margin_of_the_encoder_identifies_nothing(data):
+    """It follows from the graphs, so it can be added to a bundle whose fingerprint files have recorded."""
+    assert data["latents"].pop("margin") == 5
+    without = parse_manifest(json.dumps(data))
+    assert without.latents.margin is None
+    fingerprints = set()
+    for margin in (None, 5, 6):
+        manifest = parse_manifest(json.dumps(data | {"latents": data["latents"] | {"margin": margin}}))
+        assert manifest.latents.margin == margin
+        fingerprints.add(Bundle(SMALL.parent, manifest).fingerprint)
+    assert fingerprints == {Bundle(SMALL.parent, without).fingerprint}
+    _refused(data | {"latents": data["latents"] | {"margin": -1}}, r"latents\.margin: found -1, expected at least 0")
+
+
 def test_not_json():
     with pytest.raises(BundleError, match="not valid JSON"):
         parse_manifest("{")

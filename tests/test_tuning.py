@@ -31,14 +31,16 @@ def opened(miniature):
     return open_bundle(miniature)
 
 
-def test_the_default_is_the_manifests(opened):
+def test_the_default_is_the_manifests(opened, processors):
+    processors(4)
     tuning = default_tuning(opened, "int8", 3)
     assert tuning == Tuning(3, 3, tuple(segment.tile for segment in opened.manifest.decoder[1:]), "int8", "int8")
     assert saved_tuning(opened) is None
     assert sao_onnx.load(opened.folder, threads=3).tuning == tuning
 
 
-def test_what_is_kept_is_used(opened):
+def test_what_is_kept_is_used(opened, processors):
+    processors(2)
     tuning = Tuning(1, 2, (3, 1), "fp32", "int8", {"session.intra_op.allow_spinning": "0"})
     assert save_tuning(opened, tuning) == tuning_path(opened)
     assert saved_tuning(opened) == tuning
@@ -177,7 +179,7 @@ def test_tune_measures_the_real_stages(opened):
     assert any(what.startswith("tiles") for what in tried)
 
 
-def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
+def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch, processors):
     """With measurements that are known: fp32 and fewer workers are best, and no other tile is better by enough."""
 
     now = [0.0]
@@ -201,7 +203,7 @@ def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(tune_module, "load_denoiser", load_denoiser)
     monkeypatch.setattr(tune_module, "load_decoder", load_decoder)
-    monkeypatch.setattr(tune_module, "available_processors", lambda: 4)
+    processors(4)
     best = None
     for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best

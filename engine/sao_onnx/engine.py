@@ -32,7 +32,7 @@ from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
 from sao_onnx.running.stages import Stages
 from sao_onnx.runtime.sessions import SessionFactory
-from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem
+from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem, within_processors
 from sao_onnx.version import __version__
 from sao_onnx.warn import warn
 
@@ -57,7 +57,7 @@ def load(
         model: Folder of a bundle, or a name that `sao-onnx models` lists; by default sao-tiny, the small demonstrator that the
             package brings.
         precision: One that the bundle holds, for all parts; by default its best.
-        threads: Threads of each run; by default every processor that this process may use.
+        threads: Threads of each run; by default, and at most, every processor that this process may use.
         providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are
             left out with a warning.
         session_options: Session configuration entries of ONNX Runtime, over the engine's own.
@@ -81,6 +81,7 @@ def load(
         tuning: Tuning | None = tuned
     else:
         tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
+    tuning = None if tuning is None else within_processors(tuning)
     options = ({} if tuning is None else tuning.options) | dict(session_options or {})
     factory = SessionFactory(threads if tuning is None else tuning.threads, providers, options)
     return Engine(bundle, best, factory, tuning or default_tuning(bundle, best, factory.threads), keep_loaded)

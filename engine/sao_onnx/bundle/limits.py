@@ -83,6 +83,8 @@ def _check_audio(manifest: Manifest) -> None:
     _require("audio.window", audio.window, 1, SAMPLES // audio.channels)
     _require("latents.channels", latents.channels, 1, SIZE)
     _require("latents.ratio", latents.ratio, 1, audio.window)
+    if latents.margin is not None:
+        _require("latents.margin", latents.margin, 0, manifest.window_latents)
     _require("audio.window, in latents", manifest.window_latents, 1, min(WINDOW, VALUES // latents.channels))
 
 

@@ -21,7 +21,7 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{digit}" for name in ("com", "
 
 
 def canonical_json(manifest: Manifest) -> str:
-    """The text of `manifest.json` without the fields that have their default value.
+    """The text of `manifest.json` without the fields that have their default value, or that follow from others.
 
     Manifests with the same meaning have the same text. A field that a later release adds with a default value does not change
     the text of bundles that were written before.
@@ -30,7 +30,7 @@ def canonical_json(manifest: Manifest) -> str:
 
 
 def _without_defaults(value: Any) -> Any:
-    """A dataclass, and those inside it, as dictionaries of the fields that do not have their default value."""
+    """A dataclass, and those inside it, as dictionaries of the fields that identify it."""
     if isinstance(value, tuple):
         return [_without_defaults(item) for item in value]
     if not is_dataclass(value):
@@ -38,7 +38,7 @@ def _without_defaults(value: Any) -> Any:
     kept = {}
     for field in fields(value):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        if (found := getattr(value, field.name)) != default:
+        if (found := getattr(value, field.name)) != default and field.metadata.get("identity", True):
             kept[field.name] = _without_defaults(found)
     return kept
 

@@ -94,8 +94,9 @@ def batch(
     clips = Clips(engine, files)
     answers = Answers(as_json, clips.is_the_end)
     tasks = [] if live else _tasks(clips, lines, answers)
-    encoder = any(task.request.init_audio is not None for task in tasks)
-    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
+    initial = any(task.request.init_audio is not None for task in tasks)
+    together = jobs if live else min(jobs, max(1, len(tasks)))
+    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=initial, jobs=together)
     total = None if live else len(tasks)
     before = answers.given
     with _lines_in_warnings(), progress_bar(not quiet) as progress:
@@ -191,9 +192,9 @@ def _open(model: str | None, precision: str | None, jobs: int, threads: int | No
     import sao_onnx
     from sao_onnx.bundle.manifest import Precision
     from sao_onnx.bundle.names import find
-    from sao_onnx.runtime.processor import available_processors
+    from sao_onnx.runtime.processor import available_processors, usable_threads
 
-    total = available_processors() if threads is None else threads
+    total = available_processors() if threads is None else usable_threads(threads)
     several = jobs > 1 or threads is not None
     share = max(1, total // jobs) if several else None
     return sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)

@@ -60,7 +60,7 @@ def load_encoder(bundle: Bundle, precision: Precision, factory: SessionFactory) 
     """Open the autoencoder's encoder. Arguments and errors are those of `load_conditioner`."""
     with bundle.opening(bundle.stage_files("encoder", precision)):
         (graph,) = _graphs(bundle, "encoder", precision, factory)
-    return Encoder(graph)
+    return Encoder(graph, bundle.manifest.latents)
 
 
 def _graphs(bundle: Bundle, stage: StageName, precision: Precision, factory: SessionFactory) -> list[GraphSession]:

@@ -19,12 +19,11 @@ from sao_onnx.errors import (
     NotEnoughMemoryError,
     NumericalError,
     ProviderError,
-    RequestError,
     SaoOnnxWarning,
 )
 from sao_onnx.runtime import int8_matmul
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
-from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.processor import available_processors, usable_threads
 from sao_onnx.runtime.shapes import Values, frames_problem, shape_problem
 from sao_onnx.warn import warn
 
@@ -94,7 +93,8 @@ class SessionFactory:
         providers: Execution providers that are used, the preferred first.
 
     Args:
-        threads: Threads of one run, at least 1; by default as many as the processors that this process may use.
+        threads: Threads of one run, at least 1, at most as many as the processors that this process may use, which is the
+            default. A larger number is lowered with a warning.
         providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning.
             The CPU provider is always added at the end.
         options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`). They replace those of `ENTRIES` and,
@@ -107,9 +107,7 @@ class SessionFactory:
     def __init__(
         self, threads: int | None = None, providers: Sequence[str] | None = None, options: Mapping[str, str] | None = None
     ) -> None:
-        if threads is not None and threads < 1:
-            raise RequestError(f"threads is {threads}, expected at least 1 (or None for every processor)")
-        self.threads = threads or available_processors()
+        self.threads = available_processors() if threads is None else usable_threads(threads)
         self.providers = _present(providers or (CPU,))
         self._entries = ENTRIES | (EXACT_INT8_MATMUL if int8_matmul_overflows() else {}) | dict(options or {})
         logger.debug("sessions with %d threads, providers %s, options %s", self.threads, self.providers, self._entries)

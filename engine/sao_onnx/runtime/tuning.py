@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +16,7 @@ from sao_onnx.bundle.schema import read
 from sao_onnx.errors import FileError
 from sao_onnx.reading import parse_json, read_small
 from sao_onnx.runtime.machine import describe_machine
+from sao_onnx.runtime.processor import usable_threads
 from sao_onnx.writing import write_whole
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ def tuning_problem(tuning: Tuning, bundle: Bundle) -> str:
     if min(numbers) < 1 or max(numbers) > MOST:
         return f"its threads, workers and tiles must be at least 1 and at most {MOST}"
     return ""
+
+
+def within_processors(tuning: Tuning) -> Tuning:
+    """A tuning with no more threads and workers than there are processors; a warning tells of what was lowered."""
+    most = usable_threads(max(tuning.threads, tuning.workers))
+    return replace(tuning, threads=min(tuning.threads, most), workers=min(tuning.workers, most))
 
 
 def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
