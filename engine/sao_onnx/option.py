@@ -117,8 +117,8 @@ class Kind:
                 return self._in_range(name, whole_number(name, value))
             case "flag" if not isinstance(value, bool):
                 raise RequestError(f"{name} is {shown(value)}, expected True or False")
-            case "text" if not isinstance(value, str):
-                raise RequestError(f"{name} is {shown(value)}, expected text")
+            case "text":
+                return checked_text(name, value)
             case "choice" if value not in self.choices:
                 raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
             case "regions":
@@ -191,6 +191,21 @@ def whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise RequestError(f"{name} is {shown(value)}, expected a whole number")
     return int(value)
+
+
+def checked_text(name: str, value: Any) -> str:
+    """A text that can be written as UTF-8.
+
+    Raises:
+        RequestError: It is none, or has halves of characters, as Python reads bytes of a command line that are no UTF-8.
+    """
+    if not isinstance(value, str):
+        raise RequestError(f"{name} is {shown(value)}, expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{name} is {shown(value)}, expected text in UTF-8; mend its character {error.start + 1}") from None
+    return value
 
 
 def regions(name: str, value: Any) -> tuple[Region, ...]:

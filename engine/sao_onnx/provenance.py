@@ -53,7 +53,8 @@ class Provenance:
 
     def tags(self) -> dict[str, str]:
         """The tags of an audio file."""
-        return {"title": self.prompt, "software": f"sao-onnx {self.version}, {self.model}", TAG: self.to_json()}
+        titled = {"title": self.prompt} if self.prompt else {}  # No format holds an empty title.
+        return titled | {"software": f"sao-onnx {self.version}, {self.model}", TAG: self.to_json()}
 
 
 def read_provenance(path: str | Path) -> Provenance:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sao_onnx.audio.recording import Recording
 from sao_onnx.errors import MissingExtraError, RequestError
+from sao_onnx.places import expand_home
 from sao_onnx.writing import write_whole
 
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
@@ -52,7 +53,7 @@ def plot(clip: Recording, path: str | Path, *, title: str | None = None, overwri
         OutputExistsError: The file exists and `overwrite` is false.
         FileError: The file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     require_plotting(path)
     drawn = io.BytesIO()
     draw(clip, _title(clip) if title is None else title).savefig(drawn, format=path.suffix.lower()[1:], dpi=120)

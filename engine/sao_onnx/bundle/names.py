@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from sao_onnx.bundle.bundle import MANIFEST, Bundle, open_bundle
-from sao_onnx.errors import BundleError
+from sao_onnx.errors import BundleError, FileError
+from sao_onnx.places import user_path
 
 BUILT_IN = "sao-tiny"
 """Name of the model inside the package: a small demonstrator, for a first clip and for tests."""
@@ -33,8 +32,12 @@ class KnownModel:
 
 
 def user_folder() -> Path:
-    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist."""
-    return platformdirs.user_data_path("sao-onnx") / "models"
+    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist.
+
+    Raises:
+        FileError: The user has no home folder, and no variable names another one.
+    """
+    return user_path("data") / "models"
 
 
 def built_in_folder() -> Path:
@@ -57,17 +60,25 @@ def find(model: str | Path | None = None) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir() or len(folder.parts) != 1:
         return folder
-    return next((named for named in (user_folder() / folder, built_in_folder() / folder) if named.is_dir()), folder)
+    return next((named for named in (parent / folder for parent in _parents()) if named.is_dir()), folder)
 
 
 def named_models() -> Iterator[KnownModel]:
     """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded."""
-    folders = {folder.name: folder for parent in (built_in_folder(), user_folder()) for folder in _bundles(parent)}
+    folders = {folder.name: folder for parent in reversed(_parents()) for folder in _bundles(parent)}
     for name, folder in sorted(folders.items()):
         try:
             yield KnownModel(name, folder, open_bundle(folder))
         except BundleError as error:
             yield KnownModel(name, folder, None, str(error))
+
+
+def _parents() -> list[Path]:
+    """The folders of models; the user's comes first, if there is one."""
+    try:
+        return [user_folder(), built_in_folder()]
+    except FileError:
+        return [built_in_folder()]
 
 
 def _bundles(parent: Path) -> Iterator[Path]:

@@ -241,6 +241,8 @@ def _initial_latents(manifest: Manifest, latents: Array) -> Array:
 
 
 def _finish(request: Request) -> Finish:
+    if request.normalize != "lufs" and "loudness" in request.given():
+        warn("loudness has no effect without normalize lufs", SaoOnnxWarning)
     keeps = request.keep is not None or request.regenerate is not None or request.extend is not None
     return Finish(
         # What is kept of a recording keeps its level as well.

@@ -103,7 +103,7 @@ class SessionFactory:
         self, threads: int | None = None, providers: Sequence[str] | None = None, options: Mapping[str, str] | None = None
     ) -> None:
         if threads is not None and threads < 1:
-            raise RequestError(f"threads is {threads}, expected at least 1 (or None for every processor)")
+            raise RequestError(f"threads is {threads}, expected at least 1; leave it out for every processor")
         self.threads = threads or available_processors()
         self.providers = _present(providers or (CPU,))
         self._entries = ENTRIES | (EXACT_INT8_MATMUL if int8_matmul_overflows() else {}) | dict(options or {})
