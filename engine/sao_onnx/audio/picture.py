@@ -80,7 +80,8 @@ def draw(clip: Recording, title: str) -> Any:
     times = np.arange(frames) / clip.sample_rate
     for channel, colour in zip(clip.samples, ("#1f6f8b", "#e08e45"), strict=False):
         above.plot(times, channel, color=colour, linewidth=0.4, alpha=0.8)
-    above.set(ylim=(-1.05, 1.05), ylabel="amplitude", title=title)
+    above.set(ylim=(-1.05, 1.05), ylabel="amplitude")
+    above.set_title(title, parse_math=False)  # A prompt is no formula.
     decibels, seconds, hertz = spectrogram(clip.samples.mean(axis=0), clip.sample_rate)
     below.pcolormesh(seconds, hertz, decibels, vmin=FLOOR, vmax=0, cmap="magma", shading="auto", rasterized=True)
     below.set(

@@ -61,7 +61,7 @@ def gen(
     request = recorded_request(prompt_from_stdin() if prompt == "-" else prompt, written, recorded, from_file)
     clips = clips_of("{prompt}-{seed}.wav" if output is None else output, request, count)
     outputs = Outputs(clips, bits, metadata, as_json, expanded(preview), expanded(plot), force)
-    outputs.require([path for path in (from_file, request.init_audio) if isinstance(path, Path)])
+    outputs.require([Path(source) for source in (from_file, request.init_audio) if isinstance(source, (str, Path))])
     engine = recorded_engine(model, recorded, precision, threads, keep_loaded=count > 1)
     require_memory(
         engine.bundle,
