@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def read_audio(path: str | Path) -> tuple[Array, int]:
     import soundfile
 
     try:
-        samples, sample_rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
+        samples, sample_rate = soundfile.read(_name(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError, TypeError) as error:  # soundfile.LibsndfileError is a RuntimeError.
         raise AudioFileError(f"{path} cannot be read as audio: {error}") from error
     return np.ascontiguousarray(samples.T), int(sample_rate)
@@ -114,8 +115,13 @@ def read_tags(path: str | Path) -> dict[str, str]:
     import soundfile
 
     try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
+        with soundfile.SoundFile(_name(path)) as file:
             tags: dict[str, str] = file.copy_metadata()
     except (OSError, RuntimeError, TypeError) as error:
         raise AudioFileError(f"{path} cannot be read as audio: {error}") from error
     return tags
+
+
+def _name(path: str | Path) -> str | bytes:
+    """A path for soundfile, which refuses names that are no UTF-8 unless it is given their bytes."""
+    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
