@@ -384,3 +384,24 @@ def test_templates_that_are_none(template):
 def test_templates_for_several():
     assert for_several("") == ""
     assert fields("{{a}}") == set()
+
+
+def test_options_without_effect_are_told(gen):
+    for arguments, message in (
+        (("--loudness", -20), "warning: loudness has no effect without normalize lufs\n"),
+        (("--preview", "p.wav"), "warning: there was no preview, because there are too few steps\n"),
+        (("--loudness", -20, "--normalize", "lufs"), ""),
+    ):
+        done = gen("rain", "-o", "a.wav", "--force", *QUICK, *arguments)
+        assert (done.returncode, done.stderr) == (0, message)
+
+
+def test_options_of_tune_that_exclude_each_other(command, miniature):
+    for arguments in (("--show", "--reset"), ("--show", "--budget", 3), ("--reset", "--budget", 3)):
+        done = command("tune", miniature, *arguments)
+        assert done.returncode == 2
+        assert "exclude each other" in done.stderr
+
+
+def test_reset_of_a_tuning_in_json(command, miniature):
+    assert json.loads(command("tune", miniature, "--reset", "--json").stdout)["removed"] is False
