@@ -57,6 +57,30 @@ def test_while_modules_are_imported(tmp_path, number, module):
     assert os.listdir(tmp_path) == []
 
 
+CONVERTED = """
+import sys, time
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            print("here", flush=True)
+            try:
+                while True: time.sleep(0.1)
+            except KeyboardInterrupt:
+                raise ImportError("initialization failed")
+sys.meta_path.insert(0, Stop())
+from sao_onnx.cli import main
+sys.argv[1:] = ["gen", "rain", "-q"]
+main()
+"""
+
+
+def test_an_interruption_that_became_an_error(tmp_path):
+    """As in libraries that are interrupted while they are loaded."""
+    with started([sys.executable, "-c", CONVERTED], cwd=tmp_path, **PIPES) as process:
+        assert _line(process) == "here\n"
+        assert interrupt(process, signal.SIGTERM) == (130, "interrupted\n")
+
+
 SLOW_DISK = """
 import os, sys, time
 synced = os.fsync

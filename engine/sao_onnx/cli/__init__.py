@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sao_onnx.cli.signals import INTERRUPTED, end_at_signals, end_interrupted, hear_signals
+from sao_onnx.cli.signals import INTERRUPTED, end_at_signals, end_if_interrupted, end_interrupted, hear_signals
 
 if TYPE_CHECKING:
     from sao_onnx.cli.commands import app as app
@@ -24,6 +24,9 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         end_interrupted()
+    except Exception:
+        end_if_interrupted()
+        raise
     if code == INTERRUPTED:  # typer makes it of an interruption outside of a command.
         end_interrupted()
     end_at_signals()

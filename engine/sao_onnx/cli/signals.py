@@ -16,22 +16,29 @@ INTERRUPTED = 130
 PATIENCE = 2.0
 """Seconds after a signal in which others are not heard, so that what was begun can be cleared away."""
 
+_heard: list[float] = []
+"""When the first signal was heard."""
+
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def hear_signals() -> None:
     """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once. If that does not end the process, the next one does."""
-    first = 0.0
 
     def heard(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if not first:
-            first = time.monotonic()
+        if not _heard:
+            _heard.append(time.monotonic())
             raise KeyboardInterrupt
-        if time.monotonic() > first + PATIENCE:
+        if time.monotonic() > _heard[0] + PATIENCE:
             end_interrupted()
 
     _handle(heard)
+
+
+def end_if_interrupted() -> None:
+    """End the process if a signal has been heard: an error that comes after it comes of it, as from a library half imported."""
+    if _heard:
+        end_interrupted()
 
 
 def end_at_signals() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 import typer
 
 from sao_onnx.cli.results import print_error
-from sao_onnx.cli.signals import end_interrupted
+from sao_onnx.cli.signals import end_if_interrupted, end_interrupted
 from sao_onnx.cli.streams import prepare_streams, printable
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             end_interrupted()
         except SaoOnnxError as error:
+            end_if_interrupted()
             if options.get("as_json"):
                 print_error(error)
             else:
