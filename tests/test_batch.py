@@ -39,7 +39,7 @@ def write_list(folder, rows):
 def test_slugs():
     assert slug("Tech house, 128 BPM!") == "tech-house-128-bpm"
     assert slug("../../etc/passwd") == "etc-passwd"
-    assert slug("大雨") == "clip"
+    assert slug("大雨") == "大雨"
     assert len(slug("rain " * 50)) <= 60
     assert not slug("a" * 59 + " b").endswith("-")
 

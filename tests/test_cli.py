@@ -119,7 +119,7 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
     for arguments in (("-o", "a.wav"), ("--seed", 5)):
         done = gen("rain", *arguments, "--steps", 100_000)  # It must refuse before the work.
         assert done.returncode == 1
-        assert "exists; use --force" in done.stderr
+        assert "exists; choose another name, or allow it to be replaced (--force)" in done.stderr
     assert (tmp_path / "a.wav").read_bytes() == b"mine"
     assert gen("rain", "-o", "a.wav", "--seconds", 0.2, "--force").returncode == 0
     assert soundfile.info(tmp_path / "a.wav").frames == 8820
@@ -143,7 +143,9 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
         (["-o", "a.xyz"], 2, "no known suffix"),
         (["-o", "a"], 2, "no known suffix"),
         (["-o", "x/a.wav"], 1, "the folder x does not exist"),
-        (["-o", "-", "--json"], 2, "takes one clip and nothing else"),
+        (["-o", "-", "--count", "2"], 2, "takes one clip and nothing else"),
+        (["--quiet", "--verbose"], 2, "exclude each other"),
+        (["--bits", "8"], 2, "known: 16, 24, 32"),
         (["--nonsense"], 2, "--nonsense"),
     ],
 )

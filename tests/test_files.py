@@ -111,7 +111,7 @@ def test_audio_that_cannot_be_written_is_an_audio_file_error(tmp_path):
     with pytest.raises(AudioFileError, match="does not exist; create it first"):
         write_audio(tmp_path / "x" / "a.wav", b"")
     (tmp_path / "a.wav").write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match="exists; use --force"):
+    with pytest.raises(OutputExistsError, match="exists; choose another name"):
         write_audio(tmp_path / "a.wav", b"new")
     write_audio(tmp_path / "a.wav", b"new", overwrite=True)
     assert (tmp_path / "a.wav").read_bytes() == b"new"

@@ -20,6 +20,7 @@ FLOORS = [
     "warn",
     "reading",
     "writing",
+    "places",
     "arrays",
     "bundle",
     "runtime",

@@ -10,6 +10,7 @@ from pathlib import Path
 from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio, write_audio
 from sao_onnx.audio.formats import audio_format
+from sao_onnx.places import expand_home
 from sao_onnx.provenance import Provenance
 from sao_onnx.warn import warn
 
@@ -103,6 +104,6 @@ class Clip:
             OutputExistsError: The file exists and `overwrite` is not set.
             AudioFileError: It cannot be written, or the format is unknown.
         """
-        path = Path(path).expanduser()
+        path = expand_home(path)
         write_audio(path, self.encoded(path.suffix, bits=bits, metadata=metadata), overwrite=overwrite)
         return path

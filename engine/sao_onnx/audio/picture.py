@@ -11,6 +11,7 @@ import numpy as np
 
 from sao_onnx.audio.recording import Recording
 from sao_onnx.errors import FileError, MissingExtraError, RequestError, SaoOnnxError
+from sao_onnx.places import expand_home
 from sao_onnx.writing import write_whole
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -64,7 +65,7 @@ def plot(clip: Recording, path: str | Path, *, title: str | None = None, overwri
         OutputExistsError: The file exists and `overwrite` is false.
         FileError: The file cannot be written, or matplotlib cannot draw.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     require_plotting(path)
     drawn = io.BytesIO()
     try:

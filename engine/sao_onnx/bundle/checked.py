@@ -14,9 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-import platformdirs
-
-from sao_onnx.errors import FileError
+from sao_onnx.places import user_path
 from sao_onnx.reading import read_small
 from sao_onnx.writing import write_whole
 
@@ -68,8 +66,12 @@ def digest(path: Path) -> str:
 
 
 def record_path() -> Path:
-    """The file in which is kept what was found. It need not exist."""
-    return platformdirs.user_state_path("sao-onnx") / "checked"
+    """The file in which is kept what was found. It need not exist.
+
+    Raises:
+        FileError: The user has no home folder.
+    """
+    return user_path("state") / "checked"
 
 
 def _key(path: Path, state: os.stat_result, sha256: str) -> str:
@@ -88,8 +90,6 @@ def _recorded() -> list[str]:
 def _record(key: str) -> None:
     try:
         path = record_path()
-        if not path.is_absolute():
-            raise FileError(f"the user has no folder for {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [*_recorded(), key][-KEPT:]
         write_whole(path, "".join(f"{line}\n" for line in lines).encode(), overwrite=True)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from sao_onnx.bundle.bundle import Bundle, is_folder, open_bundle, retired_folder
 from sao_onnx.bundle.manifest_json import MANIFEST
-from sao_onnx.errors import BundleError, BundleNotFoundError
+from sao_onnx.errors import BundleError, FileError
+from sao_onnx.places import expand_home, user_path
 
 BUILT_IN = "sao-tiny"
 """Name of the model inside the package: a small demonstrator, for a first clip and for tests."""
@@ -35,8 +34,12 @@ class KnownModel:
 
 
 def user_folder() -> Path:
-    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist."""
-    return platformdirs.user_data_path("sao-onnx") / "models"
+    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist.
+
+    Raises:
+        FileError: The user has no home folder, and no variable names another one.
+    """
+    return user_path("data") / "models"
 
 
 def built_in_folder() -> Path:
@@ -53,19 +56,13 @@ def find(model: str | Path | None = None) -> Path:
 
     Returns:
         A folder, which need not exist.
-
-    Raises:
-        BundleNotFoundError: `~` stands for a home folder that nobody knows.
     """
     if model is None:
         return built_in_folder() / BUILT_IN
-    try:
-        folder = Path(model).expanduser()
-    except RuntimeError as error:
-        raise BundleNotFoundError(f"{model}: {error}") from error
+    folder = expand_home(model)
     if _is_there(folder) or len(folder.parts) != 1:
         return folder
-    return next((named for named in (user_folder() / folder, built_in_folder() / folder) if _is_there(named)), folder)
+    return next((named for named in (parent / folder for parent in _parents()) if _is_there(named)), folder)
 
 
 def _is_there(folder: Path) -> bool:
@@ -75,12 +72,20 @@ def _is_there(folder: Path) -> bool:
 
 def named_models() -> Iterator[KnownModel]:
     """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded."""
-    folders = {folder.name: folder for parent in (built_in_folder(), user_folder()) for folder in _bundles(parent)}
+    folders = {folder.name: folder for parent in reversed(_parents()) for folder in _bundles(parent)}
     for name, folder in sorted(folders.items()):
         try:
             yield KnownModel(name, folder, open_bundle(folder))
         except BundleError as error:
             yield KnownModel(name, folder, None, str(error))
+
+
+def _parents() -> list[Path]:
+    """The folders of models; the user's comes first, if there is one."""
+    try:
+        return [user_folder(), built_in_folder()]
+    except FileError:
+        return [built_in_folder()]
 
 
 def _bundles(parent: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ import typer
 from sao_onnx.cli import command_options as o
 from sao_onnx.cli.names import fields
 from sao_onnx.cli.terminal import FAILED, note, progress_bar
+from sao_onnx.places import expand_home
 from sao_onnx.request import MAX_SEED
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def batch(
 
     if "seed" in fields(name) and seed is None:
         raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
-    # Not `expanduser` of Path, which fails where there is no such user.
-    home = Path(os.path.expanduser(folder))  # noqa: PTH111
-    files = Files(home, name, seed, bits, metadata, sidecar=as_json, force=force)
+    files = Files(expand_home(folder), name, seed, bits, metadata, sidecar=as_json, force=force)
     lines, live = _lines(file, format)
     engine = _open(model, precision, jobs, threads)
     _make_folder(files.folder)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sao_onnx.cli.command_options import Force, Json, Quiet, Verbose
-from sao_onnx.cli.terminal import FAILED, closeness, end_interrupted, in_background, megabytes, note, progress_bar
+from sao_onnx.cli.signals import end_interrupted
+from sao_onnx.cli.terminal import FAILED, closeness, in_background, megabytes, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sao_onnx.cli.command_options import Json, Model
-from sao_onnx.cli.terminal import megabytes, printable
+from sao_onnx.cli.streams import printable
+from sao_onnx.cli.terminal import megabytes
 
 if TYPE_CHECKING:
     from sao_onnx.runtime.memory import Way

@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict
 
 from sao_onnx.cli.command_options import Bundle, Json
-from sao_onnx.cli.terminal import closeness, megabytes, printable
+from sao_onnx.cli.streams import printable
+from sao_onnx.cli.terminal import closeness, megabytes
 
 
 def inspect(bundle: Bundle = None, as_json: Json = False) -> None:

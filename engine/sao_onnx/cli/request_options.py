@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,9 @@ _TYPES: dict[str, Any] = {
     "numbers": list[str] | None,
     "audio": Path | None,
 }
+
+LONGEST_PROMPT = 100_000
+"""Bytes of a prompt on stdin. Models read some hundred tokens."""
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,6 +71,27 @@ def _help(kind: Kind) -> str:
     facts = [", ".join(kind.choices), " ".join(part for part in (kind.option.range, kind.option.unit) if part)]
     known = "; ".join(fact for fact in facts if fact)
     return f"{kind.option.help.removesuffix('.')} ({known})." if known else kind.option.help
+
+
+def prompt_from_stdin() -> str:
+    """The prompt that stdin holds, without the end of its last line; on a terminal, the line that is typed.
+
+    Raises:
+        RequestError: It is longer than any prompt, or no UTF-8 text.
+    """
+    from sao_onnx.errors import RequestError
+
+    if sys.stdin.isatty():
+        typer.echo("Type the prompt and Enter.", err=True)
+        data = sys.stdin.buffer.readline(LONGEST_PROMPT + 1)
+    else:
+        data = sys.stdin.buffer.read(LONGEST_PROMPT + 1)
+    if len(data) > LONGEST_PROMPT:
+        raise RequestError(f"the prompt on stdin has more than {LONGEST_PROMPT:,} bytes")
+    try:
+        return data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the prompt on stdin is no UTF-8 text: byte {data[error.start]:#04x} at {error.start}") from error
 
 
 def read_options(written: Mapping[str, Any], *, from_json: bool = False) -> dict[str, Any]:

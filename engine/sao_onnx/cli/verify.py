@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from sao_onnx.cli.command_options import Bundle, Json, Quiet
-from sao_onnx.cli.terminal import printable, progress_bar
+from sao_onnx.cli.streams import printable
+from sao_onnx.cli.terminal import progress_bar
 
 
 def verify(bundle: Bundle = None, as_json: Json = False, quiet: Quiet = False) -> None:

@@ -212,6 +212,8 @@ def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, 
 
 
 def _finish(request: Request) -> Finish:
+    if request.normalize != "lufs" and "loudness" in request.given():
+        warn("loudness has no effect without normalize lufs", SaoOnnxWarning)
     keeps = request.keep is not None or request.regenerate is not None or request.extend is not None
     return Finish(
         # What is kept of a recording keeps its level as well.

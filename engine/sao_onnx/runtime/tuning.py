@@ -8,16 +8,15 @@ import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import platformdirs
-
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.bundle.schema import read
 from sao_onnx.errors import FileError
+from sao_onnx.places import user_path
 from sao_onnx.reading import parse_json, read_small
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx.runtime.processor import usable_threads
-from sao_onnx.writing import write_whole
+from sao_onnx.writing import require_free, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,11 @@ def saved_tuning(bundle: Bundle) -> Tuning | None:
         The tuning; None if there is none, or if its file cannot be used: because it is damaged, was written by another release,
         or names a precision that the bundle lacks. That is no error, because a tuning only makes clips faster; it is logged.
     """
-    path = tuning_path(bundle)
+    try:
+        path = tuning_path(bundle)
+    except FileError as error:  # There is no home folder to keep it in.
+        logger.info("there is no saved tuning: %s", error)
+        return None
     try:
         tuning = read(Tuning, parse_json(read_small(path, LARGEST).decode("utf-8")))
     except FileNotFoundError:
@@ -109,6 +112,20 @@ def within_processors(tuning: Tuning) -> Tuning:
     return replace(tuning, threads=min(tuning.threads, most), workers=min(tuning.workers, most))
 
 
+def require_savable(bundle: Bundle) -> None:
+    """Check, before work begins, that a tuning for this bundle can be kept; its folder is made.
+
+    Raises:
+        FileError: It cannot be.
+    """
+    path = tuning_path(bundle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+    require_free(path, True)
+
+
 def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
     """Keep a tuning for this bundle on this machine. From then on `sao_onnx.load` uses it.
 
@@ -118,11 +135,8 @@ def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
     Raises:
         FileError: The file cannot be written.
     """
+    require_savable(bundle)
     path = tuning_path(bundle)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
     write_whole(path, f"{json.dumps(asdict(tuning), indent=1)}\n".encode(), overwrite=True)
     return path
 
@@ -151,8 +165,11 @@ def tuning_path(bundle: Bundle) -> Path:
 
     Copies of a bundle share the file, because its name has the bundle's fingerprint. The other half of the name stands for the
     processor: another one, or another number of cores, has another file.
+
+    Raises:
+        FileError: The user has no home folder, and no variable names another one.
     """
     machine = describe_machine()
     processor = json.dumps([machine.architecture, machine.processor, machine.cores, machine.features])
     names = (bundle.fingerprint, hashlib.sha256(processor.encode()).hexdigest()[:12])
-    return platformdirs.user_state_path("sao-onnx") / "tuning" / ("-".join(names) + ".json")
+    return user_path("state") / "tuning" / ("-".join(names) + ".json")
