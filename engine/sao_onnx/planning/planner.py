@@ -67,7 +67,7 @@ def plan(manifest: Manifest, request: Request) -> Plan:
         guidance=_guidance(manifest, request),
         windows=tuple(window(index, part) for index, part in enumerate(parts)),
         recording=None if recording is None else Values(recording),
-        latents=None if request.latents is None else Values(_initial_latents(manifest, request.latents)),
+        latents=None if request.latents is None else Values(initial_latents(manifest, request.latents)),
         finish=_finish(request),
         recorded=recorded_options(request),
         initial_name=initial_name(request),
@@ -148,7 +148,12 @@ def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
     named = math.ceil(limit * 1000) / 1000
     if request.seconds is not None and request.seconds > named:
         raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {named:g}, the window")
-    return limit if request.seconds is None else request.seconds
+    seconds = limit if request.seconds is None else request.seconds
+    if round(seconds * manifest.audio.sample_rate) < 1:
+        raise RequestError(
+            f"seconds is {seconds:.15g}, expected at least one frame of audio, {1 / manifest.audio.sample_rate:.2g} s"
+        )
+    return seconds
 
 
 def _loop_seconds(request: Request) -> float | None:
@@ -226,18 +231,25 @@ def _recording(manifest: Manifest, request: Request) -> Array | None:
     return audio[:, first:]
 
 
-def _initial_latents(manifest: Manifest, latents: Array) -> Array:
+def initial_latents(manifest: Manifest, latents: Array) -> Array:
+    """Latents that were given, checked: a copy, float32 [latent channels, n].
+
+    Raises:
+        RequestError: They are of another shape, no floats, or not finite in single precision.
+    """
     try:
         # A copy, which the caller cannot change while the plan is carried out.
         found = np.array(latents)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RequestError(f"latents are no array: {error}") from error
     channels = manifest.latents.channels
     if found.ndim != 2 or found.shape[0] != channels or not found.shape[1] or found.dtype.kind != "f":
         raise RequestError(f"latents have shape {found.shape} and dtype {found.dtype}, expected floats ({channels}, n)")
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(found, np.float32)
     if not np.isfinite(found).all():
         raise RequestError("latents hold NaN or infinite values, expected finite ones")
-    return np.ascontiguousarray(found, np.float32)
+    return found
 
 
 def _finish(request: Request) -> Finish:
