@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from sao_onnx.running.awaited import Awaited
 from tests.processes import GUARD, run, started, wait_until
 from tests.test_engine import Alive
 
-SHORT = {"seconds": 0.3, "steps": 3, "seed": 1}
+SHORT: Any = {"seconds": 0.3, "steps": 3, "seed": 1}
 
 
 class Work:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.formats import audio_format
+from sao_onnx.audio.resample import resampled
 from sao_onnx.errors import AudioFileError
 from sao_onnx.writing import write_whole
 
@@ -70,9 +71,7 @@ def encode_audio(
     audio = samples if depth == 32 else np.clip(samples, -1, 1)
     rate = sample_rate
     if format.rate is not None and rate != format.rate:
-        import soxr
-
-        audio, rate = np.clip(soxr.resample(audio.T, rate, format.rate, quality="VHQ").T, -1, 1), format.rate
+        audio, rate = np.clip(resampled(audio, rate, format.rate), -1, 1), format.rate
     stream = io.BytesIO()
     try:
         with soundfile.SoundFile(stream, "w", rate, len(audio), format.codecs[depth], format=format.container) as file:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.resample import resampled
 from sao_onnx.errors import RequestError
 
 SILENCE = 1e-6
@@ -60,11 +61,7 @@ def prepare(samples: np.ndarray[Any, Any], sample_rate: int, *, channels: int, t
         audio = audio.mean(axis=0, keepdims=True)
     else:
         audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio[:2]
-    if sample_rate != target_rate:
-        import soxr
-
-        audio = soxr.resample(audio.T, sample_rate, target_rate, quality="VHQ").T
-    return np.ascontiguousarray(audio, dtype=np.float32)
+    return np.ascontiguousarray(resampled(audio, int(sample_rate), target_rate), dtype=np.float32)
 
 
 def fit(samples: Array, frames: int) -> Array:
