@@ -29,7 +29,7 @@ SHORT: Any = {"seconds": 0.3, "steps": 3, "seed": 1}
 class Work:
     """A generator whose second item takes until `go` is set."""
 
-    all: ClassVar = weakref.WeakSet()
+    all: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
 
     def __init__(self, error=None):
         self.all.add(self)
@@ -165,7 +165,7 @@ def test_a_timeout_ends_with_the_item_that_is_being_made():
                 timers.append(asyncio.create_task(over(limit)))
                 await all_of(Awaited(work.items()))
 
-        timers = []
+        timers: list[Any] = []
         with pytest.raises(TimeoutError):
             await limited()
         assert work.is_over()
@@ -319,7 +319,7 @@ def test_a_loop_that_is_thrown_away():
     """Nobody cancels anything; the work still ends with the item that is being made."""
     work = Work()
     loop = asyncio.new_event_loop()
-    task = loop.create_task(all_of(Awaited(work.items())))
+    task: Any = loop.create_task(all_of(Awaited(work.items())))
     loop.run_until_complete(until(work.making))
     loop.close()
     task._log_destroy_pending = False  # Of asyncio, about whoever closed the loop.

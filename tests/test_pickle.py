@@ -50,7 +50,11 @@ def test_every_error(kind, protocol):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_engine_is_what_it_was_loaded_with(miniature, way):
-    options = {"threads": 1, "providers": ["CPUExecutionProvider"], "session_options": {"session.intra_op.allow_spinning": "0"}}
+    options: Any = {
+        "threads": 1,
+        "providers": ["CPUExecutionProvider"],
+        "session_options": {"session.intra_op.allow_spinning": "0"},
+    }
     engine = sao_onnx.load(miniature, precision="fp32", keep_loaded=False, **options)
     expected = engine.generate("rain", **SHORT)
     alive = Alive()

@@ -24,7 +24,7 @@ def test_the_tests_are_collected_without_any_extra():
     assert "needs torch: pip install '.[convert]'" in done.stdout
     # Left over are those of the engine.
     for module in ("test_engine", "test_cli", "test_request", "test_sampler"):
-        assert f"tests/{module}.py: " in done.stdout
+        assert f"tests/{module}.py::" in done.stdout
 
 
 def test_what_is_broken_is_not_skipped(tmp_path):

@@ -17,9 +17,9 @@ from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
 from sao_onnx.bundle.names import find
 from sao_onnx.clip import Clip
-from sao_onnx.errors import BundleError, RequestError
+from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError
 from sao_onnx.events import Event, Finished
-from sao_onnx.option import finite_number, whole_number
+from sao_onnx.option import finite_number, shown, whole_number
 from sao_onnx.planning.check import check
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import initial_latents, plan
@@ -67,13 +67,20 @@ def load(
         BundleError: It is damaged, of another version, or lacks the precision.
         RequestError: `threads` is less than 1, or an argument is of another type.
     """
-    check_settings(model, threads, providers, session_options)
-    bundle = open_bundle(find(model))
+    check_settings(model, precision, threads, providers, session_options)
+    try:
+        bundle = open_bundle(find(model))
+    except (OSError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleNotFoundError(f"{shown(model)} can be the name of no folder: {shown(str(error))}") from error
     best = bundle.precision(precision)
     if isinstance(tuned, Tuning):
         if problem := tuning_problem(tuned, bundle):
             raise RequestError(f"the tuning cannot be used: {problem}")
         tuning: Tuning | None = tuned
+    elif not isinstance(tuned, bool):
+        raise RequestError(f"tuned is {shown(tuned)}, expected True, False or a Tuning")
     else:
         tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
     options = ({} if tuning is None else tuning.options) | dict(session_options or {})
@@ -280,7 +287,7 @@ class Engine:
         latents = initial_latents(self.manifest, latents)
         frames = latents.shape[1] * self.manifest.latents.ratio
         if seconds is not None:
-            frames = min(frames, round(finite_number("seconds", seconds) * self.manifest.audio.sample_rate))
+            frames = round(min(frames, finite_number("seconds", seconds) * self.manifest.audio.sample_rate))
             if frames < 1:
                 raise RequestError(f"seconds is {seconds}, expected more than 0")
         with self._stages.decoder.use() as decoder:

@@ -117,15 +117,15 @@ class Kind:
                 return self._in_range(name, whole_number(name, value))
             case "flag" if not isinstance(value, bool):
                 raise RequestError(f"{name} is {shown(value)}, expected True or False")
-            case "text" if not isinstance(value, str):
-                raise RequestError(f"{name} is {shown(value)}, expected text")
-            case "choice" if value not in self.choices:
+            case "text":
+                return text(name, value)
+            case "choice" if not isinstance(value, str) or value not in self.choices:
                 raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
             case "regions":
                 return regions(name, value)
             case "numbers":
                 if not isinstance(value, Mapping):
-                    raise RequestError(f"{name} is {value!r}, expected numbers by the name of their conditioner")
+                    raise RequestError(f"{name} is {shown(value)}, expected numbers by the name of their conditioner")
                 return {str(key): finite_number(str(key), number) for key, number in value.items()}
         return value
 
@@ -162,7 +162,7 @@ class Kind:
 def unknown_option(name: str, names: Iterable[str]) -> RequestError:
     """The error for a name that no option has; it suggests the nearest one."""
     names = list(names)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return RequestError(f"there is no option {name!r}; {remedy}")
 
@@ -191,6 +191,21 @@ def whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise RequestError(f"{name} is {shown(value)}, expected a whole number")
     return int(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Text that can be encoded.
+
+    Raises:
+        RequestError: It is none; it is named.
+    """
+    if not isinstance(value, str):
+        raise RequestError(f"{name} is {shown(value)}, expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # Bytes of a command line or a file that were no text there.
+        raise RequestError(f"{name} is {shown(ascii(value))}, expected text in Unicode; it holds a lone surrogate") from None
+    return value
 
 
 def regions(name: str, value: Any) -> tuple[Region, ...]:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 from sao_onnx.audio.limits import LOUDEST, LOUDNESS, MAX_FADE, QUIETEST, Normalization
 from sao_onnx.audio.recording import Recording
 from sao_onnx.bundle.manifest import SamplerName
-from sao_onnx.errors import RequestError
-from sao_onnx.option import Kind, Option, Region, Spelling, read_number, unknown_option
+from sao_onnx.option import Kind, Option, Region, Spelling, read_number, text, unknown_option
 from sao_onnx.warn import warn
 
 if TYPE_CHECKING:
@@ -199,8 +198,7 @@ class Request:
     """Mix all channels to one."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str):
-            raise RequestError(f"the prompt is {self.prompt!r}, expected text")
+        text("the prompt", self.prompt)
         for name, kind in kinds().items():
             value = getattr(self, name)
             if value is not None or not kind.optional:

@@ -33,7 +33,7 @@ def read_audio(path: str | Path) -> tuple[Array, int]:
 
     try:
         samples, sample_rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, TypeError) as error:  # soundfile.LibsndfileError is a RuntimeError.
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # soundfile.LibsndfileError is a RuntimeError.
         raise AudioFileError(f"{path} cannot be read as audio: {error}") from error
     return np.ascontiguousarray(samples.T), int(sample_rate)
 
@@ -115,6 +115,6 @@ def read_tags(path: str | Path) -> dict[str, str]:
     try:
         with soundfile.SoundFile(os.fspath(path)) as file:
             tags: dict[str, str] = file.copy_metadata()
-    except (OSError, RuntimeError, TypeError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise AudioFileError(f"{path} cannot be read as audio: {error}") from error
     return tags

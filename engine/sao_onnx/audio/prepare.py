@@ -45,7 +45,10 @@ def prepare(samples: np.ndarray[Any, Any], sample_rate: int, *, channels: int, t
     Raises:
         RequestError: The audio is empty, not finite or of a wrong shape, or `sample_rate` is not positive.
     """
-    audio = np.asarray(samples)
+    try:
+        audio = np.asarray(samples)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"the audio is no array: {error}") from error
     if audio.ndim == 1:
         audio = audio[None]
     if audio.ndim != 2 or audio.dtype.kind not in "fiu":

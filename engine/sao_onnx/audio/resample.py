@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.errors import MissingResamplerError
+from sao_onnx.errors import MissingResamplerError, RequestError
+
+MAX_RATE = 10_000_000
+"""Hertz. Far more than any recording has; soxr would work on an absurd rate for ever."""
 
 
 def resampled(samples: Array, rate: int, target_rate: int) -> Array:
@@ -20,10 +23,13 @@ def resampled(samples: Array, rate: int, target_rate: int) -> Array:
         float32 [channels, frames at the wanted rate].
 
     Raises:
+        RequestError: `rate` is less than 1 or more than `MAX_RATE`.
         MissingResamplerError: The rates differ, and soxr is not installed.
     """
     if rate == target_rate:
         return samples
+    if not 1 <= rate <= MAX_RATE:
+        raise RequestError(f"the audio's sample rate is {min(rate, 10**12)} or more, expected 1 to {MAX_RATE} hertz")
     try:
         import soxr
     except ImportError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from sao_onnx.errors import RequestError
-from sao_onnx.option import shown, whole_number
+from sao_onnx.option import shown, text, whole_number
 from sao_onnx.request import Options, Request, with_present_names
 
 P = ParamSpec("P")
@@ -72,10 +72,12 @@ def _over(given: Asked, options: Mapping[str, Any]) -> Request:
     return Request.from_options(prompt, {**options, **own})
 
 
-def check_settings(model: Any, threads: Any, providers: Any, session_options: Any) -> None:
+def check_settings(model: Any, precision: Any, threads: Any, providers: Any, session_options: Any) -> None:
     """Refuse arguments of `load` of another type."""
     if model is not None and not isinstance(model, (str, Path)):
         raise RequestError(f"model is {shown(model)}, expected the folder of a bundle, or a name that `sao-onnx models` lists")
+    if precision is not None:
+        text("precision", precision)
     if threads is not None:
         whole_number("threads", threads)
     if providers is not None and (isinstance(providers, str) or not _texts(providers)):
