@@ -65,7 +65,16 @@ class MissingExtraError(SaoOnnxError, ImportError):
     """
 
     def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} needs {package}; install it with: pip install 'sao-onnx[{extra}]'")
+        # All of them: Python makes an error that was pickled again of what its base was given.
+        super().__init__(what, package, extra)
+
+    def __str__(self) -> str:
+        what, package, extra = self.args
+        return f"{what} needs {package}; install it with: pip install 'sao-onnx[{extra}]'"
+
+
+class MissingResamplerError(SaoOnnxError, ImportError):
+    """Audio of another sample rate needs soxr, which has no builds for this kind of machine (Windows on Arm)."""
 
 
 class SaoOnnxWarning(UserWarning):

@@ -14,6 +14,7 @@ import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.formats import AUDIO_FORMATS, Format, audio_format
+from sao_onnx.audio.resample import resampled
 from sao_onnx.audio.tags import kinds
 from sao_onnx.errors import AudioFileError, NotEnoughMemoryError
 from sao_onnx.reading import open_ordinary
@@ -89,9 +90,7 @@ def encode_audio(
     audio = audio if depth == 32 else np.clip(audio, -1, 1)
     rate = sample_rate
     if format.rate is not None and rate != format.rate:
-        import soxr
-
-        audio, rate = np.clip(soxr.resample(audio.T, rate, format.rate, quality="VHQ").T, -1, 1), format.rate
+        audio, rate = np.clip(resampled(audio, rate, format.rate), -1, 1), format.rate
     stream = io.BytesIO()
     try:
         with soundfile.SoundFile(stream, "w", int(rate), len(audio), format.codecs[depth], format=format.container) as file:

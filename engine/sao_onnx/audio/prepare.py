@@ -12,6 +12,7 @@ import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.limits import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS
+from sao_onnx.audio.resample import resampler
 from sao_onnx.errors import RequestError, SaoOnnxError, SaoOnnxWarning
 from sao_onnx.warn import warn
 
@@ -218,9 +219,7 @@ def _resampled(blocks: Iterable[Array], rate: int, part: Part) -> Iterator[Array
     if rate == part.rate:
         yield from blocks
         return
-    import soxr
-
-    stream = soxr.ResampleStream(rate, part.rate, part.channels, quality="VHQ")
+    stream = resampler(rate, part.rate, part.channels)
     for block in blocks:
         yield stream.resample_chunk(block)
     yield stream.resample_chunk(np.empty((0, part.channels), np.float32), last=True)

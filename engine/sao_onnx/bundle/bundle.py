@@ -184,10 +184,7 @@ def open_bundle(folder: str | Path, *, verify: bool | None = None) -> Bundle:
         BundleNotFoundError: There is no such folder, or it has no manifest.
         BundleError: The manifest cannot be used; or a file is missing, has another size, or is a link out of the folder.
     """
-    try:
-        root = Path(folder).expanduser()
-    except RuntimeError as error:
-        raise BundleNotFoundError(f"{folder}: {error}") from error
+    root = expand_home(folder)
     if verify is None:
         verify = os.environ.get(VERIFY_VARIABLE, "").strip() != "0"
     manifest = read_manifest(root)
