@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,10 +48,18 @@ def read_audio(path: str | Path) -> tuple[Array, int]:
     import soundfile
 
     with _audio_errors(path):
-        # Only ordinary files: a FIFO could wait for ever. And by a whole path, because libsndfile takes "-" for stdin.
+        # Only ordinary files: a FIFO could wait for ever.
         open_ordinary(Path(path), error=AudioFileError).close()
-        samples, sample_rate = soundfile.read(os.fspath(Path(path).absolute()), dtype="float32", always_2d=True)
+        samples, sample_rate = soundfile.read(sound_path(path), dtype="float32", always_2d=True)
     return np.ascontiguousarray(samples.T), int(sample_rate)
+
+
+def sound_path(path: str | Path) -> str | bytes:
+    """A path as soundfile takes it: a whole one, because "-" stands for stdin; in bytes, because it refuses names that are no
+    UTF-8.
+    """
+    whole = os.path.abspath(path)  # noqa: PTH100  Not `Path.resolve`, which follows links.
+    return whole if sys.platform == "win32" else os.fsencode(whole)
 
 
 def encode_audio(

@@ -5,7 +5,6 @@ No more of the file is read than is needed. Files come from anybody, so nothing 
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.files import sound_path
 from sao_onnx.audio.prepare import BLOCK, Part, converted, require_sound
 from sao_onnx.errors import AudioFileError, SaoOnnxError
 
@@ -52,8 +52,7 @@ def read_part(path: str | Path, part: Part) -> Array:
 
     _require_file(path)
     try:
-        # By a whole path, because libsndfile takes "-" for stdin.
-        with Forward(os.fspath(Path(path).absolute())) as file:
+        with Forward(sound_path(path)) as file:
             require_sound(file.samplerate, file.channels, part, refusal)
             first, left_out = part.place(file.samplerate)
             sound = _Sound(file)

@@ -17,6 +17,7 @@ from sao_onnx.bundle.manifest_json import MANIFEST, canonical_json, parse_manife
 from sao_onnx.bundle.schema import SchemaError
 from sao_onnx.bundle.signatures import check_signatures
 from sao_onnx.errors import BundleError, BundleNotFoundError, FileError, RequestError
+from sao_onnx.places import expand_home
 from sao_onnx.reading import read_small
 
 MAX_MANIFEST = 1_000_000
