@@ -24,7 +24,8 @@ from tests.faults.report import counted, failures, table
 def test_a_few_of_each_kind(kind):
     seeds = range(KINDS[kind].short)
     counts = counted(kind, tried(module(kind), seeds, workers=1, patience=LONG, rounds=KINDS[kind].rounds))
-    assert not counts.failed, "\n".join(failures({kind: counts}))
+    if counts.failed:
+        pytest.fail("\n".join(failures({kind: counts})), pytrace=False)
     assert counts.verdicts.total() == len(seeds)
 
 

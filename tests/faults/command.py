@@ -92,6 +92,7 @@ class Fork:
             for number in SIGNALS:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            os.environ["XDG_STATE_HOME"] = str(folder.parent / "state")  # So that it knows nothing of earlier ones.
             if before is not None:
                 before()
             call()

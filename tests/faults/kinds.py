@@ -28,14 +28,14 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "bundles": Kind("files and manifest of a bundle", 2700, 50),
-    "tags": Kind("tags and headers of clips", 1500, 30),
-    "lists": Kind("lists of requests", 1000, 25),
-    "requests": Kind("options of requests", 2700, 80),
-    "initial": Kind("initial audio", 1200, 40),
-    "calls": Kind("a call of the operating system fails, or the process ends there", 500, 12, 5),
+    "bundles": Kind("files and manifest of a bundle", 2700, 40),
+    "tags": Kind("tags and headers of clips", 1500, 20),
+    "lists": Kind("lists of requests", 1000, 20),
+    "requests": Kind("options of requests", 2700, 60),
+    "initial": Kind("initial audio", 1200, 30),
+    "calls": Kind("a call of the operating system fails, or the process ends there", 500, 8, 5),
     "kills": Kind("signals at any moment", 150, 3, 5),
-    "limits": Kind("full disks, little memory, few open files", 180, 6, 5),
+    "limits": Kind("full disks, little memory, few open files", 180, 5, 5),
     "streams": Kind("stdin, stdout and stderr closed or full", 70, 2, 5),
 }
 """The kinds by the name of their module: 10,000 faults in all."""
