@@ -70,7 +70,7 @@ def _text(counts: dict[str, Counts], seconds: float) -> list[str]:
         "Refused: an error of a type of ours. Same: the result without the fault, bit for bit. Allowed: another valid result,",
         "or the end of a process that left every file whole or absent. The others must not be. Wrong: other samples of which",
         "nothing tells, files that are not whole, lost, or none of the command's business. Untyped: an error of another type,",
-        "or a traceback. Hang: no end within 10 s. Crash: the end of the process.",
+        "or a traceback. Hang: no end within 10 s (longer on a busy machine), twice. Crash: the end of the process.",
         "",
         *table(counts),
         "",

@@ -22,10 +22,15 @@ class Patience:
     """How long commands may take to end.
 
     Attributes:
-        seconds: After them, a command hangs.
+        seconds: After them, a command hangs on a machine that does nothing else.
     """
 
     seconds = 10.0
+
+    @classmethod
+    def now(cls) -> float:
+        """The same on this machine: as much longer as more programs want to run than there are processors."""
+        return cls.seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Ended(NamedTuple):
@@ -42,11 +47,17 @@ class Ended(NamedTuple):
     err: str
 
 
+class _Kept(io.BytesIO):
+    """Bytes that can be read when the stream over them is gone."""
+
+    def close(self) -> None:
+        pass
+
+
 def in_process(arguments: list[str], cwd: Path, stdin: bytes = b"") -> Ended | Outcome:
     """Run a command in this process; an error that it does not catch is the outcome."""
-    from sao_onnx.cli import app
-
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace") for _ in range(2))
+    written = [_Kept(), _Kept()]
+    out, err = (io.TextIOWrapper(stream, "utf-8", errors="backslashreplace") for stream in written)
     code = 0
     before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin))
     os.chdir(cwd)
@@ -54,19 +65,19 @@ def in_process(arguments: list[str], cwd: Path, stdin: bytes = b"") -> Ended | O
     def call() -> None:
         nonlocal code
         try:
-            app(arguments)
+            main(arguments)()
         except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
 
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             outcome = attempt(call)
+            sys.stdout.flush()
     finally:
         sys.stdin = before
-    texts = []
-    for stream in (out, err):
-        stream.flush()
-        texts.append(stream.buffer.getvalue().decode("utf-8", "replace"))
+    out.flush()
+    err.flush()
+    texts = [stream.getvalue().decode("utf-8", "replace") for stream in written]
     return outcome if isinstance(outcome, Outcome) else Ended(code, *texts)
 
 
@@ -89,6 +100,7 @@ class Fork:
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+            sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
             for number in SIGNALS:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -115,7 +127,7 @@ class Fork:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        deadline = time.monotonic() + Patience.seconds
+        deadline = time.monotonic() + Patience.now()
         pause = 0.001
         while True:
             process, status = os.waitpid(self.process, os.WNOHANG)

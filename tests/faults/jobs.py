@@ -135,14 +135,16 @@ def judged(
     job, (new, _) = JOBS[name], reference(name)
     after = tree(folder / "work")
     leftovers = [path for path in after.keys() - before.keys() - {"out"} if path not in job.outputs]
-    problem = _others(job, before, after, leftovers) or _outputs(job, folder / "work", new, ended.code == 0)
+    # With a warning, a clip may be made whose previews cannot be written.
+    missing = job.previews if "warning: " in ended.err else ()
+    problem = _others(job, before, after, leftovers) or _outputs(job, folder / "work", new, ended.code == 0, missing)
     if problem:
         return wrong(problem, ended.err)
     if outcome := said(ended):
         return outcome
     if leftovers and ended.code in (0, 1, 2, 3) and not may_stay:
         return wrong("an unfinished file stays though the command ended by itself", ended.err)
-    if ended.code in (1, 2, 3) and not ended.err.strip() and not may_be_silent:
+    if ended.code in (1, 2, 3) and not f"{ended.err}{ended.out}".strip() and not may_be_silent:
         return wrong(f"exit code {ended.code} without a message")
     if leftovers and (problem := _next_run(name, folder)):
         return wrong(problem)
@@ -159,17 +161,17 @@ def _others(job: Job, before: Tree, after: Tree, leftovers: list[str]) -> str:
     return f"a new file {strange[0]}" if strange else ""
 
 
-def _outputs(job: Job, work: Path, new: dict[str, bytes], complete: bool) -> str:
+def _outputs(job: Job, work: Path, new: dict[str, bytes], complete: bool, missing: tuple[str, ...] = ()) -> str:
     """What is wrong with the files of a command; "" if each is the old one, the new one, or still missing."""
     for output in job.outputs:
         path = work / output
         kind = Path(output).suffix
         if not path.exists():
-            if complete or job.replaces:
+            if (complete and output not in missing) or job.replaces:
                 return f"a {kind} is missing, exit code 0" if complete else f"a {kind} that was there is lost"
             continue
         data = path.read_bytes()
-        if data == new[output] or (job.replaces and data == OLD and not complete):
+        if data == new[output] or (job.replaces and data == OLD and (not complete or output in missing)):
             continue
         if output not in job.previews or not _whole(data, new[output]):
             return f"a {kind} that is not whole" if data != OLD else f"an old {kind}, exit code 0"

@@ -66,7 +66,7 @@ def _program(name: str, folder: Path, number: signal.Signals, seconds: float, se
             time.sleep(second)
             process.send_signal(number)
         try:
-            out, err = process.communicate(timeout=Patience.seconds)
+            out, err = process.communicate(timeout=Patience.now())
         except subprocess.TimeoutExpired:
             return Ended(None, "", "")
         return Ended(process.returncode, out, err)

@@ -88,8 +88,8 @@ class _Worker:
         self.deadline = time.monotonic() + START
         self.ready, self.what = False, ""
 
-    def give(self, seed: int, limit: float) -> None:
-        self.seed, self.deadline, self.what = seed, time.monotonic() + limit, ""
+    def give(self, seed: int, rounds: int) -> None:
+        self.seed, self.deadline, self.what = seed, time.monotonic() + rounds * Patience.now(), ""
         self.pipe.send(seed)
 
     def take(self) -> Tried | None:
@@ -137,10 +137,11 @@ def tried(module: str, seeds: Iterable[int], *, workers: int, patience: float, r
         module: Full name of the kind's module.
         seeds: Numbers of the faults.
         workers: Faults at the same time.
-        patience: Seconds after which something hangs. A fault that does is tried once more, because others may have kept the
-            machine busy.
+        patience: Seconds after which something hangs, on a machine that does nothing else. A fault that does is tried once
+            more.
         rounds: How many such times a fault may take: one for each program that it waits for.
     """
+    Patience.seconds = patience
     suspects: list[int] = []
     for one in _tried(module, seeds, workers, patience, rounds):
         if one.outcome.verdict == "hang":
@@ -161,7 +162,7 @@ def _tried(module: str, seeds: Iterable[int], count: int, patience: float, round
             while workers:
                 for worker in [worker for worker in workers if worker.ready and worker.seed is None]:
                     if waiting:
-                        worker.give(waiting.pop(), patience * rounds)
+                        worker.give(waiting.pop(), rounds)
                     else:
                         worker.stop()
                         workers.remove(worker)

@@ -70,7 +70,7 @@ def _run(arguments: list[str], work: Path, way: str) -> Ended:
     # In a pipeline, its own exit code, and not that of whoever does not read.
     with started(["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], cwd=work, **pipes) as process:
         try:
-            out, err = process.communicate(timeout=2 * Patience.seconds)
+            out, err = process.communicate(timeout=2 * Patience.now())
         except subprocess.TimeoutExpired:
             return Ended(None, "", "")
         # The shell adds 128 to the number of a signal; 130 is a code of our own.
