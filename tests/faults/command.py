@@ -117,7 +117,7 @@ class Fork:
         except BaseException:  # noqa: BLE001  As the interpreter does.
             traceback.print_exc()
         finally:
-            with contextlib.suppress(BaseException):
+            with contextlib.suppress(Exception):
                 sys.stdout.flush()
             os._exit(code)
 
