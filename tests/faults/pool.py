@@ -100,6 +100,8 @@ class _Worker:
             return self._ended()
         if message[0] == "broken":
             raise BrokenHarnessError(f"fault {self.seed}: {message[1]}")
+        if message[0] == "done" and message[1].verdict == "untyped":
+            return self._killed(message[1])  # Threads of a command that broke off may still write.
         if message[0] == "done":
             seed, self.seed = self.seed, None
             return Tried(seed or 0, self.what, message[1])
@@ -112,9 +114,12 @@ class _Worker:
         return self._replaced(Outcome("crash", f"the process ended with {self._process.exitcode}"))
 
     def hung(self) -> Tried:
+        return self._killed(Outcome("hang", "no end"))
+
+    def _killed(self, outcome: Outcome) -> Tried:
         self._process.kill()
         self._process.join()
-        return self._replaced(Outcome("hang", "no end"))
+        return self._replaced(outcome)
 
     def _replaced(self, outcome: Outcome) -> Tried:
         if self.seed is None:
