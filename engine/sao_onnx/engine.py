@@ -18,7 +18,7 @@ from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
 from sao_onnx.bundle.names import find
 from sao_onnx.clip import Clip
-from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError
+from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError, memory_errors
 from sao_onnx.events import Event, Finished
 from sao_onnx.option import finite_number, shown, whole_number
 from sao_onnx.places import expand_home
@@ -247,7 +247,8 @@ class Engine:
         return self._run(planned)
 
     def _run(self, planned: Plan) -> Generator[Event, None, None]:
-        yield from run(planned, self._stages, self._provenance(planned), self._pace)
+        with memory_errors():
+            yield from run(planned, self._stages, self._provenance(planned), self._pace)
 
     @takes_options
     def generate_many(

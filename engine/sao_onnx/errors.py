@@ -6,6 +6,9 @@ expected, and what the user can do about it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class SaoOnnxError(Exception):
     """Base of every error that sao-onnx raises on purpose."""
@@ -79,3 +82,23 @@ class MissingResamplerError(SaoOnnxError, ImportError):
 
 class SaoOnnxWarning(UserWarning):
     """Base of every warning that sao-onnx issues."""
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Make one error of every sign of too little memory: threads that cannot start, libraries that cannot be loaded.
+
+    Raises:
+        NotEnoughMemoryError: There is too little memory.
+    """
+    try:
+        yield
+    except SaoOnnxError:
+        raise
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise NotEnoughMemoryError(
+            f"there is too little memory{reason}; close other programs, or ask for a shorter clip"
+        ) from error

@@ -160,8 +160,9 @@ def _remove_abandoned(folder: Path) -> None:
     """
     if sys.platform == "win32":
         return
+    found: list[str] = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        found = [entry.path for entry in entries if PARTIAL.fullmatch(entry.name)]
+        found += [entry.path for entry in entries if PARTIAL.fullmatch(entry.name)]
     for partial in found:
         with contextlib.suppress(OSError):
             descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)

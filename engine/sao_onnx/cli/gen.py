@@ -115,13 +115,15 @@ def _generate(engine: Engine, request: Request, which: str, preview: Path | None
     from sao_onnx.errors import FileError
     from sao_onnx.events import Finished, Sampled
 
+    suffix = None if preview is None else preview.suffix
+
     def work(report: Callable[[Event | bytes], None]) -> None:
         for event in engine.stream(request):
             report(event)
             # After the first step there is little to hear, and after the last one there is the clip.
-            if preview is not None and isinstance(event, Sampled) and 1 <= event.index < event.steps - 1:
+            if suffix is not None and isinstance(event, Sampled) and 1 <= event.index < event.steps - 1:
                 audio = engine.decode(event.denoised, PREVIEW_SECONDS)
-                report(encode_audio(normalize(audio), engine.manifest.audio.sample_rate, preview.suffix))
+                report(encode_audio(normalize(audio), engine.manifest.audio.sample_rate, suffix))
 
     written = False
     with fraction_bar(bar) as show:

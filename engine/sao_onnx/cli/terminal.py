@@ -61,10 +61,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def guarded(*arguments: Any, **options: Any) -> None:
-        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError
+        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError, memory_errors
 
         try:
-            function(*arguments, **options)
+            with memory_errors():
+                function(*arguments, **options)
         except KeyboardInterrupt:
             end_interrupted()
         except SaoOnnxError as error:

@@ -52,7 +52,7 @@ def plan(manifest: Manifest, request: Request, read: Reader | None = None) -> Pl
     """
     _check_together(request)
     latents = _window_latents(manifest, request)
-    sigmas = _sigmas(manifest, request)
+    sigmas = tuple(_sigmas(manifest, request).tolist())  # One for all windows, of which there can be hundreds.
     audio = recording(manifest, request, latents, read)
     parts = _parts(manifest, request, latents, audio)
     seed = random_seed() if request.seed is None else request.seed
@@ -114,7 +114,7 @@ def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | No
     return [_Part(0, seconds, kept(request.keep, request.regenerate, min(seconds, window)))]
 
 
-def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, seed: int, part: _Part) -> Window:
+def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[float, ...], seed: int, part: _Part) -> Window:
     rate, most = manifest.audio.sample_rate, latents * manifest.latents.ratio
     frames = min(round(part.seconds * rate), most)
     looped = request.bpm is not None and not request.full_window
@@ -126,7 +126,7 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, s
         decoded=most if request.full_window else frames + tail,
         tail=tail,
         latent_count=latents,
-        sigmas=tuple(sigmas.tolist()),
+        sigmas=sigmas,
         # A loop must not come to its end.
         numbers=_numbers(manifest, request, part.seconds if request.bpm is None else most / rate),
         kept=part.kept,
