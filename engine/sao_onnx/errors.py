@@ -96,7 +96,8 @@ def memory_errors() -> Iterator[None]:
     except SaoOnnxError:
         raise
     except (MemoryError, ImportError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+        others = isinstance(error, RuntimeError) and "can't start new thread" not in str(error)
+        if others or isinstance(error, ModuleNotFoundError):
             raise
         reason = f" ({error})" if str(error) else ""
         raise NotEnoughMemoryError(
