@@ -55,7 +55,7 @@ def read_audio(path: str | Path) -> tuple[Array, int]:
 
 
 def sound_path(path: str | Path) -> str | bytes:
-    """A path as soundfile takes it: a whole one, for which "-" is no stdin; in bytes, because it refuses text that is no UTF-8."""
+    """A path for soundfile: a whole one, because "-" would be stdin; in bytes, because it refuses text that is no UTF-8."""
     whole = os.path.abspath(path)  # noqa: PTH100  Not `Path.resolve`, which follows links.
     return whole if sys.platform == "win32" else os.fsencode(whole)
 

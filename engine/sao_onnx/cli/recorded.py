@@ -117,10 +117,11 @@ def _as_recorded(recorded: Provenance, model: Path, threads: int | None, *, keep
     """
     import sao_onnx
     from sao_onnx.bundle.bundle import open_bundle
-    from sao_onnx.runtime.processor import available_processors
+    from sao_onnx.runtime.processor import available_processors, usable_threads
     from sao_onnx.runtime.tuning import TRIED_OPTIONS, default_tuning
 
-    used = default_tuning(open_bundle(model), recorded.precision, threads or available_processors())
+    count = available_processors() if threads is None else usable_threads(threads)
+    used = default_tuning(open_bundle(model), recorded.precision, count)
     entries = {key: value for key, value in recorded.tuning.options.items() if key in TRIED_OPTIONS and value in ("0", "1")}
     tuning = replace(used, dit=recorded.tuning.dit, decoder=recorded.tuning.decoder, options=entries)
     return sao_onnx.load(model, precision=recorded.precision, tuned=tuning, keep_loaded=keep_loaded)
