@@ -75,7 +75,7 @@ def machines(tmp_path_factory):
 def _oldest() -> list[str]:
     """The lower bounds of our dependencies, as constraints."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    return [f"{name}=={bounds.split(',')[0]}.*" for name, bounds in (line.split(">=") for line in listed)]
+    return [f"{name}=={bounds.split(',')[0]}.*" for name, bounds in (line.split(";")[0].split(">=") for line in listed)]
 
 
 @pytest.fixture(scope="module")

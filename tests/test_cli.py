@@ -138,7 +138,7 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
         (["--cfg", "inf"], 2, "cfg_scale is inf"),
         (["--threads", "0"], 2, "threads is 0"),
         (["--strength", "0.5"], 2, "strength, needs initial audio to start from"),
-        (["--init", "nothing.wav"], 1, "nothing.wav cannot be read as audio"),
+        (["--init", "nothing.wav"], 1, "nothing.wav does not exist"),
         (["--precision", "int3"], 2, "holds int8, fp32, not 'int3'"),
         (["-o", "a.xyz"], 2, "no known suffix"),
         (["-o", "a"], 2, "no known suffix"),

@@ -77,7 +77,7 @@ def test_values_of_csv_that_cannot_be_read(listed):
 
 def test_json_lines(listed):
     lines = listed('{"prompt": "rain", "seconds": 2, "mono": true}\n\n{"prompt": 3}\n[]\nrain\n{"prompt": " "}\r\n', "jsonl")
-    assert lines[0] == Line(1, 1, "rain", {"seconds": 2, "mono": True})
+    assert lines[0] == Line(1, 1, "rain", {"seconds": 2, "mono": True}, from_json=True)
     assert [(line.number, line.index) for line in lines] == [(1, 1), (3, 2), (4, 3), (5, 4), (6, 5)]
     assert all(line.problem for line in lines[1:])
 

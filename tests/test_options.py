@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,11 @@ def _names(name: str, kind: Kind) -> list[str]:
     return [name, *kind.option.aliases]
 
 
+def written_to(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def asked(miniature, monkeypatch):
     """The request that a command makes; nothing is generated."""
@@ -67,9 +73,9 @@ def asked(miniature, monkeypatch):
         monkeypatch.setattr(Engine, method, taken)
     monkeypatch.setattr(Engine, "plan", lambda self, request: None)
 
-    def ask(*arguments: object, input: str | None = None) -> dict[str, Any]:
+    def ask(*arguments: object) -> dict[str, Any]:
         found.clear()
-        done = CliRunner().invoke(app, [*map(str, arguments), "-m", str(miniature)], input=input)
+        done = CliRunner().invoke(app, [*map(str, arguments), "-m", str(miniature)])
         assert found, done.output
         return {name: str(value) if name == "init_audio" else value for name, value in found[0].given().items()}
 
@@ -88,11 +94,10 @@ def test_every_way_to_write_an_option_gives_the_same_request(asked, tmp_path, na
         assert found == ({} if name == "seed" else {name: expected})
         for key in {alias, alias.replace("_", "-")}:
             line = json.dumps({"prompt": "rain", key: value})
-            assert asked("batch", "-", "--format", "jsonl", "-o", tmp_path, input=line) == {name: expected}
+            assert asked("batch", written_to(tmp_path / "list.jsonl", line), "-o", tmp_path) == {name: expected}
             text = "true" if kind.name == "flag" else " ".join(written)
-            assert asked("batch", "-", "--format", "csv", "-o", tmp_path, input=f"prompt,{key}\nrain,{text}\n") == {
-                name: expected
-            }
+            rows = written_to(tmp_path / "list.csv", f"prompt,{key}\nrain,{text}\n")
+            assert asked("batch", rows, "-o", tmp_path) == {name: expected}
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -101,7 +106,7 @@ def test_other_spellings_give_the_same_request(asked, tmp_path, spelling):
     found = asked("gen", "rain", "--seed", 1, f"--{spelling}", value)
     assert found == {"seed": 1} | {name: pytest.approx(number) for name, number in expected.items()}
     line = json.dumps({"prompt": "rain", spelling: value})
-    in_list = asked("batch", "-", "--format", "jsonl", "-o", tmp_path, input=line)
+    in_list = asked("batch", written_to(tmp_path / "list.jsonl", line), "-o", tmp_path)
     assert {"seed": 1} | in_list == found
 
 

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from sao_onnx.errors import NumericalError
+from sao_onnx.errors import NumericalError, RequestError
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.sampling.noise import Noise
 from sao_onnx.stages.autoencoder import Decoder, Encoder
@@ -131,5 +131,5 @@ def test_a_decoder_that_is_left_makes_no_more_tiles(engine, decoder):
 
 def test_latents_that_are_not_finite_are_found_out(engine):
     latents = np.full((engine.manifest.latents.channels, 4), np.nan, np.float32)
-    with pytest.raises(NumericalError, match="decoder_1 returned NaN"):
+    with pytest.raises(RequestError, match="latents hold NaN"):
         engine.decode(latents)

@@ -71,6 +71,10 @@ ARM_CORES = {
 _ARCHITECTURES = {"amd64": "x86_64", "x86-64": "x86_64", "arm64": "aarch64"}
 
 
+MANY = 1_000_000
+"""Threads that nobody has."""
+
+
 def available_processors() -> int:
     """How many logical processors this process may use, at least 1.
 
@@ -91,10 +95,11 @@ def usable_threads(threads: int) -> int:
         RequestError: `threads` is less than 1.
     """
     if threads < 1:
-        raise RequestError(f"threads is {threads}, expected at least 1 (or None for every processor)")
+        raise RequestError(f"threads is {max(threads, -MANY)}, expected at least 1; leave it out for every processor")
     present = available_processors()
     if threads > present:
-        warn(f"{threads} threads are more than the processors that there are; using {present}", SaoOnnxWarning)
+        # Python prints no number of thousands of digits.
+        warn(f"{min(threads, MANY)} threads are more than the processors that there are; using {present}", SaoOnnxWarning)
     return min(threads, present)
 
 
