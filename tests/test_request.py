@@ -82,7 +82,7 @@ def test_what_is_given():
         ({"steps": True}, "steps is True, expected a whole number"),
         ({"seed": -1}, "seed is -1, expected 0 to 4294967295"),
         ({"seed": 2**32}, "seed is 4294967296"),
-        ({"seed": 1.0}, "seed is 1, expected a whole number"),
+        ({"seed": 1.0}, r"seed is 1\.0, expected a whole number"),
         ({"sampler": "ddim"}, "sampler is 'ddim', expected pingpong or euler or dpmpp"),
         ({"cfg_scale": NAN}, "cfg_scale is nan"),
         ({"cfg_scale": INF}, "cfg_scale is inf"),
@@ -140,7 +140,7 @@ def test_the_prompt_must_be_text(engine, prompt):
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("secons", "seconds"), ("cfg", "cfg_scale"), ("negative", "negative_prompt"), ("init_noise", "init_noise_level")],
+    [("secons", "seconds"), ("cfg", "cfg_scale"), ("strength", "init_noise_level"), ("init_noise", "init_noise_level")],
 )
 def test_an_unknown_option_suggests_the_nearest(engine, name, nearest):
     for call in (engine.generate, engine.stream, lambda prompt, **options: Request.from_options(prompt, options)):

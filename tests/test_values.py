@@ -92,7 +92,7 @@ def test_other_text_is_kept():
         ({"seconds": np.array("3")}, "seconds is '3', expected a finite number"),
         ({"seconds": 1j}, "seconds is 1j"),
         ({"seconds": np.bool_(True)}, "seconds is True"),
-        ({"steps": np.float32(2)}, "steps is 2, expected a whole number"),
+        ({"steps": np.float32(2)}, r"steps is 2\.0, expected a whole number"),
         ({"steps": np.bool_(True)}, "steps is True, expected a whole number"),
         ({"keep": np.array([0, 1])}, "expected pairs of numbers"),
         ({"keep": [(False, True)]}, "the edge of a region of keep is False"),

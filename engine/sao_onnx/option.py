@@ -169,7 +169,7 @@ class Kind:
 def unknown_option(name: str, names: Iterable[str]) -> RequestError:
     """The error for a name that no option has; it suggests the nearest one."""
     names = list(names)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return RequestError(f"there is no option {name!r}; {remedy}")
 
@@ -219,7 +219,8 @@ def whole_number(name: str, value: Any) -> int:
     """
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise RequestError(f"{name} is {shown(value)}, expected a whole number")
+        found = repr(value) if isinstance(value, float) else shown(value)  # 1.0 is no 1.
+        raise RequestError(f"{name} is {found}, expected a whole number")
     return int(value)
 
 

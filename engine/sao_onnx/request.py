@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 from sao_onnx.audio.limits import LOUDEST, LOUDNESS, MAX_FADE, QUIETEST, Normalization
 from sao_onnx.audio.recording import Recording
 from sao_onnx.bundle.manifest import SamplerName
+from sao_onnx.errors import RequestError
 from sao_onnx.option import Kind, Option, Region, Spelling, text, unknown_option
 from sao_onnx.warn import warn
 from sao_onnx.written import read_number
@@ -305,8 +306,17 @@ def with_present_names(options: Mapping[str, Any]) -> dict[str, Any]:
         warn(f'normalize={given} is now normalize="{found["normalize"]}"', DeprecationWarning)
     for name in found:
         if name not in kinds():
-            raise unknown_option(str(name), kinds())
+            raise _unknown(str(name))
     return {name: value for name, value in found.items() if value is not None or kinds()[name].optional}
+
+
+def _unknown(name: str) -> RequestError:
+    """The error for a name that no field has. Names that only the command line and lists know lead to their field."""
+    for field_name, kind in kinds().items():
+        spellings = [spelling.name for spelling in kind.option.spellings]
+        if name in (*kind.option.aliases, *spellings):
+            return RequestError(f"there is no option {name!r}; did you mean {field_name!r}?")
+    return unknown_option(name, kinds())
 
 
 def recorded_options(request: Request) -> dict[str, Any]:

@@ -55,5 +55,5 @@ def audio_format(suffix: str, bits: int | None) -> tuple[Format, int]:
     offered = [depth for depth in format.codecs if depth]
     if bits not in offered:
         known = f"known: {', '.join(map(str, offered))}" if offered else "they are compressed; leave the bits out"
-        raise AudioFileError(f"{suffix} files cannot have {bits} bits a sample; {known}")
+        raise AudioFileError(f"{suffix} files cannot have {bits!r} bits a sample; {known}")
     return format, offered[offered.index(bits)]  # Python's own number, whatever NumPy's it was.

@@ -16,6 +16,9 @@ from sao_onnx.audio.resample import resampler
 from sao_onnx.errors import RequestError, SaoOnnxError, SaoOnnxWarning
 from sao_onnx.warn import warn
 
+LOUDEST_SAMPLE = 100.0
+"""40 dB above full scale, which no recording reaches: integers that were made floating point without being scaled do."""
+
 SILENCE = 1e-6
 """Peak (−120 dB of full scale) up to which audio is silence. Dividing by such a peak would only amplify rounding errors."""
 
@@ -211,6 +214,8 @@ def _mixed(blocks: Iterable[Array], channels: int, refusal: Refusal) -> Iterator
             audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio[:2]
         if not np.isfinite(audio).all():
             raise refusal("holds NaN or infinite samples, expected finite ones")
+        if (peak := np.abs(audio).max()) > LOUDEST_SAMPLE:
+            raise refusal(f"reaches {peak:.6g}, where 1 is full scale; of 16-bit samples, give int16, or divide by 32768")
         yield np.ascontiguousarray(audio.T)
 
 

@@ -74,3 +74,5 @@ def _show_usage_error(error: Any) -> None:
     error.show(file=shown)
     for line in shown.getvalue().splitlines():
         note(line)
+    if "unexpected extra argument" in shown.getvalue():
+        note('A prompt of several words is put in quotes: sao-onnx gen "short kick drum"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,10 +77,12 @@ def gen(
         _note_engine(engine)
     for number, (seed, path) in enumerate(clips, start=1):
         which = f"{number} of {count}: " if count > 1 else ""
+        began = time.monotonic()
         clip = _generate(engine, replace(request, seed=seed), which, outputs.preview, bar=not quiet)
+        took = time.monotonic() - began
         outputs.write(clip, path, engine)
         if not quiet and not as_json:
-            note(f"{clip.seconds:.2f} s in {clip.timings.total:.1f} s, seed {clip.seed}, model {engine.manifest.model.name}")
+            note(f"{clip.seconds:.2f} s in {took:.1f} s, seed {clip.seed}, model {engine.manifest.model.name}")
         if verbose:
             _note_costs(clip)
         # The clip is kept by now, whatever happens to what else is made of it.
