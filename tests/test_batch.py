@@ -456,3 +456,41 @@ def test_bad_batches(call, tmp_path, arguments, code, message):
 def test_mono_from_a_batch(call, tmp_path):
     assert call("batch", "-", "--format", "jsonl", text='{"prompt": "a", "seconds": 0.1, "mono": true}').returncode == 0
     assert soundfile.info(tmp_path / "001-a.wav").channels == 1
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_clip_that_is_cut_off_is_not_there(call, tmp_path, suffix):
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    options = ("batch", "list.jsonl", "-o", "out", "--seed", 1, "--name", "{index}" + suffix)
+    assert call(*options).returncode == 0
+    path = tmp_path / "out" / f"1{suffix}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    done = call(*options, "-q")
+    assert done.returncode == 1
+    assert "exists and is damaged or cut off; --force replaces it" in done.stderr
+    assert "0 made, 0 there before, 1 failed" in done.stderr, "told where something failed, however quiet"
+    assert call(*options, "--force").returncode == 0
+    assert path.read_bytes() == whole
+
+
+def test_a_clip_that_would_be_written_otherwise_is_another(call, tmp_path):
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    options = ("batch", "list.jsonl", "-o", "out", "--seed", 1)
+    assert call(*options).returncode == 0
+    for other, message in (
+        ("--bits", "was written with the format's bits, now 24 bits"),
+        ("--no-metadata", "says how it was made"),
+    ):
+        done = call(*options, other, *([24] if other == "--bits" else []))
+        assert done.returncode == 1
+        assert message in done.stderr
+
+
+@pytest.mark.parametrize("name", ["list.json", "list.tsv", "list.xlsx"])
+def test_lists_of_other_programs_are_not_taken_for_prompts(call, tmp_path, name):
+    (tmp_path / name).write_text('[{"prompt": "rain"}]')
+    done = call("batch", name, "-o", "out")
+    assert done.returncode == 2
+    assert "save it as .csv or .jsonl" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -66,5 +66,10 @@ def test_json_that_cannot_be_used_is_a_value_error(text):
         parse_json(text)
 
 
+def test_a_number_of_thousands_of_digits_is_told_in_our_words():
+    with pytest.raises(ValueError, match="a number has 5000 digits, expected at most 1000"):
+        parse_json("9" * 5_000)
+
+
 def test_json_is_read():
     assert parse_json(r'{"a": [1, 2.5, "é\ud83d\ude00 \u2028", null, true]}') == {"a": [1, 2.5, "é😀 \u2028", None, True]}

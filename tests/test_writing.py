@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_permissions_follow_the_umask(tmp_path):
     write_whole(tmp_path / "a.txt", b"x")
     (tmp_path / "b").write_bytes(b"x")
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes of files")
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_whole(path, b"new", overwrite=True)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)

@@ -15,6 +15,9 @@ from sao_onnx.errors import FileError
 MAX_DEPTH = 50
 """How deep lists and objects of JSON may be nested."""
 
+MOST_DIGITS = 1_000
+"""Of a number in JSON."""
+
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -79,7 +82,7 @@ def parse_json(text: str) -> Any:
             (`NaN`, `1e999`), or half a character (a lone surrogate).
     """
     try:
-        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     _require_shallow(data)
@@ -107,6 +110,12 @@ def _require_shallow(data: Any) -> None:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits, expected at most {MOST_DIGITS}")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -72,6 +72,8 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, error: type
             if sys.platform == "win32":
                 stream.close()  # No open file can be renamed there.
             if overwrite:
+                with contextlib.suppress(OSError):  # There is none yet, or it may not be kept.
+                    partial.chmod(stat.S_IMODE(target.stat().st_mode))
                 partial.replace(target)
             else:
                 _rename_to_new(partial, target)

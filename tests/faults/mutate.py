@@ -141,6 +141,8 @@ def _change(rng: random.Random, holder: Any, key: Any, known: Sequence[str]) -> 
     old = holder[key]
     if isinstance(old, bool) or old is None:
         holder[key] = not old
+    elif isinstance(old, (int, float)) and abs(old) > 1e300:
+        holder[key] = rng.choice([-old, str(old)[:50], [old]])
     elif isinstance(old, (int, float)):
         holder[key] = rng.choice([old + 1, old - 1, -old, old * 2, old * 10**6, float(old), str(old), [old], old + 0.5])
     elif isinstance(old, str):

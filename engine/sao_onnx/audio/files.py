@@ -31,6 +31,9 @@ VORBIS_RATE = 200_000
 WAV_BYTES = 2**32 - 2**23
 """Bytes of samples that a WAV file can hold, beside its texts. libsndfile does not check it and would write a wrong size."""
 
+LARGEST_DIGESTED = 250_000_000
+"""Bytes of a file whose digest is computed: twenty minutes of a recording."""
+
 BLOCK = 4096
 """Frames that are encoded at once. libvorbis puts them on the stack, and a whole clip would end a process with a small one."""
 
@@ -164,13 +167,15 @@ def read_tags(path: str | Path) -> dict[str, str]:
     return found
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal.
+def file_digest(path: str | Path) -> str | None:
+    """SHA-256 of a file, in hexadecimal; None of one so large that reading it whole would take longer than a clip.
 
     Raises:
         AudioFileError: The file is missing, is no ordinary file, or cannot be read.
     """
     with _audio_errors(path), open_ordinary(Path(path), error=AudioFileError) as stream:
+        if os.fstat(stream.fileno()).st_size > LARGEST_DIGESTED:
+            return None
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

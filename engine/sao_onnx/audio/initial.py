@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def read_part(path: str | Path, part: Part) -> Array:
     if not found.size:
         raise part.beyond(sound.position / file.samplerate)
     return found
+
+
+def require_whole(path: str | Path) -> None:
+    """Read an audio file to its end.
+
+    Raises:
+        AudioFileError: It is damaged, or shorter than its header says. The headers of compressed formats do not say it.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(sound_path(path)) as file:
+            sound = _Sound(file)
+            deque(sound.blocks(0), maxlen=0)
+    except (OSError, RuntimeError, TypeError) as error:
+        raise AudioFileError(f"{path} cannot be read as audio: {error}") from error
+    if sound.cut_off is not None:
+        raise AudioFileError(f"{path} is cut off: it should hold {sound.cut_off} frames, and ends after {sound.position}")
 
 
 def _require_file(path: str | Path) -> None:

@@ -75,8 +75,9 @@ def batch(
     output (a file name), and the options of gen (seconds, seed, steps, negative_prompt, ...).
 
     All lines of a file are checked before the first clip. Lines from stdin are taken as they come, and each result is printed
-    as soon as it is made. With --json, every line is answered: {"line": 1, "made": true, "file": ...}, "made" is false where
-    the same clip was there before; {"line": 1, "error": {"type": ..., "message": ...}} where there is none.
+    as soon as it is made. With --json, every line is answered, unless the batch ends before it: {"line": 1, "made": true,
+    "file": ...}, "made" is false where the same clip was there before; {"line": 1, "error": {"type": ..., "message": ...}}
+    where there is none.
     """
     from sao_onnx.cli.batch_answers import Answers
     from sao_onnx.cli.batch_clips import Clips, Files
@@ -108,7 +109,7 @@ def batch(
             _carry_out(clips.make, tasks, jobs, answers, show)
     if not answers.given:
         raise SaoOnnxError(f"{file} holds no requests")
-    if not quiet:
+    if answers.failed or not quiet:
         left = 0 if total is None else total - (answers.given - before)
         note(f"{answers.made} made, {answers.there} there before, {answers.failed} failed" + (f", {left} left" if left else ""))
     if answers.failed:
@@ -211,10 +212,15 @@ def _lines(file: str, format: str | None) -> tuple[Iterable[Line], bool]:
     """The requests of a list, and whether others may still be coming. Those of a file are there at once."""
     from typing import get_args
 
-    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, ListFormat, open_list
+    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, OTHER_LISTS, ListFormat, open_list
     from sao_onnx.errors import SaoOnnxError
 
-    chosen = FORMAT_BY_SUFFIX.get(Path(file).suffix.lower(), "text") if format is None else format
+    suffix = Path(file).suffix.lower()
+    if format is None and suffix in OTHER_LISTS:
+        raise typer.BadParameter(
+            f"{file} is no text with a prompt on each line; save it as .csv or .jsonl, or name its --format"
+        )
+    chosen = FORMAT_BY_SUFFIX.get(suffix, "text") if format is None else format
     for known in get_args(ListFormat):
         if known == chosen:
             break

@@ -202,7 +202,7 @@ class Clips:
         except OutputExistsError:
             if not os.path.lexists(task.path):
                 raise  # The settings beside it are there alone.
-            if reason := difference(task.path, task.request, self._engine, files.metadata):
+            if reason := difference(task.path, task.request, self._engine, files.bits, files.metadata):
                 raise OutputExistsError(f"{task.path} exists and {reason}; --force replaces it") from None
             return True
         self._require_own(task)

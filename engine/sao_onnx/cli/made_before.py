@@ -13,34 +13,51 @@ if TYPE_CHECKING:
     from sao_onnx.request import Request
 
 
-def difference(path: Path, request: Request, engine: Engine, metadata: bool) -> str:
+def difference(path: Path, request: Request, engine: Engine, bits: int | None, metadata: bool) -> str:
     """Why a file is not the clip of a request to an engine.
 
     Args:
         path: Of the file.
         request: Where it leaves the seed open, any will do.
         engine: Would make the clip.
+        bits: Of a sample of the clip; None for the default of its format.
         metadata: Whether the clip would say how it was made. If not, any audio without a record is taken for it: nobody can
             tell, and a list that was interrupted shall go on.
 
     Returns:
         What the file does, for people, as in "was made by another model"; "" if it is the clip.
     """
-    from sao_onnx.audio.files import read_tags
     from sao_onnx.errors import AudioFileError
     from sao_onnx.provenance import read_provenance
 
-    if not path.is_file():
-        return "is no clip"
+    if problem := _no_clip(path):
+        return problem
+    try:
+        found = read_provenance(path)
+    except AudioFileError:
+        return "does not say how it was made" if metadata else ""
+    if not metadata:
+        return "says how it was made, which --no-metadata leaves out"
+    if found.bits != bits:
+        return f"was written with {_bits(found.bits)}, now {_bits(bits)}"
+    return _other(found, request, engine)
+
+
+def _no_clip(path: Path) -> str:
+    """Why a file is no whole clip, or ""."""
+    from sao_onnx.audio.files import read_tags
+    from sao_onnx.audio.initial import require_whole
+    from sao_onnx.errors import AudioFileError
+
     try:
         read_tags(path)
     except AudioFileError:
         return "is no clip"
     try:
-        found = read_provenance(path)
+        require_whole(path)
     except AudioFileError:
-        return "does not say how it was made" if metadata else ""
-    return _other(found, request, engine)
+        return "is damaged or cut off"
+    return ""
 
 
 def _other(found: Provenance, request: Request, engine: Engine) -> str:
@@ -78,6 +95,10 @@ def _digest_now(found: Provenance, request: Request) -> str | None:
 
     file = initial_file(request)
     return None if file is None or found.init_sha256 is None else file_digest(file)
+
+
+def _bits(bits: int | None) -> str:
+    return "the format's bits" if bits is None else f"{bits} bits"
 
 
 def _said(value: Any) -> str:

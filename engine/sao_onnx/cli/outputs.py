@@ -151,5 +151,7 @@ def _identity(path: Path) -> object:
     try:
         found = path.stat()
     except OSError:
-        return os.path.normcase(os.path.realpath(path))
+        with contextlib.suppress(OSError):  # Links that cannot be read either.
+            path = Path(os.path.realpath(path))
+        return os.path.normcase(path)
     return found.st_dev, found.st_ino

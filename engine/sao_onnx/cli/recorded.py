@@ -76,7 +76,7 @@ def _recorded_audio(recorded: Provenance, file: Path | None) -> Path:
         raise AudioFileError(f"the clip was started from {shown(name)}, which is no name of a file; name it with --init-audio")
     places = [place for place in (Path(name), *([] if file is None else [file.parent / name])) if place.is_file()]
     for place in places:
-        if recorded.init_sha256 in (None, file_digest(place)):
+        if recorded.init_sha256 is None or recorded.init_sha256 == file_digest(place):
             note(f"starting from {place}")
             return place
     if places:

@@ -17,6 +17,8 @@ from sao_onnx.reading import parse_json, read_small
 ListFormat = Literal["text", "csv", "jsonl"]
 
 FORMAT_BY_SUFFIX: dict[str, ListFormat] = {".txt": "text", ".csv": "csv", ".jsonl": "jsonl"}
+OTHER_LISTS = (".json", ".tsv", ".xls", ".xlsx", ".ods", ".yaml", ".yml")
+"""Suffixes of lists that would make prompts of their syntax, if they were read as text."""
 
 STDIN = "-"
 
@@ -186,7 +188,7 @@ def _object(text: str) -> tuple[str, dict[str, Any], str]:
     except ValueError as error:
         return "", {}, f"not JSON: {error}"
     if not isinstance(data, dict) or not isinstance(data.get("prompt"), str) or not data["prompt"].strip():
-        return "", {}, 'expected an object with "prompt", a text'
+        return "", {}, 'expected an object with "prompt", a text that is not empty'
     return data.pop("prompt"), data, ""
 
 

@@ -117,8 +117,11 @@ def print_bytes(data: bytes) -> None:
 
 
 def print_error(error: Exception) -> None:
-    """Print an error as a result, for `--json`; nowhere, if stdout is what failed."""
+    """Print an error as a result, for `--json`; on stderr, if stdout is what failed."""
     from sao_onnx.errors import FileError
 
-    with contextlib.suppress(FileError):
+    try:
         print(json.dumps(describe_error(error)), flush=True)
+    except FileError:
+        with contextlib.suppress(OSError):
+            typer.echo(f"error: {error}", err=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sao_onnx.errors import MissingRuntimeError
+from sao_onnx.errors import MissingRuntimeError, NotEnoughMemoryError
 from sao_onnx.runtime.environment import variables_unless_set
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
@@ -26,6 +26,10 @@ try:
     with variables_unless_set({VARIABLE: "1"}):
         import onnxruntime as ort
 except ImportError as problem:
+    if "bad_alloc" in str(problem) or "allocate memory" in str(problem):
+        raise NotEnoughMemoryError(
+            f"there is too little memory to load ONNX Runtime ({problem}); close other programs"
+        ) from problem
     if sys.maxsize < 2**32:
         remedy = (
             "there are no builds of it for 32-bit systems such as this one; on a Raspberry Pi, use the 64-bit Raspberry Pi OS"
