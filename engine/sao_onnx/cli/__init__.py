@@ -17,6 +17,7 @@ from sao_onnx.cli.gen import gen
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.models import models
 from sao_onnx.cli.terminal import command, prepare_process
+from sao_onnx.cli.serve import serve
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
 from sao_onnx.version import __version__
@@ -39,7 +40,7 @@ def _options(
     """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
 
 
-for _function in (gen, batch, models, convert, inspect, verify, tune, doctor):
+for _function in (gen, batch, serve, models, convert, inspect, verify, tune, doctor):
     app.command()(command(_function))
 
 

@@ -1,0 +1,98 @@
+"""The server put together: models, queue, interfaces, page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from sao_onnx.errors import SaoOnnxError
+from sao_onnx.serve import own
+from sao_onnx.serve.answers import failed, json_error
+from sao_onnx.serve.guard import Guard, TooLargeError, too_large
+from sao_onnx.serve.jobs import Jobs
+from sao_onnx.serve.models import Models
+from sao_onnx.serve.openapi import document
+from sao_onnx.serve.service import ClientGoneError, Service
+from sao_onnx.serve.settings import Settings
+
+GRACE = 5.0
+"""Seconds that a clip may still take when the server ends."""
+
+PAGE = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
+PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+def make_app(settings: Settings) -> ASGIApp:
+    """The server as an ASGI application.
+
+    Raises:
+        BundleError: A model cannot be opened.
+    """
+    models = Models(settings)
+    jobs = Jobs(
+        models.engine,
+        workers=settings.jobs,
+        waiting=settings.queue,
+        keep_seconds=settings.keep_seconds,
+        keep_bytes=settings.keep_bytes,
+        idle=None if settings.unload_after is None else models.unload,
+        idle_seconds=settings.unload_after or 0,
+    )
+    service = Service(models, jobs, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
+        yield
+        await run_in_threadpool(jobs.close, GRACE)
+        models.unload()
+
+    async def show_document(http: HttpRequest) -> Response:
+        return JSONResponse(document(models, settings))
+
+    async def refuse_body(http: HttpRequest, error: Exception) -> Response:
+        return too_large(settings.limits.body)
+
+    routes = [
+        *own.routes(service),
+        Route("/openapi.json", show_document, methods=["GET"]),
+        *(Route(path, _static(name), methods=["GET"]) for path, name in PAGE.items()),
+    ]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={
+            SaoOnnxError: failed,
+            ClientGoneError: failed,
+            ClientDisconnect: failed,
+            TooLargeError: refuse_body,
+            HTTPException: _refused,
+            Exception: failed,
+        },
+    )
+    return Guard(app, settings)
+
+
+def _static(name: str) -> Callable[[HttpRequest], Response]:
+    """A file of the page."""
+    path = Path(__file__).parent / "page" / name
+
+    def answer(http: HttpRequest) -> Response:
+        return Response(path.read_bytes(), media_type=PAGE_TYPES[path.suffix], headers={"Cache-Control": "no-cache"})
+
+    return answer
+
+
+async def _refused(http: HttpRequest, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return json_error(error.status_code, "HttpError", str(error.detail), error.headers)
