@@ -16,8 +16,8 @@ from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.models import models
-from sao_onnx.cli.terminal import command, prepare_process
 from sao_onnx.cli.serve import serve
+from sao_onnx.cli.terminal import command, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
 from sao_onnx.version import __version__

@@ -17,6 +17,18 @@ from sao_onnx.serve.formats import MEDIA_TYPES, accepted, known
 from sao_onnx.serve.jobs import QueueFullError
 from sao_onnx.serve.service import ClientGoneError, JobFailedError
 
+_STATUSES: dict[type[Exception], int] = {
+    QueueFullError: 429,
+    RequestError: 422,
+    AudioFileError: 422,
+    NotEnoughMemoryError: 503,
+    SaoOnnxError: 500,
+    ClientGoneError: 499,
+}
+"""The first class that an error is of decides."""
+
+INTERNAL = "InternalError"
+
 LONGEST_HEADER = 4_000
 """Bytes of a recipe that is still sent in a header; the file has it in its tags, and the job in its JSON."""
 
@@ -64,20 +76,12 @@ def ranged(data: bytes, media_type: str, range: str, headers: Mapping[str, str])
 
 def status_of(error: Exception) -> tuple[int, str, str]:
     """The HTTP status of an error, its type and its message for a client."""
-    match error:
-        case QueueFullError():
-            return 429, "QueueFullError", str(error)
-        case JobFailedError():
-            return (499 if error.type == "cancelled" else 500), error.type, str(error)
-        case RequestError() | AudioFileError():
-            return 422, type(error).__name__, str(error)
-        case NotEnoughMemoryError():
-            return 503, type(error).__name__, str(error)
-        case SaoOnnxError():
-            return 500, type(error).__name__, str(error)
-        case ClientGoneError():
-            return 499, "ClientGoneError", "the client left"
-    return 500, "InternalError", "the server failed; its log says how"
+    if isinstance(error, JobFailedError):
+        return 500, error.type, str(error)
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status, type(error).__name__, str(error)
+    return 500, INTERNAL, "the server failed; its log says how"
 
 
 def headers_of(error: Exception) -> dict[str, str]:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from sao_onnx.errors import SaoOnnxError
 from sao_onnx.serve import own
+from sao_onnx.serve.adapters import elevenlabs, gary4juce, stability, vllm_omni
 from sao_onnx.serve.answers import failed, json_error
 from sao_onnx.serve.guard import Guard, TooLargeError, too_large
 from sao_onnx.serve.jobs import Jobs
@@ -27,6 +28,8 @@ from sao_onnx.serve.settings import Settings
 
 GRACE = 5.0
 """Seconds that a clip may still take when the server ends."""
+
+ADAPTERS = (elevenlabs, gary4juce, stability, vllm_omni)
 
 PAGE = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
 PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -64,6 +67,7 @@ def make_app(settings: Settings) -> ASGIApp:
 
     routes = [
         *own.routes(service),
+        *(route for adapter in ADAPTERS for route in adapter.routes(service)),
         Route("/openapi.json", show_document, methods=["GET"]),
         *(Route(path, _static(name), methods=["GET"]) for path, name in PAGE.items()),
     ]

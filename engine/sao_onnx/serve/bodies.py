@@ -42,7 +42,7 @@ def json_object(body: bytes | str) -> dict[str, Any]:
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from error
     if not isinstance(data, dict):
-        raise RequestError(f"the body is {shown(data)}, expected an object such as {{\"prompt\": \"rain\"}}")
+        raise RequestError(f'the body is {shown(data)}, expected an object such as {{"prompt": "rain"}}')
     return data
 
 
@@ -66,7 +66,7 @@ def asked(fields: Mapping[str, Any], limits: Limits, audio: tuple[Array, int] | 
     if not isinstance(preview, bool):
         raise RequestError(f"preview is {shown(preview)}, expected true or false")
     if named := NOT_IN_JSON & options.keys():
-        raise RequestError(f"{' and '.join(sorted(named))} cannot be named in JSON; send audio as the part \"audio\" of a form")
+        raise RequestError(f'{" and ".join(sorted(named))} cannot be named in JSON; send audio as the part "audio" of a form')
     return Asked(model, limited(prompt, options, limits, audio), preview)
 
 
@@ -106,7 +106,9 @@ def decoded(data: bytes, limits: Limits) -> tuple[Array, int]:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             most = int(limits.recording * file.samplerate)
             if file.frames > most:
-                raise AudioFileError(f"the recording has {file.frames / file.samplerate:.0f} s, expected at most {limits.recording:g} s")
+                raise AudioFileError(
+                    f"the recording has {file.frames / file.samplerate:.0f} s, expected at most {limits.recording:g} s"
+                )
             samples = file.read(most, dtype="float32", always_2d=True)
             return samples.T, int(file.samplerate)
     except (OSError, RuntimeError, TypeError, ValueError) as error:

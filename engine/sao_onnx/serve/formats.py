@@ -14,7 +14,14 @@ MEDIA_TYPES = {
 }
 """What each format is called in HTTP."""
 
-ALSO = {"audio/x-wav": "wav", "audio/wave": "wav", "audio/vnd.wave": "wav", "audio/x-flac": "flac", "audio/mp3": "mp3", "audio/opus": "opus"}
+ALSO = {
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+    "audio/vnd.wave": "wav",
+    "audio/x-flac": "flac",
+    "audio/mp3": "mp3",
+    "audio/opus": "opus",
+}
 """Other names that clients use."""
 
 DEFAULT = "wav"

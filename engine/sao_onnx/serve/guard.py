@@ -117,7 +117,6 @@ def too_large(most: int) -> Response:
     return json_error(413, "TooLargeError", f"the body is larger than {most} bytes")
 
 
-
 def _holds(headers: Headers, key: str) -> bool:
     """Whether a request carries the key, in one of the places where clients put it."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")

@@ -291,7 +291,7 @@ class Jobs:
                 self._make(job)
             except SaoOnnxError as error:
                 job.change(state="failed", error=str(error), error_type=type(error).__name__)
-            except BaseException as error:  # noqa: BLE001  Whatever happens in a clip fails that clip alone.
+            except BaseException as error:
                 logger.exception("a clip failed")
                 job.change(state="failed", error="the server failed to make this clip", error_type=type(error).__name__)
             finally:

@@ -65,7 +65,10 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _errors(*codes: int) -> dict[str, Any]:
     return {
-        str(code): {"description": _ERRORS.get(code, "There is no such job."), "content": _json({"$ref": "#/components/schemas/Error"})}
+        str(code): {
+            "description": _ERRORS.get(code, "There is no such job."),
+            "content": _json({"$ref": "#/components/schemas/Error"}),
+        }
         for code in codes
     }
 
@@ -93,7 +96,11 @@ def document(models: Models, settings: Settings) -> dict[str, Any]:
                     "required": ["request"],
                     "properties": {
                         "request": {"type": "string", "description": "The request as JSON."},
-                        "audio": {"type": "string", "format": "binary", "description": "To start from: WAV, FLAC, Ogg, Opus, MP3."},
+                        "audio": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "To start from: WAV, FLAC, Ogg, Opus, MP3.",
+                        },
                     },
                 }
             },

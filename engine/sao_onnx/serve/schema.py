@@ -12,38 +12,38 @@ NOT_IN_JSON = {"init_audio", "latents"}
 """Arrays and files. Audio is sent beside the JSON, as a part of a form; nothing on the server can be named."""
 
 
+_TYPES: dict[str, dict[str, Any]] = {
+    "number": {"type": "number"},
+    "whole number": {"type": "integer"},
+    "flag": {"type": "boolean"},
+    "choice": {"type": "string"},
+    "text": {"type": "string"},
+    "regions": {
+        "type": "array",
+        "items": {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2},
+        "maxItems": 1_000,
+    },
+    "numbers": {"type": "object", "additionalProperties": {"type": "number"}},
+}
+
+
 def option_schema(kind: Kind) -> dict[str, Any]:
     """The JSON schema of an option."""
     option = kind.option
-    found: dict[str, Any] = {"description": option.help}
-    match kind.name:
-        case "number" | "whole number":
-            found["type"] = "number" if kind.name == "number" else "integer"
-            if option.minimum is not None:
-                found["exclusiveMinimum" if option.above else "minimum"] = option.minimum
-            if option.maximum is not None:
-                found["maximum"] = option.maximum
-        case "flag":
-            found["type"] = "boolean"
-        case "choice":
-            found |= {"type": "string", "enum": list(kind.choices)}
-        case "regions":
-            pair = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2}
-            found |= {"type": "array", "items": pair, "maxItems": 1_000}
-        case "numbers":
-            found |= {"type": "object", "additionalProperties": {"type": "number"}}
-        case _:
-            found["type"] = "string"
-    if option.unit:
-        found["x-unit"] = option.unit
-    if kind.shown_default:
-        found["x-default"] = kind.shown_default
-    if kind.optional:
-        found["type"] = [found["type"], "null"]
-        if "enum" in found:
-            found["enum"] = [*found["enum"], None]
-    else:
-        found["default"] = kind.default
+    found: dict[str, Any] = {"description": option.help, **_TYPES[kind.name]}
+    about = {
+        "exclusiveMinimum" if option.above else "minimum": option.minimum,
+        "maximum": option.maximum,
+        "enum": list(kind.choices) or None,
+        "x-unit": option.unit or None,
+        "x-default": kind.shown_default or None,
+    }
+    found |= {name: value for name, value in about.items() if value is not None}
+    if not kind.optional:
+        return found | {"default": kind.default}
+    found["type"] = [found["type"], "null"]
+    if kind.choices:
+        found["enum"] = [*kind.choices, None]
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -127,18 +127,12 @@ async def statuses(job: Job) -> AsyncGenerator[Status, None]:
 
 async def ended(job: Job) -> Status:
     """Wait for the end of a job."""
-    status = job.status
     async with contextlib.aclosing(statuses(job)) as changes:
-        async for status in changes:
+        async for _ in changes:
             pass
-    return status
+    return job.status
 
 
 async def _gone(http: HttpRequest) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         pass
-
-
-def counted(request: Request, index: int) -> Request:
-    """The same request with a later seed, for variations."""
-    return replace(request, seed=((request.seed or 0) + index) % 2**32)
