@@ -21,6 +21,7 @@ from sao_onnx.serve.adapters import elevenlabs, gary4juce, stability, vllm_omni
 from sao_onnx.serve.answers import failed, json_error
 from sao_onnx.serve.guard import Guard, TooLargeError, too_large
 from sao_onnx.serve.jobs import Jobs
+from sao_onnx.serve.metrics import Metrics
 from sao_onnx.serve.models import Models
 from sao_onnx.serve.openapi import document
 from sao_onnx.serve.service import ClientGoneError, Service
@@ -42,6 +43,7 @@ def make_app(settings: Settings) -> ASGIApp:
         BundleError: A model cannot be opened.
     """
     models = Models(settings)
+    metrics = Metrics(list(models.bundles)) if settings.metrics else None
     jobs = Jobs(
         models.engine,
         workers=settings.jobs,
@@ -50,7 +52,10 @@ def make_app(settings: Settings) -> ASGIApp:
         keep_bytes=settings.keep_bytes,
         idle=None if settings.unload_after is None else models.unload,
         idle_seconds=settings.unload_after or 0,
+        ended=None if metrics is None else metrics.ended,
     )
+    if metrics is not None:
+        metrics.watch(jobs)
     service = Service(models, jobs, settings)
 
     @asynccontextmanager
@@ -65,10 +70,15 @@ def make_app(settings: Settings) -> ASGIApp:
     async def refuse_body(http: HttpRequest, error: Exception) -> Response:
         return too_large(settings.limits.body)
 
+    def show_metrics(http: HttpRequest) -> Response:
+        data, media_type = (b"", "text/plain") if metrics is None else metrics.text()
+        return Response(data, media_type=media_type)
+
     routes = [
         *own.routes(service),
         *(route for adapter in ADAPTERS for route in adapter.routes(service)),
         Route("/openapi.json", show_document, methods=["GET"]),
+        *([] if metrics is None else [Route("/metrics", show_metrics, methods=["GET"])]),
         *(Route(path, _static(name), methods=["GET"]) for path, name in PAGE.items()),
     ]
     app = Starlette(

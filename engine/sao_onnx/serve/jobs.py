@@ -142,6 +142,7 @@ class Jobs:
         keep_bytes: How much all finished clips may take; the oldest go first.
         idle: Called after `idle_seconds` without work, once; None for never.
         idle_seconds: See there.
+        ended: Called with every clip that was begun, when it has ended, and the seconds that it took.
     """
 
     def __init__(
@@ -154,11 +155,13 @@ class Jobs:
         keep_bytes: int = 256_000_000,
         idle: Callable[[], None] | None = None,
         idle_seconds: float = 300,
+        ended: Callable[[Job, float], None] | None = None,
     ) -> None:
         self._engine = engine
         self._waiting = waiting
         self._keep_seconds, self._keep_bytes = keep_seconds, keep_bytes
         self._idle, self._idle_seconds = idle, idle_seconds
+        self._ended = ended
         self._queue: deque[Job] = deque()
         self._running: dict[Job, float] = {}
         self._all: dict[str, Job] = {}
@@ -295,12 +298,14 @@ class Jobs:
                 logger.exception("a clip failed")
                 job.change(state="failed", error="the server failed to make this clip", error_type=type(error).__name__)
             finally:
+                took = time.monotonic() - began
                 with self._changed:
                     self._running.pop(job, None)
                     if job.status.state == "done":
                         # What the latest clips took counts most: lengths and steps differ.
-                        took = time.monotonic() - began
                         self._measured = took if self._measured is None else (self._measured + took) / 2
+                if self._ended is not None:
+                    self._ended(job, took)
 
     def _make(self, job: Job) -> None:
         engine = self._engine(job.model)

@@ -31,9 +31,8 @@ def routes(service: Service) -> list[Route]:
             "negative_prompt": text(fields, "negative_prompt"),
             "cfg_scale": number(fields, "guidance_scale", 0, 100),
             "steps": whole(fields, "num_inference_steps", 1, limits.steps),
+            "numbers": {"seconds_start": start} if start else None,
         }
-        if start:
-            options["numbers"] = {"seconds_start": start}
         request = limited(text(fields, "input", required=True), options, limits)
         clip = await service.clip(request, http, text(fields, "model") or "")
         return await audio(clip, format if format in MEDIA_TYPES else "wav", http)
