@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-arm test-slow lint miniature bench bench-quick clean
+.PHONY: demo test test-arm test-engine test-faults test-floors test-slow lint miniature bench bench-quick clean
 
 demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
 	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --seed 42 -o demo.wav --force
@@ -27,8 +27,17 @@ test: lint  ## Style, types and tests
 test-arm: .venv/ready  ## The wheel on four emulated Arm cores and both releases of Raspberry Pi OS: minutes
 	SAO_ONNX_ARM=all $(BIN)/python -m pytest tests/test_arm.py
 
+test-faults: .venv/ready  ## 10,000 injected faults, counted: ten minutes on two processors, Linux
+	$(BIN)/python -m tests.faults --results scratch/faults.md
+
 test-slow: .venv/ready  ## The full-size rehearsal: minutes, 8 GB of memory, 8 GB of disk
 	$(BIN)/python -m pytest -m slow -s
+
+test-floors: .venv/ready  ## The oldest and the newest releases of what the engine needs, from the package index: minutes
+	$(BIN)/python -m pytest -m slow tests/test_floors.py
+
+test-engine: .venv/ready  ## The sdist's own tests, in an environment with the engine and pytest alone: minutes
+	$(BIN)/python -m pytest -m slow tests/test_sdist.py
 
 lint: .venv/ready
 	$(BIN)/ruff check --output-format concise .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
+from sao_onnx.errors import SaoOnnxError
 from tests import processes
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,54 @@ GOLDEN = ROOT / "tests" / "golden"
 """What the reference computed with the miniature's weights; see the notes beside it."""
 LARGER = ROOT.parent / "shared" / "reference" / "golden"
 """The same for a larger model, with its checkpoint: checked as well where it lies beside this checkout."""
+
+
+EXTRAS = {
+    "convert": {"huggingface_hub", "onnx", "onnxscript", "onnxsim", "optimum", "safetensors", "torch", "transformers"},
+    "dev": {"build", "hatchling", "matplotlib", "mypy", "packaging", "psutil"},
+}
+"""What the engine does without, by the extra that brings it. Tests that need it are skipped where it is not installed."""
+
+
+def _skip_without_extra(error):
+    """Skip what failed because an extra is not installed; any other error stays one."""
+    while error is not None:
+        for extra, names in EXTRAS.items():
+            # Only where the library itself is not there; a part of it that is missing is an error.
+            if isinstance(error, ModuleNotFoundError) and error.name in names:
+                pytest.skip(f"needs {error.name}: pip install '.[{extra}]'", allow_module_level=True)
+        error = error.__cause__
+
+
+class _Module(pytest.Module):
+    def collect(self):
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            _skip_without_extra(error)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return _Module.from_parent(parent, path=module_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    try:
+        return (yield)
+    except (ImportError, SaoOnnxError) as error:
+        _skip_without_extra(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    try:
+        return (yield)
+    except (ImportError, SaoOnnxError) as error:
+        _skip_without_extra(error)
+        raise
 
 
 def pytest_configure(config):
@@ -62,6 +112,17 @@ def command(tmp_path):
         return processes.run([processes.COMMAND, *arguments], cwd=tmp_path, input=input, text=text, env=variables)
 
     return run
+
+
+@pytest.fixture
+def processors(monkeypatch) -> Callable[[int], None]:
+    """A function that makes this machine one of so many processors."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(count)), raising=False)
+        monkeypatch.setattr("sao_onnx.runtime.control_groups.folders", lambda controller: ())
+
+    return pretend
 
 
 @pytest.fixture(scope="session")

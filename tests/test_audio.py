@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sao_onnx.audio.files import encode_audio
-from sao_onnx.audio.prepare import fit, normalize, prepare
-from sao_onnx.errors import RequestError
+from sao_onnx.audio.prepare import Part, fit, normalize, prepare
+from sao_onnx.errors import RequestError, SaoOnnxWarning
 from tests.processes import succeed
 
 
@@ -32,7 +32,7 @@ def test_fit():
 
 
 def _prepare(samples, rate=44100, channels=2, target=44100):
-    return prepare(np.asarray(samples), rate, channels=channels, target_rate=target)
+    return prepare(samples, rate, Part(0.0, 10**6, channels, target))
 
 
 def test_channels():
@@ -40,7 +40,8 @@ def test_channels():
     np.testing.assert_array_equal(_prepare(mono), [mono, mono])
     np.testing.assert_array_equal(_prepare(mono[None]), [mono, mono])
     five = np.arange(50, dtype=np.float32).reshape(5, 10)
-    np.testing.assert_array_equal(_prepare(five), five[:2])
+    with pytest.warns(SaoOnnxWarning, match="has 5 channels, of which the first 2 are used"):
+        np.testing.assert_array_equal(_prepare(five), five[:2])
     np.testing.assert_array_equal(_prepare(five, channels=1), five.mean(0, keepdims=True))
 
 

@@ -1,20 +1,24 @@
-"""Variations and batches: names, lists, interruptions, bad lines."""
+"""Variations and batches of files: names, interruptions, bad lines, what is there before."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
+from sao_onnx.cli.batch_clips import Clips, Files
 from sao_onnx.cli.names import file_name, for_several, slug
-from sao_onnx.cli.request_file import Line, read_lines
-from sao_onnx.errors import RequestError
+from sao_onnx.cli.request_file import Line
+from sao_onnx.errors import OutputExistsError, RequestError
 from sao_onnx.provenance import read_provenance
-from tests.processes import COMMAND, interrupt, run, started, wait_until
+from tests.processes import COMMAND, GUARD, interrupt, run, started, wait_until
 
 
 @pytest.fixture
@@ -25,10 +29,17 @@ def call(miniature, tmp_path):
     return call
 
 
+SHORT = {"seconds": 0.1, "steps": 1}
+
+
+def write_list(folder, rows):
+    (folder / "list.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+
+
 def test_slugs():
     assert slug("Tech house, 128 BPM!") == "tech-house-128-bpm"
     assert slug("../../etc/passwd") == "etc-passwd"
-    assert slug("大雨") == "clip"
+    assert slug("大雨") == "大雨"
     assert len(slug("rain " * 50)) <= 60
     assert not slug("a" * 59 + " b").endswith("-")
 
@@ -45,28 +56,6 @@ def test_names():
     for template in ("{sead}.wav", "{0}.wav", "{.wav", "{index:q}.wav"):
         with pytest.raises(RequestError, match="the name"):
             name(template)
-
-
-def test_text():
-    assert read_lines("rain\n\n# a comment\n  soft wind  \n", "text") == [Line(1, "rain"), Line(4, "soft wind")]
-
-
-def test_csv():
-    lines = read_lines('prompt,seconds,negative\n"rain, soft",2,\nwind,,hiss\n,1,\na,b,c,d\n', "csv")
-    assert lines[0] == Line(2, "rain, soft", {"seconds": "2", "negative": ""})
-    assert lines[1] == Line(3, "wind", {"seconds": "", "negative": "hiss"})
-    assert lines[2].problem == "the prompt is missing"
-    assert "more values than the 3 columns" in lines[3].problem
-    for text in ("text,seconds\nrain,1\n", ""):
-        with pytest.raises(RequestError, match="one of them must be prompt"):
-            read_lines(text, "csv")
-
-
-def test_json_lines():
-    lines = read_lines('{"prompt": "rain", "seconds": 2, "mono": true}\n\n{"prompt": 3}\n[]\nrain\n', "jsonl")
-    assert lines[0] == Line(1, "rain", {"seconds": 2, "mono": True})
-    assert [line.number for line in lines] == [1, 3, 4, 5]
-    assert all(line.problem for line in lines[1:])
 
 
 def test_variations_are_reproducible_alone(call, tmp_path):
@@ -130,15 +119,6 @@ def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
     assert (found.prompt, found.seed, found.options["seconds"]) == ("soft rain", 5, 0.2)
 
 
-def test_a_batch_from_stdin_in_jobs(call, tmp_path):
-    text = "prompt,seconds\n" + "".join(f"kick {i},0.1\n" for i in range(5))
-    done = call("batch", "-", "--format", "csv", "--jobs", 2, "--seed", 10, "--name", "{seed}.ogg", "-q", text=text)
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == [f"{seed}.ogg" for seed in range(10, 15)]
-    assert done.stderr == ""
-    assert read_provenance(tmp_path / "12.ogg").prompt == "kick 2"
-
-
 def test_a_batch_that_was_interrupted_goes_on(miniature, call, tmp_path):
     def write(steps):
         rows = [{"prompt": f"rain {i}", "seconds": 0.3, "steps": steps if i == 2 else 2} for i in range(6)]
@@ -181,26 +161,30 @@ def test_errors_are_told_before_the_first_clip(call, tmp_path):
         {"prompt": "bell", "extend": 3},
         {"prompt": "tone", "init": "nothing.wav"},
     ]
-    done = call("batch", "-", "--format", "jsonl", text="\n".join(map(json.dumps, rows)), stderr=subprocess.STDOUT)
+    write_list(tmp_path, rows)
+    done = call("batch", "list.jsonl", stderr=subprocess.STDOUT)
     assert done.returncode == 1
     told = done.stdout.splitlines()
     assert [line.split(":")[0] for line in told[:3]] == ["line 3", "line 4", "line 5"]
     assert "a loop needs bpm and bars" in told[0]
     assert "extend needs initial audio" in told[1]
-    assert "nothing.wav cannot be read" in told[2]
+    assert "nothing.wav does not exist" in told[2]
     assert told[3:] == ["001-rain.wav", "002-wind.wav", "2 made, 0 there before, 3 failed"]
 
 
 def test_a_sidecar_that_is_there_is_refused_before_the_work(call, tmp_path):
     (tmp_path / "001-rain.json").write_text("mine")
-    rows = [{"prompt": "rain", "steps": 1_000_000}, {"prompt": "wind", "seconds": 0.1, "steps": 1}]
-    done = call("batch", "-", "--format", "jsonl", "--json", text="\n".join(map(json.dumps, rows)))
+    write_list(tmp_path, [{"prompt": "rain", "steps": 1_000_000}, {"prompt": "wind", **SHORT}])
+    done = call("batch", "list.jsonl", "--json")
     assert done.returncode == 1
     assert "line 1: 001-rain.json exists" in done.stderr
-    assert sorted(os.listdir(tmp_path)) == ["001-rain.json", "002-wind.json", "002-wind.wav"]
+    assert sorted(os.listdir(tmp_path)) == ["001-rain.json", "002-wind.json", "002-wind.wav", "list.jsonl"]
     assert (tmp_path / "001-rain.json").read_text() == "mine"
     assert json.loads((tmp_path / "002-wind.json").read_text())["sao-onnx"]["prompt"] == "wind"
-    assert [json.loads(line)["prompt"] for line in done.stdout.splitlines()] == ["wind"]
+    refused, made = map(json.loads, done.stdout.splitlines())
+    assert refused == {"line": 1, "error": {"type": "OutputExistsError", "message": refused["error"]["message"]}}
+    assert "001-rain.json exists" in refused["error"]["message"]
+    assert (made["line"], made["made"], made["prompt"], made["file"]) == (2, True, "wind", "002-wind.wav")
 
 
 def test_what_is_there_and_is_another_clip(call, tmp_path):
@@ -208,12 +192,241 @@ def test_what_is_there_and_is_another_clip(call, tmp_path):
     assert call("gen", "wind", "-o", "001-rain.wav", "--seconds", 0.1).returncode == 0
     assert call("gen", "wind", "-o", "002-wind.wav", "--seconds", 0.1, "--no-metadata").returncode == 0
     (tmp_path / "003-kick.wav").write_text("notes")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.wav")}
     done = call("batch", "list.txt")
     assert done.returncode == 1
-    assert "line 1: 001-rain.wav exists" in done.stderr
-    assert "line 3: 003-kick.wav exists" in done.stderr
-    assert "0 made, 1 there before, 2 failed" in done.stderr
-    assert (tmp_path / "003-kick.wav").read_text() == "notes"
+    assert "line 1: 001-rain.wav exists and was made of another request (prompt: 'wind', now 'rain'); --force" in done.stderr
+    assert "line 2: 002-wind.wav exists and does not say how it was made; --force replaces it" in done.stderr
+    assert "line 3: 003-kick.wav exists and is no clip" in done.stderr
+    assert "0 made, 0 there before, 3 failed" in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.wav")} == before
+    write_list(tmp_path, [{"prompt": prompt, **SHORT} for prompt in ("rain", "wind", "kick")])
+    assert "3 made" in call("batch", "list.jsonl", "--force").stderr
+
+
+def test_clips_without_metadata_are_found_by_their_names(call, tmp_path):
+    """Nothing else tells, and a batch that was interrupted goes on."""
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    assert "1 made" in call("batch", "list.jsonl", "--no-metadata").stderr
+    assert "0 made, 1 there before, 0 failed" in call("batch", "list.jsonl", "--no-metadata").stderr
+    assert "0 made, 0 there before, 1 failed" in call("batch", "list.jsonl").stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "message"),
+    [
+        ({"steps": 2}, [], "(steps: 1, now 2)"),
+        ({"steps": None}, [], "(steps: 1, now not given)"),
+        ({"mono": True}, [], "(mono: not given, now True)"),
+        ({"numbers": {"seconds_total": 2}}, [], "(numbers: not given, now {'seconds_total': 2.0})"),
+        ({"prompt": "wind", "output": "001-rain.wav"}, [], "(prompt: 'rain', now 'wind')"),
+        ({"seed": 4}, [], "(seed: 3, now 4)"),
+        ({}, ["--precision", "int8"], "(precision: 'fp32', now 'int8')"),
+    ],
+)
+def test_a_changed_line_is_another_clip(call, tmp_path, changed, arguments, message):
+    row = {"prompt": "rain", "seed": 3, "keep": "0:0.05", "init": "rec.wav", **SHORT}
+    soundfile.write(tmp_path / "rec.wav", np.zeros(9000), 44100)
+    write_list(tmp_path, [row])
+    assert "1 made" in call("batch", "list.jsonl", "--precision", "fp32").stderr
+    assert "1 there before" in call("batch", "list.jsonl", "--precision", "fp32").stderr
+    write_list(tmp_path, [{key: value for key, value in {**row, **changed}.items() if value is not None}])
+    done = call("batch", "list.jsonl", *(arguments or ["--precision", "fp32"]))
+    assert done.returncode == 1
+    assert f"line 1: 001-rain.wav exists and was made of another request {message}; --force replaces it" in done.stderr
+
+
+def test_whose_seed_was_drawn_is_found_again(call, tmp_path):
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    assert "1 made" in call("batch", "list.jsonl").stderr
+    assert "1 there before" in call("batch", "list.jsonl").stderr
+    done = call("batch", "list.jsonl", "--seed", read_provenance(tmp_path / "001-rain.wav").seed ^ 1)
+    assert "line 1: 001-rain.wav exists and was made of another request (seed: " in done.stderr
+
+
+def test_another_model_makes_another_clip(call, tmp_path):
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    assert "1 made" in call("batch", "list.jsonl").stderr
+    done = run([COMMAND, "batch", "list.jsonl", "--model", "sao-tiny"], cwd=tmp_path)
+    assert done.returncode == 1
+    assert "line 1: 001-rain.wav exists and was made by another model, or another conversion of it: " in done.stderr
+
+
+def test_two_lines_of_one_file(call, tmp_path):
+    """The second one is told the same, whether the first one is made or there before."""
+    write_list(tmp_path, [{"prompt": prompt, "output": "a.wav", **SHORT} for prompt in ("rain", "wind")])
+    for counts in ("1 made, 0 there before, 1 failed", "0 made, 1 there before, 1 failed"):
+        done = call("batch", "list.jsonl")
+        assert "line 2: a.wav is the file of another line, too" in done.stderr
+        assert counts in done.stderr
+
+
+def test_two_lines_of_one_sidecar(call, tmp_path):
+    """Before the work, not after it."""
+    rows = [{"prompt": "rain", "output": "a.wav", **SHORT}, {"prompt": "rain", "output": "a.flac", "steps": 1_000_000}]
+    write_list(tmp_path, rows)
+    done = call("batch", "list.jsonl", "--json")
+    assert "line 2: a.json is the file of another line, too" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "a.wav", "list.jsonl"]
+
+
+def test_what_a_clip_starts_from_is_not_replaced(call, tmp_path):
+    soundfile.write(tmp_path / "rec.wav", np.zeros(9000), 44100)
+    write_list(tmp_path, [{"prompt": "rain", "output": "rec.wav", "init": "./rec.wav", **SHORT}])
+    done = call("batch", "list.jsonl", "--force")
+    assert "line 1: rec.wav is the audio that the clip starts from" in done.stderr
+    assert soundfile.info(tmp_path / "rec.wav").frames == 9000
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_clip_that_another_process_makes_meanwhile(engine, tmp_path, monkeypatch, same):
+    prompt, generate = "rain" if same else "wind", engine.generate
+
+    def late(request):
+        generate(prompt, **SHORT).save(tmp_path / "001-rain.wav")
+        return generate(request)
+
+    monkeypatch.setattr(engine, "generate", late)
+    files = Files(tmp_path, "{index:03}-{prompt}.wav", seed=None, bits=None, metadata=True, sidecar=False, force=False)
+    clips = Clips(engine, files)
+    task, there = clips.checked(Line(1, 1, "rain", SHORT))
+    assert there is None
+    if same:
+        assert clips.make(task) == {"made": False, "file": str(tmp_path / "001-rain.wav")}
+    else:
+        with pytest.raises(OutputExistsError, match="was made of another request"):
+            clips.make(task)
+    assert read_provenance(tmp_path / "001-rain.wav").prompt == prompt
+
+
+def test_two_batches_share_a_folder(miniature, tmp_path):
+    """What the other one has made meanwhile is there before."""
+    write_list(tmp_path, [{"prompt": f"rain {i}", "seconds": 0.1, "steps": 8} for i in range(6)])
+    command = [COMMAND, "batch", "list.jsonl", "-o", "clips", "--model", miniature, "--threads", 1]
+    with started(command, cwd=tmp_path, stderr=subprocess.PIPE) as first:
+        second = run(command, cwd=tmp_path)
+        _, told = first.communicate(timeout=GUARD)
+    assert (first.returncode, second.returncode) == (0, 0), (told, second.stderr)
+    counts = [re.search(r"(\d+) made, (\d+) there before, 0 failed", text) for text in (told.decode(), second.stderr)]
+    made, there = (sum(int(found[group]) for found in counts if found) for group in (1, 2))
+    assert (made, there) == (6, 6)
+    assert len(os.listdir(tmp_path / "clips")) == 6
+
+
+LEADING_ELSEWHERE: list[Any] = [
+    "../x.wav",
+    "/absolute.wav",
+    "sub/x.wav",
+    "./x.wav",
+    "link/x.wav",
+    "a\\b.wav",
+    "..\\x.wav",
+    "C:x.wav",
+    "x.wav:stream.wav",
+    "~x.wav",
+    "NUL.wav",
+    "com1 .x.wav",
+    "x.wav.",
+    "x.wav ",
+    ".",
+    "..",
+    "a\0.wav",
+    "a\n.wav",
+    "a?.wav",
+    5,
+    ["x.wav"],
+    False,
+    "x" * 252 + ".wav",
+    "雨" * 84 + ".wav",
+]
+
+
+def test_every_clip_is_in_its_folder(call, tmp_path):
+    """Whatever a line names: a list may come from anybody, and means the same on every system."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "clips" / "link").symlink_to(tmp_path / "elsewhere")
+    names = [*LEADING_ELSEWHERE, "x" * 200 + ".wav", "雨 kick.wav", "null.wav"]
+    write_list(tmp_path, [{"prompt": "rain", "output": name, **SHORT} for name in names])
+    done = call("batch", "list.jsonl", "-o", "clips")
+    told = done.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in told[:-1]] == [f"line {i + 1}" for i in range(len(LEADING_ELSEWHERE))]
+    assert all(": the output is " in line and "expected" in line for line in told[:-1])
+    assert told[-1] == f"3 made, 0 there before, {len(LEADING_ELSEWHERE)} failed"
+    assert sorted(os.listdir(tmp_path / "clips")) == sorted([*names[-3:], "link"])
+    assert sorted(os.listdir(tmp_path)) == ["clips", "elsewhere", "list.jsonl"]
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../{index}.wav", "{prompt}/{index}.wav", "{prompt:/>9}.wav", "C:{index}.wav", "~{index}.wav"]
+)
+def test_no_template_leads_elsewhere(call, tmp_path, name):
+    (tmp_path / "list.txt").write_text("rain\n")
+    done = call("batch", "list.txt", "--name", name, "-o", "clips")
+    assert done.returncode == 2
+    assert "expected a file name, such as kick.wav, with no folder" in done.stderr
+    assert os.listdir(tmp_path) == ["list.txt"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--force"]])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("suffix", [".wav", ".json"])
+def test_no_link_leads_elsewhere(call, tmp_path, arguments, there, suffix):
+    """Neither to a file that would be replaced, nor to one that would be made."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "001-rain").with_suffix(suffix).symlink_to(tmp_path / "victim")
+    if there:
+        (tmp_path / "victim").write_text("mine")
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}, {"prompt": "wind", **SHORT}])
+    done = call("batch", "list.jsonl", "-o", "clips", "--json", *arguments)
+    assert done.returncode == 1
+    assert "line 1: clips/001-rain" in done.stderr
+    assert "1 made, 0 there before, 1 failed" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["clips", "list.jsonl", *(["victim"] if there else [])]
+    assert not there or (tmp_path / "victim").read_text() == "mine"
+
+
+def test_a_folder_can_be_a_link(call, tmp_path):
+    """The one that the user names."""
+    (tmp_path / "card").mkdir()
+    (tmp_path / "clips").symlink_to(tmp_path / "card")
+    write_list(tmp_path, [{"prompt": "rain", **SHORT}])
+    assert call("batch", "list.jsonl", "-o", "clips").returncode == 0
+    assert os.listdir(tmp_path / "card") == ["001-rain.wav"]
+
+
+def test_what_is_no_file_is_not_waited_for(call, tmp_path):
+    """A FIFO has no end, and opening it none either."""
+    os.mkfifo(tmp_path / "001-rain.wav")
+    (tmp_path / "002-wind.wav").mkdir()
+    write_list(tmp_path, [{"prompt": prompt, **SHORT} for prompt in ("rain", "wind", "kick")])
+    done = call("batch", "list.jsonl")
+    assert done.stdout.split() == ["003-kick.wav"]
+    assert "line 1: 001-rain.wav " in done.stderr
+    assert "line 2: 002-wind.wav is a folder" in done.stderr
+
+
+def test_indices_and_seeds_count_every_line(call, tmp_path):
+    """Also those that cannot be used, so that the others keep theirs when these are mended."""
+    (tmp_path / "list.jsonl").write_text(
+        '{"prompt": "a"}\n\n{\n{"prompt": "b", "seconds": -1}\n{"prompt": "c", "seed": 3}\n{"prompt": "d"}'
+    )
+    done = call("batch", "list.jsonl", "--seed", 10, "--name", "{index}-{seed}.wav")
+    assert done.stdout.split() == ["1-10.wav", "4-3.wav", "5-14.wav"]
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        "line 3",
+        "line 4",
+        "3 made, 0 there before, 2 failed",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only for the administrator")
+def test_a_read_only_folder_is_told_once(call, tmp_path):
+    (tmp_path / "clips").mkdir(mode=0o555)
+    (tmp_path / "list.txt").write_text("rain\nwind\n")
+    done = call("batch", "list.txt", "-o", "clips")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
 
 
 @pytest.mark.parametrize(

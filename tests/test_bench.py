@@ -101,3 +101,19 @@ def test_prompts_vary():
     assert len(prompts) == 1000
     assert len(set(prompts)) > 990
     assert "" in prompts
+
+
+def test_the_table_of_limits():
+    from bench.limits import WAYS, command, table
+
+    done, refused = (
+        {"outcome": "done", "seconds": 6.1, "said": ""},
+        {"outcome": "refused", "seconds": 0.3, "said": "too little"},
+    )
+    rows = [{"limit": 500, "ends": dict.fromkeys(WAYS, done)}, {"limit": 400, "ends": dict.fromkeys(WAYS, refused)}]
+    text = list(table({"processor": "a processor", "rows": rows}))
+    lines = [line for line in text if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {len(WAYS) + 2}
+    assert lines[-2].startswith("| 500 MB | done, 6.1 s |")
+    assert "gen --preview says: `too little`" in text
+    assert all(str(ROOT / "bundle") in command(way, ROOT) for way in WAYS)

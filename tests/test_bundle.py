@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.errors import BundleError, BundleNotFoundError
+from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError
 
 
 def test_verifies(miniature):
@@ -102,29 +103,89 @@ def test_the_bundle_itself_may_be_a_link(miniature, tmp_path):
     assert sao_onnx.load(tmp_path / "link").generate("kick", seconds=0.1, steps=1).samples.size
 
 
+def _generate(bundle, **options):
+    return sao_onnx.load(bundle, precision="fp32", threads=2, **options).generate("kick", seconds=0.1, steps=1, seed=1)
+
+
 def test_graph_that_is_no_graph(bundle):
     path = bundle / "fp32" / "dit.onnx"
     path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(BundleError, match=r"cannot load .*dit\.onnx"):
-        sao_onnx.load(bundle, precision="fp32").generate("kick")
+    with pytest.raises(BundleError, match=r"cannot load .*dit\.onnx.*sao-onnx verify"):
+        _generate(bundle, verify=False)
 
 
 def test_graph_with_another_signature(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     dit = next(graph for graph in manifest["graphs"] if graph["role"] == "dit")
-    dit["inputs"][0]["name"] = "noise"
+    dit["outputs"][0]["name"] = "noise"
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="the manifest promises"):
-        sao_onnx.load(bundle, precision="fp32").generate("kick")
+        _generate(bundle)
 
 
-def test_damaged_tokenizer(bundle):
-    path = bundle / "tokenizer.json"
-    path.write_text("{" + " " * (path.stat().st_size - 1))
-    with pytest.raises(BundleError, match="cannot be read as a tokenizer"):
-        sao_onnx.load(bundle, precision="fp32").generate("kick")
+FILES = {
+    "conditioner": ("tokenizer.json", "fp32/text_encoder.onnx", "fp32/number_conditioner.onnx.data"),
+    "denoiser": ("fp32/context.onnx.data", "fp32/dit.onnx", "fp32/dit.onnx.data"),
+    "decoder": ("fp32/decoder_1.onnx", "fp32/decoder_2.onnx.data", "fp32/decoder_3.onnx.data"),
+}
+"""Files of every kind that a clip is made with."""
+
+
+def _flip(path, position=-3):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", [name for names in FILES.values() for name in names])
+def test_a_damaged_file_makes_no_other_sound(bundle, name):
+    _flip(bundle / name)
+    with pytest.raises(BundleError, match=rf"{name} is damaged: its SHA-256 is not the manifest's; copy or convert") as caught:
+        _generate(bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_nothing_opens_are_not_read(bundle):
+    for name in ("fp32/encoder.onnx.data", "int8/dit.onnx.data", "LICENSE"):
+        _flip(bundle / name)
+    assert _generate(bundle).samples.size
+
+
+def test_digests_need_not_be_compared(bundle, monkeypatch):
+    right = _generate(bundle).samples
+    _flip(bundle / "fp32" / "dit.onnx.data", 1234)
+    assert _generate(bundle, verify=False).samples.shape == right.shape
+    monkeypatch.setenv("SAO_ONNX_VERIFY", "0")
+    assert _generate(bundle).samples.shape == right.shape
+    with pytest.raises(BundleError, match="damaged"):
+        _generate(bundle, verify=True)
+    monkeypatch.setenv("SAO_ONNX_VERIFY", "1")
+    with pytest.raises(BundleError, match="damaged"):
+        _generate(bundle)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "fp32/dit.onnx", "fp32/dit.onnx.data"])
+@pytest.mark.parametrize("kind", ["fifo", "zero", "full", "folder", "circle", "gone"])
+def test_no_ordinary_file(bundle, name, kind):
+    path = bundle / name
+    path.unlink()
+    if kind == "fifo":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("there are no FIFOs here")
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "gone":
+        path.symlink_to({"zero": "/dev/zero", "full": "/dev/full", "circle": path.name}[kind])
+    with pytest.raises(BundleError) as caught:
+        _generate(bundle)
+    assert str(path.name) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_precision(miniature):
-    with pytest.raises(BundleError, match=r"holds int8, fp32, not 'int3'"):
+    with pytest.raises(RequestError, match=r"holds int8, fp32, not 'int3'; choose int8 or fp32"):
         sao_onnx.load(miniature, precision="int3")  # type: ignore[arg-type]
+    less = replace(open_bundle(miniature), manifest=replace(open_bundle(miniature).manifest, graphs=()))
+    with pytest.raises(RequestError, match="convert it again with --precision int8"):
+        replace(less, manifest=less.manifest).precision("int8")

@@ -119,7 +119,7 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
     for arguments in (("-o", "a.wav"), ("--seed", 5)):
         done = gen("rain", *arguments, "--steps", 100_000)  # It must refuse before the work.
         assert done.returncode == 1
-        assert "exists; use --force" in done.stderr
+        assert "exists; choose another name, or allow it to be replaced (--force)" in done.stderr
     assert (tmp_path / "a.wav").read_bytes() == b"mine"
     assert gen("rain", "-o", "a.wav", "--seconds", 0.2, "--force").returncode == 0
     assert soundfile.info(tmp_path / "a.wav").frames == 8820
@@ -139,11 +139,13 @@ def test_a_file_is_never_replaced_unasked(gen, tmp_path):
         (["--threads", "0"], 2, "threads is 0"),
         (["--strength", "0.5"], 2, "strength, needs initial audio to start from"),
         (["--init", "nothing.wav"], 1, "nothing.wav cannot be read as audio"),
-        (["--precision", "int3"], 3, "holds int8, fp32, not 'int3'"),
+        (["--precision", "int3"], 2, "holds int8, fp32, not 'int3'"),
         (["-o", "a.xyz"], 2, "no known suffix"),
         (["-o", "a"], 2, "no known suffix"),
         (["-o", "x/a.wav"], 1, "the folder x does not exist"),
-        (["-o", "-", "--json"], 2, "takes one clip and nothing else"),
+        (["-o", "-", "--count", "2"], 2, "takes one clip and nothing else"),
+        (["--quiet", "--verbose"], 2, "exclude each other"),
+        (["--bits", "8"], 2, "known: 16, 24, 32"),
         (["--nonsense"], 2, "--nonsense"),
     ],
 )
@@ -214,8 +216,20 @@ def test_doctor(miniature):
     for text in ("ONNX Runtime", "CPUExecutionProvider", "threads", "available of", "fits"):
         assert text in done.stdout
     report = json.loads(run("doctor", "--model", miniature, "--json").stdout)
-    assert report["bundle"]["peak_memory"]["int8"] > 1e8
+    needs = report["bundle"]["peak_memory_of"]["int8"]
+    assert 9e7 < report["bundle"]["peak_memory"]["int8"] == needs["one clip"] < needs["--jobs 2"] < needs["--jobs 4"]
+    assert all(f"  {way} " in done.stdout for way in needs)
     assert report["cores"] >= 1
+
+
+def test_doctor_tells_of_a_bundle_that_gains_by_converting_again(miniature, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(miniature, older)
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["latents"]["margin"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    assert "converted again" in run("doctor", "--model", older).stdout
+    assert "converted again" not in run("doctor", "--model", miniature).stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["gen", "--help"], ["tune", "--help"], ["convert", "--help"]])
@@ -335,8 +349,8 @@ def test_convert(checkpoint, tmp_path):
 
 def test_convert_refuses(checkpoint, tmp_path):
     done = run("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", "--precision", "int3", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "supported: int8, fp32" in done.stderr
+    assert done.returncode == 2
+    assert "'int3' is no precision; expected int8 or fp32" in done.stderr
     done = run("convert", tmp_path / "nothing at all", "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 1
     assert "neither a folder nor a repository" in done.stderr
@@ -365,10 +379,11 @@ def test_convert_on_a_full_disk(checkpoint, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_interrupted_convert(checkpoint, tmp_path):
+@pytest.mark.parametrize("number", [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)])
+def test_interrupted_convert(checkpoint, tmp_path, number):
     with start("convert", checkpoint, "--t5", checkpoint / "t5", "-o", "bundle", cwd=tmp_path) as process:
         wait_until(lambda: list(tmp_path.glob(".bundle.*.partial/fp32/*")), process)
-        code, stderr = interrupt(process)
+        code, stderr = interrupt(process, number)
     assert code == 130
     assert stderr.endswith("interrupted\n")
     assert os.listdir(tmp_path) == []

@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 import sao_onnx
+from sao_onnx.errors import AudioFileError
+from sao_onnx.provenance import read_provenance
 from sao_onnx.request import Request
 from sao_onnx.running.loading import load_conditioner, load_denoiser
 from sao_onnx.runtime.sessions import SessionFactory
@@ -39,6 +41,14 @@ def test_is_heard_in_a_notebook(clip):
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio)))
     assert rate == 44100
     np.testing.assert_allclose(samples.T, clip.samples, atol=1 / 32768)
+
+
+@pytest.mark.parametrize("bits", [24, np.int64(24), 24.0])
+def test_bits_are_recorded_as_a_number_of_json(clip, tmp_path, bits):
+    path = clip.save(tmp_path / "a.wav", bits=bits)
+    assert read_provenance(path) == replace(clip.provenance, bits=24)
+    with pytest.raises(AudioFileError, match="leave the bits out"):
+        clip.save(tmp_path / "a.ogg", bits=0)
 
 
 def test_latents_of_a_clip_start_another(miniature, clip, monkeypatch):

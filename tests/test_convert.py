@@ -19,6 +19,7 @@ from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx_convert import (
     CheckpointError,
     CheckpointNotFoundError,
+    ConversionError,
     ParityError,
     Progress,
     TargetExistsError,
@@ -269,6 +270,16 @@ def test_interruption_leaves_nothing(copy):
     with pytest.raises(KeyboardInterrupt):
         convert(copy, copy / "t5", target, progress=interrupt)
     assert os.listdir(copy.parent) == ["checkpoint"]
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/bundle", "x" * 300, "a\0b", "file/bundle", "circle", "circle/bundle"])
+def test_names_that_nothing_can_be_written_to(copy, name, monkeypatch):
+    monkeypatch.chdir(copy.parent)
+    Path("file").touch()
+    Path("circle").symlink_to("circle")
+    with pytest.raises(ConversionError, match=r"cannot be written|is not a bundle"):
+        convert(copy, copy / "t5", name)
+    assert sorted(os.listdir()) == ["checkpoint", "circle", "file"]
 
 
 @pytest.mark.parametrize("strides", [[2, 4, 4, 8, 8], [2, 4, 8], [3, 5, 2], [16], [2, 2], [2, 2, 2, 2, 2, 2]])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import platform
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sao_onnx.running.lazy import Lazy
-from tests.processes import GUARD
+from tests.processes import GUARD, succeed
 
 
 class Value:
@@ -151,3 +153,26 @@ def test_threads_share_one_load():
     with ThreadPoolExecutor(8) as pool:
         assert len({id(value) for value in pool.map(work, range(8))}) == 1
     assert Value.made == 1
+
+
+def test_memory_that_was_freed_is_returned_before_the_next_value_comes(monkeypatch):
+    done = []
+    monkeypatch.setattr("sao_onnx.running.lazy.return_freed_memory", lambda: done.append("returned"))
+    lazy = Lazy(lambda: done.append("loaded"), keep=False)
+    with lazy.use():
+        assert done == ["returned", "loaded"]
+
+
+FREED = """
+from sao_onnx.runtime.process_memory import resident_memory, return_freed_memory
+blocks = [b"x" * 100_000 for _ in range(2000)]
+del blocks[:-1]  # The last one is above the others.
+before = resident_memory()
+return_freed_memory()
+print(before - resident_memory())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such call")
+def test_freed_memory_is_returned():
+    assert int(succeed([sys.executable, "-c", FREED])) > 100_000_000

@@ -78,7 +78,7 @@ def test_a_loop_as_long_as_the_window(engine):
         ({"bars": 1}, "needs bpm and bars"),
         ({"bpm": 120, "bars": 1, "seconds": 1}, "seconds says the length"),
         ({"bpm": 120, "bars": 1, "trim_silence": True}, "trim_silence changes the length"),
-        ({"bpm": 120, "bars": 3}, r"3 bars at 120 BPM are 6\.00 s, and the window is 3\.994 s"),
+        ({"bpm": 120, "bars": 3}, r"3 bars at 120 BPM are 6\.000 s, and the window is 3\.993 s"),
         ({"bpm": 10, "bars": 1}, "bpm is 10, expected 20 to 400"),
         ({"bpm": float("nan"), "bars": 1}, "bpm is nan"),
         ({"bpm": 120, "bars": 0}, "bars is 0, expected 1 to 64"),

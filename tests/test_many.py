@@ -1,15 +1,18 @@
-"""Several clips from one engine, in order, begun no earlier than asked for; and from asyncio."""
+"""Several clips from one engine, in order or as they are made, begun no earlier than asked for; and from asyncio."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 
 import numpy as np
 import pytest
 
-from sao_onnx.errors import RequestError
+from sao_onnx.errors import RequestError, SaoOnnxWarning
 from sao_onnx.request import Options, Request
-from sao_onnx.running.many import in_order
+from sao_onnx.running.many import as_made, in_order
+from tests.processes import GUARD
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
@@ -129,7 +132,7 @@ def test_which_part_of_a_longer_recording(engine):
     part = engine.generate("rain", init_audio=(noise, rate), init_start=7.0, **options)
     alone = engine.generate("rain", init_audio=(noise[:, 7 * rate :], rate), **options)
     np.testing.assert_array_equal(part.samples, alone.samples)
-    for start, message in ((10.0, r"expected 0 or more and less than 10\.000, where the audio ends"), (-1.0, "at least 0")):
+    for start, message in ((10.0, r"expected 0 to 9\.999; the audio is 10\.000 s long"), (-1.0, "at least 0")):
         with pytest.raises(RequestError, match=message):
             engine.generate("rain", init_audio=(noise, rate), init_start=start)
     with pytest.raises(RequestError, match="init_start needs initial audio"):
@@ -148,7 +151,103 @@ def test_recordings_of_every_kind(engine, tmp_path, suffix, rate, channels):
     stroke = np.zeros(frames)
     stroke[rate : rate + rate // 10] = np.sin(2 * np.pi * 440 * np.arange(rate // 10) / rate)
     soundfile.write(tmp_path / f"a{suffix}", np.tile(stroke[:, None], (1, channels)), rate)
-    clip = engine.generate("rain", init_audio=tmp_path / f"a{suffix}", keep=[(0.5, 1.9)], seconds=2.0, seed=1, steps=1)
+    told = pytest.warns(SaoOnnxWarning, match="the first 2 are used") if channels > 2 else contextlib.nullcontext()
+    with told:
+        clip = engine.generate("rain", init_audio=tmp_path / f"a{suffix}", keep=[(0.5, 1.9)], seconds=2.0, seed=1, steps=1)
     kept = np.abs(clip.samples[0, round(0.6 * 44100) : round(1.8 * 44100)])
     start = np.flatnonzero(kept > 0.5 * kept.max())[0] / 44100 + 0.6
     assert start == pytest.approx(1.0, abs=0.003 if suffix != ".mp3" else 0.03)
+
+
+def test_results_come_as_they_are_made():
+    """The second one while the first one is worked on; and one at a time while the next item is waited for."""
+    second = threading.Event()
+
+    def work(item):
+        assert item != 0 or second.wait(GUARD)
+        return -item
+
+    made = as_made(work, range(2), 2, threading.Event())
+    item, result = next(made)
+    assert (item, result()) == (1, -1)
+    second.set()
+    assert [(item, result()) for item, result in made] == [(0, 0)]
+
+
+def test_a_source_that_waits_does_not_keep_results_back():
+    asked = threading.Event()
+
+    def items():
+        yield 1
+        assert asked.wait(GUARD)
+        yield 2
+
+    made = as_made(str, items(), 3, threading.Event())
+    assert next(made)[1]() == "1"
+    asked.set()
+    assert [result() for _, result in made] == ["2"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_slow_consumer_is_not_overrun(jobs):
+    """No item is taken before the consumer is done with what was made of earlier ones."""
+    taken: list[int] = []
+    finished = 0
+
+    def items():
+        for number in range(20):
+            assert number - finished < jobs
+            taken.append(number)
+            yield number
+
+    for _, result in as_made(str, items(), jobs, threading.Event()):
+        result()
+        finished += 1
+    assert taken == list(range(20))
+
+
+def test_stopped_while_an_item_is_waited_for():
+    """What is begun is handed out; the item that is waited for is not."""
+    stop, waiting, over = threading.Event(), threading.Event(), threading.Event()
+
+    def items():
+        yield 1
+        yield 2
+        waiting.set()
+        assert over.wait(GUARD)
+        yield 3
+
+    def work(item):
+        assert item == 1 or waiting.wait(GUARD)
+        return item
+
+    found = []
+    for _, result in as_made(work, items(), 3, stop):
+        found.append(result())
+        stop.set()
+    over.set()
+    assert found == [1, 2]
+
+
+def test_errors_of_the_source_come_after_all_results():
+    def items():
+        yield 1
+        yield 0
+        raise OSError("gone")
+
+    made = as_made(lambda item: 1 // item, items(), 1, threading.Event())
+    assert next(made)[1]() == 1
+    with pytest.raises(ZeroDivisionError):
+        next(made)[1]()
+    with pytest.raises(OSError, match="gone"):
+        next(made)
+
+
+def test_a_consumer_that_stops_takes_no_more():
+    begun: list[int] = []
+    stop = threading.Event()
+    made = as_made(begun.append, iter(range(1000)), 2, stop)
+    next(made)
+    made.close()
+    assert stop.is_set()
+    assert len(begun) <= 3

@@ -209,6 +209,19 @@ def test_what_cannot_be_read(written, message):
         read_options(written)
 
 
+def test_json_is_not_read_like_text():
+    """CSV has text alone; JSON has numbers as well."""
+    assert read_options({"steps": "8", "cfg": "2"}) == {"steps": 8, "cfg_scale": 2.0}
+    assert read_options({"steps": 8, "cfg": 2, "strength": 1}, from_json=True) == {
+        "steps": 8,
+        "cfg_scale": 2.0,
+        "init_noise_level": 1.0,
+    }
+    for name in ("steps", "cfg", "window-seconds"):
+        with pytest.raises(RequestError, match=f"{name} is '8'; expected a .*number, without quotes"):
+            read_options({name: "8"}, from_json=True)
+
+
 def test_the_help_tells_every_option():
     shown = " ".join(CliRunner().invoke(app, ["gen", "--help"], env={"COLUMNS": "400"}).output.split())
     for name, kind in DERIVED.items():

@@ -17,6 +17,7 @@ PUBLIC = {
     "Clip",
     "Engine",
     "Normalization",
+    "Options",
     "Precision",
     "Request",
     "SamplerName",

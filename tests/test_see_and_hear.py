@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import types
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from sao_onnx.audio import picture
-from sao_onnx.audio.picture import draw, plot, spectrogram
+from sao_onnx.audio.picture import PICTURE_SUFFIXES, draw, plot, spectrogram
 from sao_onnx.errors import AudioFileError, FileError, MissingExtraError, OutputExistsError, RequestError, SaoOnnxError
 from sao_onnx.events import Sampled
 
@@ -60,6 +61,119 @@ def test_a_picture_of_silence_and_of_mono(clip, tmp_path):
 
     path = plot(replace(clip, samples=np.zeros((1, 4410), np.float32)), tmp_path / "a.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def _sound(frames, channels=2, rate=44100):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (channels, frames)).astype(np.float32)
+    return types.SimpleNamespace(samples=noise, sample_rate=rate)
+
+
+TITLES = [
+    "for 5$",
+    "from 5$ to $10",
+    "$\\frac{",
+    "a_b^c \\alpha {",
+    "two\nlines\r\n and\ta tab",
+    "rain on a tin roof, " * 300,
+    "x" * 5000,
+    "a\x07\x1b[31m\0b",
+    "大雨 🌧 العربية हिन्दी",
+    "half a character: \ud83d",
+    "",
+    "\n\n\n\n\n\n",
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", PICTURE_SUFFIXES)
+def test_a_picture_with_any_title(tmp_path, suffix):
+    assert plot(_sound(100), tmp_path / f"a{suffix}", title="$\\frac{ 大雨 \x07 \ud83d").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("title", TITLES)
+def test_a_title_stays_in_the_picture(title):
+    figure = draw(_sound(100), title)
+    figure.savefig(io.BytesIO(), format="png")
+    above, _ = figure.axes
+    box, whole = above.title.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0
+    assert box.x1 <= whole.x1
+    assert box.height < whole.height / 3
+
+
+def test_a_long_title_keeps_its_end():
+    above, _ = draw(_sound(100), f"{'rain ' * 1000}  (seed 7)").axes
+    lines = above.get_title().splitlines()
+    assert len(lines) == 4
+    assert lines[2] == "…"
+    assert lines[3].endswith("(seed 7)")
+
+
+def test_the_style_of_a_user_makes_no_formula_of_a_title():
+    import matplotlib as mpl
+
+    with mpl.rc_context({"text.usetex": True}):
+        above, _ = draw(_sound(100), "for 5$").axes
+    assert not above.title.get_usetex()
+    assert not above.title.get_parse_math()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("frames", "channels", "rate"), [(1, 2, 44100), (2, 1, 44100), (4410, 6, 44100), (100, 2, 50)])
+def test_a_picture_of_little(tmp_path, frames, channels, rate):
+    assert plot(_sound(frames, channels, rate), tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("samples", [np.zeros((2, 0)), np.zeros(100), np.full((2, 9), np.nan), np.full((2, 9), np.inf)])
+def test_what_cannot_be_drawn(tmp_path, samples):
+    sound = types.SimpleNamespace(samples=samples.astype(np.float32), sample_rate=44100)
+    with pytest.raises(RequestError, match=r"cannot be drawn, expected finite samples \[channels, frames\]"):
+        plot(sound, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_sound_is_drawn_with_few_points():
+    sound = _sound(5_000_000)
+    sound.samples[:, 2_500_000] = 0.9
+    above, below = draw(sound, "").axes
+    for line in above.lines:
+        assert len(line.get_xdata()) <= 2 * picture.COLUMNS
+        assert line.get_ydata().max() == np.float32(0.9)
+        assert line.get_xdata()[line.get_ydata().argmax()] == pytest.approx(2_500_000 / 44100, abs=0.1)
+    decibels, seconds, _ = spectrogram(sound.samples[0], 44100)
+    assert decibels.shape[1] == len(seconds) <= picture.COLUMNS + 2
+    assert seconds[-1] == pytest.approx(5_000_000 / 44100, abs=0.1)
+    assert below.get_xlim() == (0, 5_000_000 / 44100)
+
+
+def test_matplotlib_s_own_errors_are_ours(clip, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    def fail(*_, **__):
+        raise ValueError("\n$5\n   ^\nParseException: Expected end of text")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(FileError, match=r"a\.png cannot be drawn: \$5 \^ ParseException: Expected end of text"):
+        plot(clip, tmp_path / "a.png")
+
+
+def test_a_picture_that_fails_leaves_the_clip(miniature, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+    from typer.testing import CliRunner
+
+    from sao_onnx.cli import app
+
+    def fail(*_, **__):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    where = ["-o", str(tmp_path / "a.wav"), "--plot", str(tmp_path / "a.png")]
+    done = CliRunner().invoke(app, ["gen", "for 5$", "-m", str(miniature), "--seconds", "0.2", "--steps", "1", *where])
+    assert done.exit_code == 1
+    assert "a.png cannot be drawn: no font" in done.output
+    assert "Traceback" not in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
 def test_a_spectrogram_shows_the_tone():

@@ -18,9 +18,10 @@ def _dit(engine, factory):
     return GraphSession(factory, engine.bundle.path(graph.path), graph)
 
 
-def test_threads():
+def test_threads(processors):
+    processors(4)
     assert SessionFactory(3).threads == 3
-    assert SessionFactory().threads == available_processors() >= 1
+    assert SessionFactory().threads == available_processors() == 4
     with pytest.raises(RequestError, match="threads is 0, expected at least 1") as caught:
         SessionFactory(0)
     assert not isinstance(caught.value, ProviderError)
@@ -32,7 +33,8 @@ def test_an_absent_provider_falls_back_with_a_warning(miniature):
     assert engine.generate("kick", seconds=0.1, steps=1, seed=1).samples.size
 
 
-def test_options_reach_onnx_runtime(engine):
+def test_options_reach_onnx_runtime(engine, processors):
+    processors(2)
     factory = SessionFactory(2, options={"session.intra_op.allow_spinning": "0"})
     session = factory.session(engine.bundle.path("fp32/dit.onnx"))
     assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -17,7 +17,7 @@ from sao_onnx.stages.conditioning import Conditioner
 from sao_onnx.stages.tokenizer import Tokenizer
 
 
-class _Seen:
+class Seen:
     """A graph that notes the shapes of its inputs and then answers, or fails from a certain run on."""
 
     def __init__(self, graph, fails_at=None):
@@ -62,7 +62,7 @@ def test_a_graph_runs_from_several_threads_at_once(engine, graph):
 
 
 def test_the_text_encoder_runs_on_the_longest_prompt_alone(engine, graph):
-    text_encoder = _Seen(graph("text_encoder"))
+    text_encoder = Seen(graph("text_encoder"))
     conditioner = _conditioner(engine, text_encoder, graph("number_conditioner"))
     both = conditioner(["rain", "deep techno drum loop"], {"seconds_total": [1.0, 2.0]})
     # Four words and the end of the text.
@@ -78,7 +78,7 @@ def test_the_text_encoder_runs_on_the_longest_prompt_alone(engine, graph):
 def test_an_encoder_draws_one_array_of_the_latents_shape(engine, graph):
     shape = (2, engine.manifest.latents.channels, 5)
     used, other = Noise(7), Noise(7)
-    Encoder(graph("encoder"))(np.zeros((2, 2, 5 * engine.manifest.latents.ratio), np.float32), used)
+    Encoder(graph("encoder"), engine.manifest.latents)(np.zeros((2, 2, 5 * engine.manifest.latents.ratio), np.float32), used)
     other.normal(shape)
     np.testing.assert_array_equal(used.normal((16,)), other.normal((16,)))
 
@@ -90,7 +90,7 @@ def decoder(engine, graph):
 
     def make(fails_at=None, workers=2):
         *first, last = (graph(role) for role in manifest.decoder_roles)
-        seen = _Seen(last, fails_at)
+        seen = Seen(last, fails_at)
         segments = [manifest.decoder[0], *(replace(segment, tile=1) for segment in manifest.decoder[1:])]
         return Decoder(segments, manifest.latents.ratio, [*first, cast(GraphSession, seen)], workers, piece=2), seen
 

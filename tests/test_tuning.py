@@ -31,14 +31,16 @@ def opened(miniature):
     return open_bundle(miniature)
 
 
-def test_the_default_is_the_manifests(opened):
+def test_the_default_is_the_manifests(opened, processors):
+    processors(4)
     tuning = default_tuning(opened, "int8", 3)
     assert tuning == Tuning(3, 3, tuple(segment.tile for segment in opened.manifest.decoder[1:]), "int8", "int8")
     assert saved_tuning(opened) is None
     assert sao_onnx.load(opened.folder, threads=3).tuning == tuning
 
 
-def test_what_is_kept_is_used(opened):
+def test_what_is_kept_is_used(opened, processors):
+    processors(2)
     tuning = Tuning(1, 2, (3, 1), "fp32", "int8", {"session.intra_op.allow_spinning": "0"})
     assert save_tuning(opened, tuning) == tuning_path(opened)
     assert saved_tuning(opened) == tuning
@@ -85,6 +87,13 @@ def test_each_part_runs_in_its_own_precision(opened):
         (lambda data: json.dumps(data | {"threads": 0}), "at least 1"),
         (lambda data: json.dumps(data | {"tiles": [1]}), "1 tiles, expected 2"),
         (lambda data: json.dumps(data | {"dit": "int4"}), "found 'int4'"),
+        (lambda data: json.dumps(data | {"threads": 10**9}), "at most 1024"),
+        (lambda data: json.dumps(data | {"tiles": [10**400, 1]}), "at most 1024"),
+        (lambda data: json.dumps(data | {"options": {"session.x": "1"}}), "no search tries the option"),
+        (lambda data: json.dumps(data | {"options": {"mlas.disable_kleidiai": "x"}}), "no search tries the option"),
+        (lambda data: json.dumps(data | {"threads": float("inf")}), "is not a number"),
+        (lambda data: "[" * 5000, "nested"),
+        (lambda data: json.dumps(data) + " " * 20_000, "larger than expected"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_ignored(opened, damage, problem, caplog):
@@ -96,6 +105,22 @@ def test_a_file_that_cannot_be_used_is_ignored(opened, damage, problem, caplog):
     assert str(path) in record.getMessage()
     assert problem in record.getMessage()
     assert sao_onnx.load(opened.folder).generate("rain", seconds=0.1, steps=1, seed=1).samples.size
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "endless"])
+def test_what_is_no_file_is_ignored(opened, kind):
+    path = tuning_path(opened)
+    path.parent.mkdir(parents=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+    assert saved_tuning(opened) is None
+    if kind == "folder":
+        with pytest.raises(FileError, match="cannot be removed"):
+            reset_tuning(opened)
 
 
 def test_a_precision_that_the_bundle_lacks(opened, caplog):
@@ -154,7 +179,7 @@ def test_tune_measures_the_real_stages(opened):
     assert any(what.startswith("tiles") for what in tried)
 
 
-def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
+def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch, processors):
     """With measurements that are known: fp32 and fewer workers are best, and no other tile is better by enough."""
 
     now = [0.0]
@@ -178,7 +203,7 @@ def test_tune_keeps_what_is_faster_and_goes_on_from_there(opened, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(tune_module, "load_denoiser", load_denoiser)
     monkeypatch.setattr(tune_module, "load_decoder", load_decoder)
-    monkeypatch.setattr(tune_module, "available_processors", lambda: 4)
+    processors(4)
     best = None
     for trial in tune(opened, budget=math.inf):
         best = trial.tuning if trial.better else best

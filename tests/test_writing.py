@@ -25,7 +25,7 @@ def test_the_class_of_errors(tmp_path, error):
 def test_existing_file_is_kept(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match="exists; use --force"):
+    with pytest.raises(OutputExistsError, match="exists; choose another name"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"mine"
     write_whole(path, b"new", overwrite=True)

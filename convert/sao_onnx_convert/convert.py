@@ -14,8 +14,9 @@ from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
 from sao_onnx_convert.bundle.space import bundle_bytes, require_space
-from sao_onnx_convert.bundle.writer import require_free, staged, write_manifest
-from sao_onnx_convert.errors import UnsupportedModelError
+from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, staged
+from sao_onnx_convert.bundle.writer import license_name, write_manifest
+from sao_onnx_convert.errors import ConversionError, UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
 from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
@@ -89,12 +90,17 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     """
     if unknown := [p for p in precisions if p not in PRECISIONS] or not precisions:
         raise UnsupportedModelError(f"precision: found {unknown or 'none'}, supported: {', '.join(PRECISIONS)}")
-    target = Path(output).expanduser()
+    try:
+        target = Path(output).expanduser()
+    except RuntimeError as error:
+        raise ConversionError(f"{output} cannot be written: {error}") from error
     require_free(target, force)
     selection = select(checkpoint, t5, config_name, weights_name, note)
     if selection.doubt:
         warnings.warn(selection.doubt, SaoOnnxWarning, stacklevel=2)
     downloads = selection.downloads
+    # Gigabytes, which would count as taken.
+    remove_leftovers(target)
     require_space(
         {
             "the bundle": (target, bundle_bytes(selection.config, selection.t5_config, precisions)),
@@ -142,7 +148,7 @@ def _complete(
     roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
     pipeline.t5.tokenizer.save(str(folder / TOKENIZER))
     for license in selection.files.licenses:
-        name = Path(license).name
+        name = license_name(license, roles)
         shutil.copyfile(selection.source.fetch([license]) / license, folder / name)
         roles[name] = "license"
     for graph in graphs:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import onnx
 
-from sao_onnx.bundle.bundle import digest, open_bundle
+from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.checked import digest
 from sao_onnx.errors import SaoOnnxError
 from sao_onnx_convert.bundle.writer import write_manifest
 

@@ -5,8 +5,10 @@
     >>> clip = engine.generate("128 BPM tech house drum loop", seed=42)
     >>> clip.save("loop.wav")
 
-What is not named here is in its module: `sao_onnx.errors`, `sao_onnx.events`, `sao_onnx.provenance`, `sao_onnx.request` and so
-on. Names are loaded when they are first used, so that importing the package costs nothing.
+Beside these are the types of arguments: `Options`, all options of a clip, for `**options: Unpack[Options]`, and the literals
+`SamplerName`, `Normalization` and `Precision`. What is not named here is in its module: `sao_onnx.errors`, `sao_onnx.events`,
+`sao_onnx.provenance`, `sao_onnx.request` and so on. Names are loaded when they are first used, so that importing the package
+costs nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from sao_onnx.engine import load as load
     from sao_onnx.errors import SaoOnnxError as SaoOnnxError
     from sao_onnx.errors import SaoOnnxWarning as SaoOnnxWarning
+    from sao_onnx.request import Options as Options
     from sao_onnx.request import Request as Request
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -35,6 +38,7 @@ _HOMES = {
     "Clip": "clip",
     "Engine": "engine",
     "Normalization": "audio.limits",
+    "Options": "request",
     "Precision": "bundle.manifest",
     "Request": "request",
     "SaoOnnxError": "errors",

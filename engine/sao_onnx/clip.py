@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio, write_audio
+from sao_onnx.audio.formats import audio_format
+from sao_onnx.places import expand_home
 from sao_onnx.provenance import Provenance
 from sao_onnx.warn import warn
 
@@ -80,7 +82,8 @@ class Clip:
 
     def encoded(self, suffix: str = ".wav", *, bits: int | None = None, metadata: bool = True) -> bytes:
         """The bytes of an audio file; for the arguments and errors see `save`."""
-        tags = self.provenance.tags() if metadata else None
+        depth = None if bits is None else audio_format(suffix, bits)[1]
+        tags = replace(self.provenance, bits=depth).tags() if metadata else None
         return encode_audio(self.samples, self.sample_rate, suffix, bits=bits, tags=tags)
 
     def save(self, path: str | Path, *, overwrite: bool = False, bits: int | None = None, metadata: bool = True) -> Path:
@@ -101,6 +104,6 @@ class Clip:
             OutputExistsError: The file exists and `overwrite` is not set.
             AudioFileError: It cannot be written, or the format is unknown.
         """
-        path = Path(path).expanduser()
+        path = expand_home(path)
         write_audio(path, self.encoded(path.suffix, bits=bits, metadata=metadata), overwrite=overwrite)
         return path

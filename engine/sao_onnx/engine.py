@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeVar, Unpack, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.audio.files import read_audio
+from sao_onnx.audio.files import file_digest
+from sao_onnx.audio.initial import read_part
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
 from sao_onnx.bundle.names import find
 from sao_onnx.clip import Clip
-from sao_onnx.errors import RequestError
+from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError, memory_errors
 from sao_onnx.events import Event, Finished
-from sao_onnx.option import finite_number, whole_number
+from sao_onnx.option import finite_number, shown, whole_number
+from sao_onnx.places import expand_home
+from sao_onnx.planning.check import check
+from sao_onnx.planning.initial import initial_latents
 from sao_onnx.planning.plan import Plan
 from sao_onnx.planning.planner import plan
 from sao_onnx.provenance import Provenance
-from sao_onnx.request import Options, Request, initial_name, with_present_names
+from sao_onnx.request import Options, Request, initial_file
+from sao_onnx.running.asked import Asked, as_request, check_settings, several, takes_options
+from sao_onnx.running.awaited import Awaited
 from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
 from sao_onnx.running.stages import Stages
 from sao_onnx.runtime.sessions import SessionFactory
-from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem
+from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem, within_processors
 from sao_onnx.version import __version__
 from sao_onnx.warn import warn
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def load(
@@ -48,6 +49,7 @@ def load(
     session_options: Mapping[str, str] | None = None,
     keep_loaded: bool = True,
     tuned: bool | Tuning = True,
+    verify: bool | None = None,
 ) -> Engine:
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
@@ -55,7 +57,7 @@ def load(
         model: Folder of a bundle, or a name that `sao-onnx models` lists; by default sao-tiny, the small demonstrator that the
             package brings.
         precision: One that the bundle holds, for all parts; by default its best.
-        threads: Threads of each run; by default every processor that this process may use.
+        threads: Threads of each run; by default, and at most, every processor that this process may use.
         providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are
             left out with a warning.
         session_options: Session configuration entries of ONNX Runtime, over the engine's own.
@@ -63,46 +65,69 @@ def load(
             peaks at the largest stage instead of their sum.
         tuned: Where neither a precision nor threads are given, use what `sao-onnx tune` found for this bundle on this machine;
             or the tuning that is given, as a `Provenance` names it.
+        verify: Compare the digests of files with the manifest before they are used for the first time; by default, unless the
+            environment variable `SAO_ONNX_VERIFY` is 0. What was found is remembered, so it costs time once for a bundle.
 
     Raises:
         BundleNotFoundError: There is no bundle.
-        BundleError: It is damaged, of another version, or lacks the precision.
-        RequestError: `threads` is less than 1.
+        BundleError: It is damaged, or of another version.
+        RequestError: `threads` is less than 1, an argument is of another type, or the bundle lacks the precision.
     """
-    bundle = open_bundle(find(model))
+    check_settings(model, precision, threads, providers, session_options)
+    try:
+        bundle = open_bundle(find(model), verify=verify)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleNotFoundError(f"{shown(model)} can be the name of no folder: {shown(str(error))}") from error
     best = bundle.precision(precision)
     if isinstance(tuned, Tuning):
         if problem := tuning_problem(tuned, bundle):
             raise RequestError(f"the tuning cannot be used: {problem}")
         tuning: Tuning | None = tuned
+    elif not isinstance(tuned, bool):
+        raise RequestError(f"tuned is {shown(tuned)}, expected True, False or a Tuning")
     else:
         tuning = saved_tuning(bundle) if tuned and precision is None and threads is None else None
+    tuning = None if tuning is None else within_processors(tuning)
     options = ({} if tuning is None else tuning.options) | dict(session_options or {})
     factory = SessionFactory(threads if tuning is None else tuning.threads, providers, options)
-    return Engine(bundle, best, factory, tuning or default_tuning(bundle, best, factory.threads), keep_loaded)
+    again: dict[str, Any] = {
+        "model": _sent(model, bundle.folder),
+        "precision": best,
+        "threads": threads,
+        "providers": None if providers is None else tuple(providers),
+        "session_options": None if session_options is None else dict(session_options),
+        "keep_loaded": keep_loaded,
+        "tuned": tuning or False,
+    }
+    return Engine(bundle, best, factory, tuning or default_tuning(bundle, best, factory.threads), keep_loaded, again)
 
 
-def _takes_options(method: Callable[P, T]) -> Callable[P, T]:
-    """Show the fields of `Request` as the keyword arguments of a method, in place of its `**options`."""
+def _sent(model: str | Path | None, folder: Path) -> str | None:
+    """What finds the model again from another working folder: its name, or else its folder's whole path."""
+    named = model is None or folder != expand_home(model)
+    return (None if model is None else str(model)) if named else str(folder.absolute())
 
-    @functools.wraps(method)
-    def checked(*arguments: P.args, **options: P.kwargs) -> T:
-        return method(*arguments, **options)
 
-    signature = inspect.signature(method)
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    parameters += [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-        for f in fields(Request)[1:]
-    ]
-    checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return checked
+def _opened_again(fingerprint: str, arguments: Mapping[str, Any]) -> Engine:
+    """An engine that was pickled, where it arrives."""
+    engine = load(**arguments)
+    if engine.bundle.fingerprint != fingerprint:
+        raise BundleError(
+            f"{engine.bundle.folder} is another bundle (fingerprint {engine.bundle.fingerprint}) than the one that the engine "
+            f"was made with ({fingerprint}); copy that one here"
+        )
+    return engine
 
 
 class Engine:
     """A model that is ready to generate. Safe to use from several threads at once. Made by `load`.
 
     As a context manager, it lets go of its graphs at the end of the block.
+
+    Pickled or copied, it is what it was loaded with: where it arrives, it opens the same bundle and loads graphs when they are
+    needed. Without the bundle, that is a `BundleNotFoundError`; another one at its place is a `BundleError`.
 
     Attributes:
         bundle: The model.
@@ -111,7 +136,13 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: Bundle, precision: Precision, factory: SessionFactory, tuning: Tuning, keep_loaded: bool
+        self,
+        bundle: Bundle,
+        precision: Precision,
+        factory: SessionFactory,
+        tuning: Tuning,
+        keep_loaded: bool,
+        again: Mapping[str, Any],
     ) -> None:
         self.bundle = bundle
         self.precision = precision
@@ -119,6 +150,10 @@ class Engine:
         self._factory = factory
         self._stages = Stages(bundle, precision, tuning, factory, keep_loaded=keep_loaded)
         self._pace = MeasuredPace()
+        self._again = again
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened_again, (self.bundle.fingerprint, self._again)
 
     def __enter__(self) -> Engine:
         return self
@@ -139,7 +174,7 @@ class Engine:
         """Threads of each run."""
         return self._factory.threads
 
-    @_takes_options
+    @takes_options
     def generate(self, prompt: str | Request, **options: Unpack[Options]) -> Clip:
         """Generate a clip.
 
@@ -156,13 +191,39 @@ class Engine:
         last = deque(self.stream(prompt, **options), maxlen=1)[0]
         return cast(Finished, last).clip
 
-    @_takes_options
+    @takes_options
+    async def agenerate(self, prompt: str | Request, **options: Unpack[Options]) -> Clip:
+        """Generate a clip in asyncio: `generate`, with the cancelling and the free event loop of `astream`."""
+        async for event in self.astream(prompt, **options):
+            last = event  # Only the last: events hold arrays.
+        return cast(Finished, last).clip
+
+    @takes_options
     def stream(self, prompt: str | Request, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Generate a clip event by event. Arguments and errors are those of `generate`; the request is checked at once.
 
         Nothing runs between two events, so a consumer that stops iterating stops the work; `close` ends it at once.
         """
-        return self.run(self.plan(_request(prompt, options)))
+        return self.run(self.plan(as_request(prompt, options)))
+
+    @takes_options
+    def astream(self, prompt: str | Request, **options: Unpack[Options]) -> Awaited[Event]:
+        """Generate a clip event by event in asyncio, with `async for`. Arguments and events are those of `stream`.
+
+        The work is done in a thread of its own, and the event loop stays free. Where the task is cancelled, or runs into a
+        timeout, the step or the piece of audio that is being made is done first, and nothing goes on afterwards. Leaving the
+        loop ends the work, too; `aclose`, or `async with`, waits until it has ended. Streams may run side by side.
+
+        Raises:
+            RequestError: At once, for an option that is unknown or outside its range. Other errors of `generate` are raised by
+                the first event that is awaited, because initial audio is read in the thread.
+        """
+        asked = as_request(prompt, options)
+
+        def events() -> Generator[Event, None, None]:
+            yield from self.run(self.plan(asked))
+
+        return Awaited(events())
 
     def plan(self, request: str | Request) -> Plan:
         """What the engine would do for a request: windows, sigmas, seeds, and all else that is decided before any work.
@@ -171,20 +232,27 @@ class Engine:
             RequestError: As for `generate`.
             AudioFileError: The initial audio cannot be read.
         """
-        request = _request(request, {})
-        init = request.init_audio
-        if not isinstance(init, (str, Path)):
-            return plan(self.manifest, request)
-        planned = plan(self.manifest, replace(request, init_audio=read_audio(init)))
-        return replace(planned, initial_name=initial_name(request))
+        asked = as_request(request, {})
+        planned = plan(self.manifest, asked, read_part)
+        file = initial_file(asked)
+        return planned if file is None else replace(planned, initial_digest=file_digest(file))
 
     def run(self, planned: Plan) -> Generator[Event, None, None]:
-        """Carry out a plan that was made for this model, here or on another machine. Yields what `stream` yields."""
-        yield from run(planned, self._stages, self._provenance(planned), self._pace)
+        """Carry out a plan that was made for this model, here or on another machine. Yields what `stream` yields.
 
-    @_takes_options
+        Raises:
+            RequestError: At once, for a plan of a model of another kind, or one that was changed to what no model can do.
+        """
+        check(planned, self.manifest)
+        return self._run(planned)
+
+    def _run(self, planned: Plan) -> Generator[Event, None, None]:
+        with memory_errors():
+            yield from run(planned, self._stages, self._provenance(planned), self._pace)
+
+    @takes_options
     def generate_many(
-        self, requests: Iterable[str | Request | tuple[str, Options]], *, jobs: int = 1, **options: Unpack[Options]
+        self, requests: Iterable[Asked], *, jobs: int = 1, **options: Unpack[Options]
     ) -> Generator[Clip, None, None]:
         """Generate several clips, in order.
 
@@ -201,15 +269,11 @@ class Engine:
             RequestError: `jobs` is less than 1, or `requests` is a single one. Others are those of `generate`, raised where the
                 clip would have come.
         """
-        if jobs < 1:
+        if whole_number("jobs", jobs) < 1:
             raise RequestError(f"jobs is {jobs}, expected at least 1")
-        if isinstance(requests, (str, Request)):
-            raise RequestError(
-                f"requests is one {type(requests).__name__}, expected several in a list; for one clip use generate"
-            )
         # Here, and not with the first clip, so that mistakes are found at once.
-        seeded = _seeded(requests, cast(Options, with_present_names(options)))
-        return (result() for _, result in in_order(lambda one: self.generate(one[0], **one[1]), seeded, jobs))
+        asked = several(requests, options)
+        return (result() for _, result in in_order(lambda one: self.generate(one()), asked, jobs))
 
     def decode(self, latents: Array, seconds: float | None = None) -> Array:
         """Audio of latents, for listening to an estimate (`Sampled.denoised`) before sampling is done.
@@ -226,16 +290,14 @@ class Engine:
         Raises:
             RequestError: The latents are not of this shape, or `seconds` is not more than 0.
         """
-        channels, ratio = self.manifest.latents.channels, self.manifest.latents.ratio
-        if latents.ndim != 2 or len(latents) != channels or not latents.shape[1]:
-            raise RequestError(f"latents have shape {latents.shape}, expected ({channels}, n)")
-        frames = latents.shape[1] * ratio
+        latents = initial_latents(self.manifest, latents)
+        frames = latents.shape[1] * self.manifest.latents.ratio
         if seconds is not None:
-            frames = min(frames, round(finite_number("seconds", seconds) * self.manifest.audio.sample_rate))
+            frames = round(min(frames, finite_number("seconds", seconds) * self.manifest.audio.sample_rate))
             if frames < 1:
                 raise RequestError(f"seconds is {seconds}, expected more than 0")
         with self._stages.decoder.use() as decoder:
-            pieces = list(decoder(np.ascontiguousarray(latents[None], np.float32), frames))
+            pieces = list(decoder(latents[None], frames))
         audio: Array = np.concatenate(pieces, axis=-1)[0]
         return audio
 
@@ -259,22 +321,5 @@ class Engine:
             version=__version__,
             options=dict(planned.recorded),
             init_audio=planned.initial_name,
+            init_sha256=planned.initial_digest,
         )
-
-
-def _request(prompt: str | Request, options: Options) -> Request:
-    if not isinstance(prompt, Request):
-        return Request.from_options(prompt, options)
-    return Request.from_options(prompt.prompt, {**prompt.given(), **options}) if options else prompt
-
-
-def _seeded(requests: Iterable[str | Request | tuple[str, Options]], options: Options) -> Iterator[tuple[str, Options]]:
-    """Prompts with their options and those for all, and seeds that count on from a first one; not yet checked."""
-    seed = options.get("seed")
-    first = None if seed is None else whole_number("seed", seed)
-    for index, given in enumerate(requests):
-        prompt, own = given if isinstance(given, tuple) else (given, cast(Options, {}))
-        base = prompt.given() if isinstance(prompt, Request) else {}
-        text = prompt.prompt if isinstance(prompt, Request) else prompt
-        counted = {} if first is None else {"seed": first + index}
-        yield text, cast(Options, {**options, **counted, **base, **own})

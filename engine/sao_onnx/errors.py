@@ -6,6 +6,9 @@ expected, and what the user can do about it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class SaoOnnxError(Exception):
     """Base of every error that sao-onnx raises on purpose."""
@@ -43,6 +46,10 @@ class NumericalError(SaoOnnxError, ArithmeticError):
     """A network returned NaN or infinite values."""
 
 
+class GraphError(SaoOnnxError, RuntimeError):
+    """A graph failed while it ran, or returned what it should not."""
+
+
 class NotEnoughMemoryError(SaoOnnxError, MemoryError):
     """A clip or a graph needs more memory than there is."""
 
@@ -61,8 +68,38 @@ class MissingExtraError(SaoOnnxError, ImportError):
     """
 
     def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} needs {package}; install it with: pip install 'sao-onnx[{extra}]'")
+        # All of them: Python makes an error that was pickled again of what its base was given.
+        super().__init__(what, package, extra)
+
+    def __str__(self) -> str:
+        what, package, extra = self.args
+        return f"{what} needs {package}; install it with: pip install 'sao-onnx[{extra}]'"
+
+
+class MissingResamplerError(SaoOnnxError, ImportError):
+    """Audio of another sample rate needs soxr, which has no builds for this kind of machine (Windows on Arm)."""
 
 
 class SaoOnnxWarning(UserWarning):
     """Base of every warning that sao-onnx issues."""
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Make one error of every sign of too little memory: threads that cannot start, libraries that cannot be loaded.
+
+    Raises:
+        NotEnoughMemoryError: There is too little memory.
+    """
+    try:
+        yield
+    except SaoOnnxError:
+        raise
+    except (MemoryError, ImportError, RuntimeError) as error:
+        others = isinstance(error, RuntimeError) and "can't start new thread" not in str(error)
+        if others or isinstance(error, ModuleNotFoundError):
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise NotEnoughMemoryError(
+            f"there is too little memory{reason}; close other programs, or ask for a shorter clip"
+        ) from error

@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from sao_onnx.errors import RequestError
+from sao_onnx.written import read, read_json
+
+MAX_TEXT = 100_000
+"""Characters of a text. Models read a few hundred, and the tags of every audio file have room for this many."""
+
+MAX_REGIONS = 1000
 
 LONGEST_SHOWN = 60
 """Characters of a value in an error message."""
 
 Region = tuple[float, float]
 """From and to, in seconds."""
+
+TOLERANCE = 0.005
+"""Seconds by which a length may exceed its limit: half of the last digit of limits that are printed with two or three."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class Kind:
         Raises:
             RequestError: It is of another type, or outside the range.
         """
+        value = plain(value)
         match self.name:
             case "number":
                 return self._in_range(name, finite_number(name, value))
@@ -117,16 +127,18 @@ class Kind:
                 return self._in_range(name, whole_number(name, value))
             case "flag" if not isinstance(value, bool):
                 raise RequestError(f"{name} is {shown(value)}, expected True or False")
-            case "text" if not isinstance(value, str):
-                raise RequestError(f"{name} is {shown(value)}, expected text")
-            case "choice" if value not in self.choices:
-                raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
+            case "text":
+                return text(name, value)
+            case "choice":
+                if not isinstance(value, str) or value not in self.choices:
+                    raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
+                value = str.__str__(value)
             case "regions":
                 return regions(name, value)
             case "numbers":
                 if not isinstance(value, Mapping):
-                    raise RequestError(f"{name} is {value!r}, expected numbers by the name of their conditioner")
-                return {str(key): finite_number(str(key), number) for key, number in value.items()}
+                    raise RequestError(f"{name} is {shown(value)}, expected numbers by the name of their conditioner")
+                return {str(key): finite_number(shown(str(key))[1:-1], number) for key, number in value.items()}
         return value
 
     def _in_range(self, name: str, value: float) -> float:
@@ -137,34 +149,51 @@ class Kind:
             raise RequestError(f"{name} is {shown(value)}, expected {expected}")
         return value
 
-    def read(self, text: Any) -> Any:
+    def read(self, written: Any) -> Any:
         """A value as it was written, on the command line or in a list, where it can also be a number or a flag already.
 
         Raises:
             ValueError: It is no value of this kind. The message says what was expected.
         """
-        match self.name:
-            case "number":
-                return read_number(text)
-            case "whole number":
-                # What is a number already is checked with the request, which does not cut 2.5 down to 2.
-                return _read(int, text, "a whole number") if isinstance(text, str) else text
-            case "flag":
-                return _flag(text)
-            case "regions":
-                return _read_regions(text)
-            case "numbers":
-                return _read_numbers(text)
-            case _:
-                return str(text)
+        return read(self.name, written)
+
+    def read_json(self, value: Any) -> Any:
+        """A value of JSON, where the number 8 is not the text "8".
+
+        Raises:
+            ValueError: As for `read`.
+        """
+        return read_json(self.name, value)
 
 
 def unknown_option(name: str, names: Iterable[str]) -> RequestError:
     """The error for a name that no option has; it suggests the nearest one."""
     names = list(names)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return RequestError(f"there is no option {name!r}; {remedy}")
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars, and arrays of no dimension, as Python's own; other values as they are."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def text(name: str, value: Any) -> str:
+    """Text that can be tokenized and written into a file.
+
+    Raises:
+        RequestError: It is no text, too long, or holds what no file can; it is named.
+    """
+    value = plain(value)
+    if not isinstance(value, str):
+        raise RequestError(f"{name} is {shown(value)}, expected text")
+    if len(value) > MAX_TEXT:
+        raise RequestError(f"{name} has {len(value):,} characters, expected at most {MAX_TEXT:,}")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        found = f"{name} is {shown(value)}, which holds a zero or half a character (a lone surrogate)"
+        raise RequestError(f"{found}; expected text that can be written into a file")
+    return str.__str__(value)
 
 
 def finite_number(name: str, value: Any) -> float:
@@ -173,7 +202,7 @@ def finite_number(name: str, value: Any) -> float:
     Raises:
         RequestError: It is none; it is named.
     """
-    number = float("nan")
+    number, value = float("nan"), plain(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # An integer of hundreds of digits.
             number = float(value)
@@ -188,6 +217,7 @@ def whole_number(name: str, value: Any) -> int:
     Raises:
         RequestError: It is none; it is named.
     """
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise RequestError(f"{name} is {shown(value)}, expected a whole number")
     return int(value)
@@ -203,6 +233,8 @@ def regions(name: str, value: Any) -> tuple[Region, ...]:
         edges = [(start, end) for start, end in value]
     except (TypeError, ValueError):
         raise RequestError(f"{name} is {shown(value)}, expected pairs of numbers, from and to in seconds") from None
+    if len(edges) > MAX_REGIONS:
+        raise RequestError(f"{name} has {len(edges)} regions, expected at most {MAX_REGIONS}")
     what = f"the edge of a region of {name}"
     pairs = [(finite_number(what, start), finite_number(what, end)) for start, end in edges]
     for start, end in pairs:
@@ -217,45 +249,6 @@ def shown(value: Any) -> str:
         text = f"{value:.15g}" if isinstance(value, float) else repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits.
         return "a number of thousands of digits"
+    if "\n" in text:  # An array.
+        text = " ".join(text.split())
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
-
-
-def _read(parse: Callable[[Any], Any], text: Any, expected: str) -> Any:
-    try:
-        return parse(text)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"expected {expected}") from None
-
-
-def read_number(text: Any) -> float:
-    """A number as it was written. Raises ValueError where it is none."""
-    if isinstance(text, bool):
-        raise ValueError("expected a number")
-    return float(_read(float, text, "a number"))
-
-
-def _flag(text: Any) -> bool:
-    truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(text).lower())
-    if truth is None:
-        raise ValueError("expected true or false")
-    return truth
-
-
-def _read_regions(text: Any) -> list[tuple[float, ...]]:
-    try:
-        parts = text.replace(",", " ").split() if isinstance(text, str) else list(text)
-        found = [tuple(float(edge) for edge in (str(part).split(":") if isinstance(part, str) else part)) for part in parts]
-    except (TypeError, ValueError, OverflowError):
-        found = [()]
-    if not all(len(region) == 2 for region in found):
-        raise ValueError("expected FROM:TO in seconds, such as 3:8.5")
-    return found
-
-
-def _read_numbers(text: Any) -> dict[str, float]:
-    if isinstance(text, Mapping):
-        return {str(name): read_number(value) for name, value in text.items()}
-    parts = text.replace(",", " ").split() if isinstance(text, str) else text
-    if not isinstance(parts, list) or not all("=" in str(part)[1:] for part in parts):
-        raise ValueError("expected NAME=VALUE, such as seconds_total=4")
-    return {name: read_number(value) for name, _, value in (str(part).partition("=") for part in parts)}

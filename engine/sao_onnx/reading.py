@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -19,10 +20,35 @@ TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
-def read_small(path: Path, limit: int, *, error: type[FileError] = FileError) -> bytes:
-    """Read a file whole, if it is an ordinary file of a reasonable size. Links are followed.
+def open_ordinary(path: Path, *, error: type[FileError] = FileError) -> io.BufferedReader:
+    """Open a file for reading, if it is an ordinary file. Links are followed.
 
     A FIFO, a device or a socket could wait for ever, or never end.
+
+    Args:
+        path: The file.
+        error: Class of the error that is raised.
+
+    Raises:
+        FileNotFoundError: There is no such file. Every other failure is of the class `error`.
+        FileError: The file cannot be opened, or is not an ordinary file; of the class `error`.
+    """
+    try:
+        # Before it is opened, which some devices take notice of; and after it, because the name may mean another file now.
+        if stat.S_ISREG(path.stat().st_mode):
+            stream = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCK | getattr(os, "O_BINARY", 0)), "rb")
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return stream
+            stream.close()
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise FileNotFoundError(problem.errno, problem.strerror, str(path)) from problem
+    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the path.
+        raise error(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}") from problem
+    raise error(f"{path} cannot be read: it is not an ordinary file")
+
+
+def read_small(path: Path, limit: int, *, error: type[FileError] = FileError) -> bytes:
+    """Read a file whole, if it is an ordinary file of a reasonable size.
 
     Args:
         path: The file.
@@ -33,19 +59,11 @@ def read_small(path: Path, limit: int, *, error: type[FileError] = FileError) ->
         FileNotFoundError: There is no such file. Every other failure is of the class `error`.
         FileError: The file cannot be read, is not an ordinary file, or is larger; of the class `error`.
     """
-    try:
-        # Before it is opened, which some devices take notice of; and after it, because the name may mean another file now.
-        ordinary = stat.S_ISREG(path.stat().st_mode)
-        if ordinary:
-            with os.fdopen(os.open(path, os.O_RDONLY | NONBLOCK | getattr(os, "O_BINARY", 0)), "rb") as stream:
-                ordinary = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-                data = stream.read(limit + 1) if ordinary else b""
-    except (FileNotFoundError, NotADirectoryError) as problem:
-        raise FileNotFoundError(problem.errno, problem.strerror, str(path)) from problem
-    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the path.
-        raise error(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}") from problem
-    if not ordinary:
-        raise error(f"{path} is not an ordinary file; expected one of at most {limit:,} bytes")
+    with open_ordinary(path, error=error) as stream:
+        try:
+            data = stream.read(limit + 1)
+        except OSError as problem:
+            raise error(f"{path} cannot be read: {problem.strerror or problem}") from problem
     if len(data) > limit:
         raise error(f"{path} is larger than expected: more than {limit:,} bytes")
     return data

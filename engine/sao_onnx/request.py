@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 from sao_onnx.audio.limits import LOUDEST, LOUDNESS, MAX_FADE, QUIETEST, Normalization
 from sao_onnx.audio.recording import Recording
 from sao_onnx.bundle.manifest import SamplerName
-from sao_onnx.errors import RequestError
-from sao_onnx.option import Kind, Option, Region, Spelling, read_number, unknown_option
+from sao_onnx.option import Kind, Option, Region, Spelling, text, unknown_option
 from sao_onnx.warn import warn
+from sao_onnx.written import read_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,8 +199,7 @@ class Request:
     """Mix all channels to one."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str):
-            raise RequestError(f"the prompt is {self.prompt!r}, expected text")
+        object.__setattr__(self, "prompt", text("the prompt", self.prompt))
         for name, kind in kinds().items():
             value = getattr(self, name)
             if value is not None or not kind.optional:
@@ -217,7 +216,7 @@ class Request:
 
     def __repr__(self) -> str:
         given = {name: f"<{_shape(value)}>" if _shape(value) else repr(value) for name, value in self.given().items()}
-        return f"Request({', '.join([repr(self.prompt), *(f'{name}={text}' for name, text in given.items())])})"
+        return f"Request({', '.join([repr(self.prompt), *(f'{name}={value}' for name, value in given.items())])})"
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; without the prompt."""
@@ -306,7 +305,7 @@ def with_present_names(options: Mapping[str, Any]) -> dict[str, Any]:
         warn(f'normalize={given} is now normalize="{found["normalize"]}"', DeprecationWarning)
     for name in found:
         if name not in kinds():
-            raise unknown_option(name, kinds())
+            raise unknown_option(str(name), kinds())
     return {name: value for name, value in found.items() if value is not None or kinds()[name].optional}
 
 
@@ -321,7 +320,13 @@ def initial_name(request: Request) -> str | None:
 
     Without the folder: tags are given to others, and whose folder it was is not their business.
     """
-    init = request.init_audio
-    if init is None:
+    if request.init_audio is None:
         return None if request.latents is None else ""
-    return Path(init).name if isinstance(init, (str, Path)) else ""
+    file = initial_file(request)
+    return "" if file is None else file.name
+
+
+def initial_file(request: Request) -> Path | None:
+    """The file of the initial audio; None without initial audio, and for audio that is no file."""
+    init = request.init_audio
+    return Path(init) if isinstance(init, (str, Path)) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from sao_onnx.bundle.bundle import digest
+from sao_onnx.bundle.checked import digest
 from sao_onnx.bundle.manifest import (
     FORMAT,
     Audio,
@@ -30,6 +30,7 @@ from sao_onnx.bundle.manifest import (
 )
 from sao_onnx_convert.export.checks import Closeness
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment
+from sao_onnx_convert.family.stable_audio_open.parts import encoder_margin
 from sao_onnx_convert.family.stable_audio_open.sampling import DEFAULTS
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.file_names import TOKENIZER
@@ -127,7 +128,9 @@ def describe_model(
         format=FORMAT,
         model=model,
         audio=Audio(config.sample_rate, config.channels, config.window_frames),
-        latents=Latents(autoencoder.latent_dim, autoencoder.downsampling_ratio),
+        latents=Latents(
+            autoencoder.latent_dim, autoencoder.downsampling_ratio, encoder_margin(autoencoder.encoder.config.strides)
+        ),
         conditioning=_conditioning(config, pad_id),
         sampling=DEFAULTS[config.objective],
         decoder=_decoder(segments),

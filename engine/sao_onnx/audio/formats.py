@@ -16,13 +16,11 @@ class Format:
         codecs: libsndfile's name of the encoding for each supported number of bits in a sample. The default comes first. 0
             stands for compressed formats, where the number of bits cannot be chosen.
         rate: The only sample rate that the format supports, in hertz; None if it supports all.
-        unicode: Whether all characters of tags are kept. libsndfile writes tags of MP3 files in Latin-1.
     """
 
     container: str
     codecs: dict[int, str]
     rate: int | None = None
-    unicode: bool = True
 
 
 AUDIO_FORMATS = {
@@ -30,7 +28,7 @@ AUDIO_FORMATS = {
     ".flac": Format("FLAC", {16: "PCM_16", 24: "PCM_24"}),
     ".ogg": Format("OGG", {0: "VORBIS"}),
     ".opus": Format("OGG", {0: "OPUS"}, rate=48_000),
-    ".mp3": Format("MP3", {0: "MPEG_LAYER_III"}, unicode=False),
+    ".mp3": Format("MP3", {0: "MPEG_LAYER_III"}),
 }
 """The formats by the suffix of the file's name."""
 
@@ -52,10 +50,10 @@ def audio_format(suffix: str, bits: int | None) -> tuple[Format, int]:
     if format is None:
         known = ", ".join(AUDIO_FORMATS)
         raise AudioFileError(f"files cannot be written as {suffix or 'files without a suffix'!r}; known: {known}")
-    if bits is not None and bits not in format.codecs:
-        offered = ", ".join(str(b) for b in format.codecs if b)
-        raise AudioFileError(
-            f"{suffix} files cannot have {bits} bits a sample; "
-            + (f"known: {offered}" if offered else "they are compressed; leave the bits out")
-        )
-    return format, next(iter(format.codecs)) if bits is None else bits
+    if bits is None:
+        return format, next(iter(format.codecs))
+    offered = [depth for depth in format.codecs if depth]
+    if bits not in offered:
+        known = f"known: {', '.join(map(str, offered))}" if offered else "they are compressed; leave the bits out"
+        raise AudioFileError(f"{suffix} files cannot have {bits} bits a sample; {known}")
+    return format, offered[offered.index(bits)]  # Python's own number, whatever NumPy's it was.

@@ -1,4 +1,4 @@
-"""Ranges and defaults of the last steps after decoding. Without NumPy, so that the options of a command cost no time."""
+"""Ranges and defaults of audio that comes in, and of the last steps. Without NumPy: the options of a command cost no time."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ QUIETEST, LOUDEST = -70.0, 0.0
 
 MAX_FADE = 60.0
 """Longest fade in seconds."""
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+"""Range of the sample rate of initial audio, in hertz. Others are no rates of sound, but mistakes and damaged headers."""
+
+MAX_CHANNELS = 64
+"""Channels of initial audio, of which a model takes the first ones."""
+
+MAX_RECORDING = 3600.0
+"""Seconds of the longest recording that can be extended. It is held in memory whole, because the clip holds it."""

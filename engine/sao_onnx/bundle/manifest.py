@@ -6,7 +6,7 @@ The converter writes the manifest and the engine reads it with the same types. N
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from sao_onnx.errors import BundleError
@@ -50,6 +50,9 @@ ObjectiveName = Literal["rf_denoiser", "rectified_flow"]
 DType = Literal["float32", "int64"]
 """Number formats of the inputs and outputs of graphs."""
 
+NO_IDENTITY = {"identity": False}
+"""Metadata of a field that follows from others: bundles with and without it are the same bundle."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -88,10 +91,13 @@ class Latents:
     Attributes:
         channels: Numbers in one latent.
         ratio: Audio frames for one latent.
+        margin: Latents on each side of a stretch of audio on which the encoder's output for it depends; None in bundles from
+            before it was recorded. It follows from the encoder's graph, so it is no part of what identifies a bundle.
     """
 
     channels: int
     ratio: int
+    margin: int | None = field(default=None, metadata=NO_IDENTITY)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-from sao_onnx.bundle.manifest import DECODER_ROLES, FORMAT, Manifest, SegmentTiling
-from sao_onnx.bundle.schema import SchemaError, read
+from sao_onnx.bundle.limits import check_limits
+from sao_onnx.bundle.manifest import FORMAT, Manifest
+from sao_onnx.bundle.schema import SchemaError, read, shown
 from sao_onnx.errors import BundleError
+from sao_onnx.reading import parse_json
+
+MANIFEST = "manifest.json"
+"""Name of the manifest's file in the bundle's folder."""
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{digit}" for name in ("com", "lpt") for digit in range(10))}
+"""Names that mean devices on Windows, whatever follows a dot."""
 
 
 def canonical_json(manifest: Manifest) -> str:
-    """The text of `manifest.json` without the fields that have their default value.
+    """The text of `manifest.json` without the fields that have their default value, or that follow from others.
 
     Manifests with the same meaning have the same text. A field that a later release adds with a default value does not change
     the text of bundles that were written before.
@@ -22,7 +30,7 @@ def canonical_json(manifest: Manifest) -> str:
 
 
 def _without_defaults(value: Any) -> Any:
-    """A dataclass, and those inside it, as dictionaries of the fields that do not have their default value."""
+    """A dataclass, and those inside it, as dictionaries of the fields that identify it."""
     if isinstance(value, tuple):
         return [_without_defaults(item) for item in value]
     if not is_dataclass(value):
@@ -30,7 +38,7 @@ def _without_defaults(value: Any) -> Any:
     kept = {}
     for field in fields(value):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        if (found := getattr(value, field.name)) != default:
+        if (found := getattr(value, field.name)) != default and field.metadata.get("identity", True):
             kept[field.name] = _without_defaults(found)
     return kept
 
@@ -43,14 +51,14 @@ def parse_manifest(text: str) -> Manifest:
             or contradicts itself.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
-        raise BundleError(f"manifest.json is not valid JSON ({error}); convert the model again") from error
+        raise BundleError(f"manifest.json is not valid JSON ({error}); copy or convert the bundle again") from error
     version = data.get("format") if isinstance(data, dict) else None
     if version != FORMAT or isinstance(version, bool):
         newer = isinstance(version, int) and version > FORMAT
         remedy = "upgrade sao-onnx" if newer else "convert the model again"
-        raise BundleError(f"manifest.json has format {version!r}, this release reads format {FORMAT}: {remedy}")
+        raise BundleError(f"manifest.json has format {shown(version)}, this release reads format {FORMAT}: {remedy}")
     try:
         manifest = read(Manifest, data)
         _check(manifest)
@@ -60,54 +68,26 @@ def parse_manifest(text: str) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
+    check_limits(manifest)
     paths = [file.path for file in manifest.files]
     for path in paths:
         if not safe_path(path):
-            raise SchemaError("files", f"unsafe path {path!r}; expected a relative path inside the bundle")
-    if len(set(paths)) != len(paths):
-        raise SchemaError("files", "a path is listed twice")
+            raise SchemaError("files", f"unsafe path {path[:80]!r}; expected a relative path inside the bundle")
+    if len({unicodedata.normalize("NFC", path).casefold() for path in paths}) != len(paths):
+        raise SchemaError("files", "a path is listed twice, or two differ in case alone")
     named = [manifest.tokenizer, *(p for graph in manifest.graphs for p in (graph.path, *graph.weights))]
     for path in named:
         if path not in paths:
-            raise SchemaError("files", f"{path!r} is used but not listed")
-    _check_sizes(manifest)
-    _check_decoder(manifest)
-    known = {manifest.conditioning.prompt.id, *(number.id for number in manifest.conditioning.numbers)}
-    for id in (*manifest.conditioning.cross_attention, *manifest.conditioning.global_condition):
-        if id not in known:
-            raise SchemaError("conditioning", f"{id!r} is not a conditioner of this model ({', '.join(sorted(known))})")
+            raise SchemaError("files", f"{path[:80]!r} is used but not listed")
     if not manifest.precisions:
         raise SchemaError("graphs", f"no precision is complete; each needs {', '.join(manifest.roles)}")
 
 
-def _check_sizes(manifest: Manifest) -> None:
-    for name, value in (
-        ("audio.sample_rate", manifest.audio.sample_rate),
-        ("audio.channels", manifest.audio.channels),
-        ("audio.window", manifest.audio.window),
-        ("latents.channels", manifest.latents.channels),
-        ("latents.ratio", manifest.latents.ratio),
-        ("conditioning.width", manifest.conditioning.width),
-        ("conditioning.prompt.max_length", manifest.conditioning.prompt.max_length),
-        ("sampling.steps", manifest.sampling.steps),
-    ):
-        if value < 1:
-            raise SchemaError(name, f"found {value}, expected at least 1")
-
-
-def _check_decoder(manifest: Manifest) -> None:
-    segments = manifest.decoder
-    if not 2 <= len(segments) <= len(DECODER_ROLES):
-        raise SchemaError("decoder", f"found {len(segments)} segments, expected 2 or {len(DECODER_ROLES)}")
-    if segments[0] != SegmentTiling(rate=1, context=0, tile=0):
-        raise SchemaError("decoder[0]", "the first segment must have rate 1, context 0 and tile 0")
-    rates = [*(segment.rate for segment in segments), manifest.latents.ratio]
-    for i, segment in enumerate(segments[1:], start=1):
-        if segment.rate < 1 or rates[i + 1] % segment.rate or segment.context < 0 or segment.tile < 1:
-            raise SchemaError(f"decoder[{i}]", "rate must divide the next one, context must be 0 or more and tile at least 1")
-
-
 def safe_path(path: str) -> bool:
-    """Whether a relative path stays inside its folder on every operating system."""
-    parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and "\\" not in path and ":" not in path and ".." not in parts
+    """Whether a relative path names a file inside its folder on every operating system."""
+    if not path.isprintable() or len(path) > 200 or any(character in path for character in '\\:*?"<>|'):
+        return False
+    parts = path.split("/")
+    return path.casefold() != MANIFEST and not any(
+        part.strip(". ") == "" or part[-1] in ". " or part.split(".")[0].strip().casefold() in RESERVED for part in parts
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
-from sao_onnx.bundle.bundle import MANIFEST, Bundle, open_bundle
-from sao_onnx.errors import BundleError
+from sao_onnx.bundle.bundle import Bundle, is_folder, open_bundle, retired_folder
+from sao_onnx.bundle.manifest_json import MANIFEST
+from sao_onnx.errors import BundleError, FileError
+from sao_onnx.places import expand_home, user_path
 
 BUILT_IN = "sao-tiny"
 """Name of the model inside the package: a small demonstrator, for a first clip and for tests."""
@@ -33,8 +34,12 @@ class KnownModel:
 
 
 def user_folder() -> Path:
-    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist."""
-    return platformdirs.user_data_path("sao-onnx") / "models"
+    """The user's folder of models. Each bundle in it has the name of its own folder. The folder need not exist.
+
+    Raises:
+        FileError: The user has no home folder, and no variable names another one.
+    """
+    return user_path("data") / "models"
 
 
 def built_in_folder() -> Path:
@@ -54,15 +59,20 @@ def find(model: str | Path | None = None) -> Path:
     """
     if model is None:
         return built_in_folder() / BUILT_IN
-    folder = Path(model).expanduser()
-    if folder.is_dir() or len(folder.parts) != 1:
+    folder = expand_home(model)
+    if _is_there(folder) or len(folder.parts) != 1:
         return folder
-    return next((named for named in (user_folder() / folder, built_in_folder() / folder) if named.is_dir()), folder)
+    return next((named for named in (parent / folder for parent in _parents()) if _is_there(named)), folder)
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether there is a bundle's folder, or would be if it were not just being replaced."""
+    return is_folder(folder) or is_folder(retired_folder(folder))
 
 
 def named_models() -> Iterator[KnownModel]:
     """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded."""
-    folders = {folder.name: folder for parent in (built_in_folder(), user_folder()) for folder in _bundles(parent)}
+    folders = {folder.name: folder for parent in reversed(_parents()) for folder in _bundles(parent)}
     for name, folder in sorted(folders.items()):
         try:
             yield KnownModel(name, folder, open_bundle(folder))
@@ -70,6 +80,17 @@ def named_models() -> Iterator[KnownModel]:
             yield KnownModel(name, folder, None, str(error))
 
 
-def _bundles(parent: Path) -> Iterator[Path]:
-    if parent.is_dir():
-        yield from (path for path in parent.iterdir() if (path / MANIFEST).is_file())
+def _parents() -> list[Path]:
+    """The folders of models; the user's comes first, if there is one."""
+    try:
+        return [user_folder(), built_in_folder()]
+    except FileError:
+        return [built_in_folder()]
+
+
+def _bundles(parent: Path) -> list[Path]:
+    try:
+        # Hidden ones are conversions that are not complete.
+        return [path for path in parent.iterdir() if not path.name.startswith(".") and os.path.lexists(path / MANIFEST)]
+    except OSError:
+        return []

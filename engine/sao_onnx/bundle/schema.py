@@ -53,7 +53,7 @@ def read(cls: type[T], data: object, field: str = "", skipped: list[str] | None 
         SchemaError: A field is missing, unknown, of another type, or has an unsupported value.
     """
     if not isinstance(data, Mapping):
-        raise SchemaError(field or "(top level)", f"found {_shown(data)}, expected an object")
+        raise SchemaError(field or "(top level)", f"found {shown(data)}, expected an object")
     hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # Types are hashable, whatever their metaclass.
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in data:
@@ -62,7 +62,7 @@ def read(cls: type[T], data: object, field: str = "", skipped: list[str] | None 
         if skipped is not None and getattr(cls, "SKIPS_UNKNOWN", False):
             skipped.append(_join(field, str(name)))
         else:
-            raise SchemaError(_join(field, str(name)), f"unknown field (found {_shown(data[name])}); known: {', '.join(known)}")
+            raise SchemaError(_join(field, str(name)), f"unknown field (found {shown(data[name])}); known: {', '.join(known)}")
     values: dict[str, Any] = {}
     for name, spec in known.items():
         if name in data:
@@ -89,7 +89,7 @@ def _value(hint: Any, data: object, field: str, skipped: list[str] | None) -> An
 
 
 def _misfit(hint: Any, data: object, field: str) -> SchemaError:
-    return SchemaError(field, f"found {_shown(data)}, expected {_named(hint)}")
+    return SchemaError(field, f"found {shown(data)}, expected {_named(hint)}")
 
 
 def _literal(hint: Any, data: object, field: str, skipped: list[str] | None) -> Any:
@@ -132,9 +132,7 @@ def _union(hint: Any, data: object, field: str, skipped: list[str] | None) -> An
     if len(variants) > 1 and isinstance(data, Mapping):
         tags = {tag: variant for variant in variants for tag in typing.get_args(_hints(variant)["type"])}  # type: ignore[arg-type]
         if not isinstance(data.get("type"), str) or data["type"] not in tags:
-            raise SchemaError(
-                _join(field, "type"), f"found {_shown(data.get('type'))}, supported: {', '.join(map(repr, tags))}"
-            )
+            raise SchemaError(_join(field, "type"), f"found {shown(data.get('type'))}, supported: {', '.join(map(repr, tags))}")
         return read(tags[data["type"]], data, field, skipped)  # type: ignore[arg-type]
     if data is None and type(None) in choices:
         return None
@@ -174,7 +172,8 @@ def _named(hint: Any) -> str:
     return names.get(hint, str(hint))
 
 
-def _shown(data: object) -> str:
+def shown(data: object) -> str:
+    """A value in a message: one line of at most 80 characters."""
     try:
         text = repr(data)
     except (RecursionError, ValueError):  # Nested too deep, or a whole number of thousands of digits.
@@ -184,5 +183,5 @@ def _shown(data: object) -> str:
 
 def _join(field: str, name: str) -> str:
     if len(name) > 80 or not name.isprintable():
-        name = _shown(name)
+        name = shown(name)
     return f"{field}.{name}" if field else name

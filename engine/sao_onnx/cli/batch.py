@@ -2,66 +2,44 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from sao_onnx.cli import command_options as o
-from sao_onnx.cli.names import fields, file_name
-from sao_onnx.cli.request_options import read_options
-from sao_onnx.cli.results import describe, print_result, require_writable, save
-from sao_onnx.cli.terminal import FAILED, in_background, note, progress_bar
+from sao_onnx.cli.names import fields
+from sao_onnx.cli.terminal import FAILED, note, progress_bar
+from sao_onnx.places import expand_home
+from sao_onnx.request import MAX_SEED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from sao_onnx.cli.batch_answers import Answers
+    from sao_onnx.cli.batch_clips import Clips, Task
     from sao_onnx.cli.request_file import Line
     from sao_onnx.engine import Engine
-    from sao_onnx.request import Request
 
 
-@dataclass(frozen=True)
-class Task:
-    """A clip to be made.
-
-    Attributes:
-        number: Of its line in the list, from 1.
-        path: The file that it goes to.
-        request: What is asked for.
-    """
-
-    number: int
-    path: Path
-    request: Request
+class _Numbered(Protocol):
+    @property
+    def number(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How the clips of a list are named, seeded and written.
+T = TypeVar("T", bound=_Numbered)
 
-    Attributes:
-        folder: For the clips.
-        name: Of each file, with fields to be filled in.
-        seed: Of the first request, counted on for the others; None for seeds of their own.
-        bits: Of a sample.
-        sidecar: A JSON file is written beside each clip.
-        force: Replace files that exist.
-    """
-
-    folder: Path
-    name: str
-    seed: int | None
-    bits: int | None
-    sidecar: bool
-    force: bool
+LINE: ContextVar[int | None] = ContextVar("LINE", default=None)
+"""Number of the line that a thread works on."""
 
 
 def batch(
-    file: Annotated[str, typer.Argument(help="Requests, one a line: .txt, .csv or .jsonl; - for stdin.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(help="Requests, one a line: .txt, .csv or .jsonl; - for stdin, as they come.", show_default=False)
+    ],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for the clips; made if it is not there.")] = Path(),
     name: Annotated[
         str, typer.Option("--name", help="Of each file; {prompt}, {seed} and {index} are filled in.")
@@ -72,7 +50,13 @@ def batch(
     model: o.Model = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="Seed of the first clip; each following clip has the next one.", show_default="random"),
+        typer.Option(
+            "--seed",
+            help="Seed of the first clip; each following clip has the next one.",
+            min=0,
+            max=MAX_SEED,
+            show_default="random",
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Clips at the same time.", min=1)] = 1,
     threads: Annotated[
@@ -81,7 +65,7 @@ def batch(
     precision: o.Precision = None,
     bits: o.Bits = None,
     metadata: o.Metadata = True,
-    as_json: o.Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each line of the list.")] = False,
     quiet: o.Quiet = False,
     force: o.Force = False,
 ) -> None:
@@ -89,49 +73,114 @@ def batch(
 
     In text, a line is a prompt. CSV names its columns in the first line, JSON Lines name the fields of each object: prompt,
     output (a file name), and the options of gen (seconds, seed, steps, negative_prompt, ...).
+
+    All lines of a file are checked before the first clip. Lines from stdin are taken as they come, and each result is printed
+    as soon as it is made. With --json, every line is answered: {"line": 1, "made": true, "file": ...}, "made" is false where
+    the same clip was there before; {"line": 1, "error": {"type": ..., "message": ...}} where there is none.
     """
+    from sao_onnx.cli.batch_answers import Answers
+    from sao_onnx.cli.batch_clips import Clips, Files
     from sao_onnx.errors import RequestError, SaoOnnxError
     from sao_onnx.runtime.memory import require_memory
 
     if "seed" in fields(name) and seed is None:
         raise RequestError("a name with {seed} needs --seed, or a batch that was interrupted could not find its clips again")
-    lines = _lines(file, format)
+    files = Files(expand_home(folder), name, seed, bits, metadata, sidecar=as_json, force=force)
+    lines, live = _lines(file, format)
     engine = _open(model, precision, jobs, threads)
-    _make_folder(folder)
-    naming = Naming(folder, name, seed, bits, as_json, force)
-    tasks, done, failed = _tasks(engine, lines, naming)
-    encoder = any(task.request.init_audio is not None for task in tasks)
-    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
+    _make_folder(files.folder)
+    clips = Clips(engine, files)
+    answers = Answers(as_json, clips.is_the_end)
+    tasks = [] if live else _tasks(clips, lines, answers)
+    initial = any(task.request.init_audio is not None for task in tasks)
+    together = jobs if live else min(jobs, max(1, len(tasks)))
+    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=initial, jobs=together)
+    total = None if live else len(tasks)
+    before = answers.given
+    with _lines_in_warnings(), progress_bar(not quiet) as progress:
 
-    def work(report: Callable[[tuple[Task, dict[str, Any] | None, str]], None]) -> None:
-        from sao_onnx.running.many import in_order
+        def show(done: int) -> None:
+            progress.update("clips", done, total)
 
-        def make(task: Task) -> dict[str, Any]:
-            clip = engine.generate(task.request)
-            save(clip, task.path, force=force, bits=bits, metadata=metadata, sidecar=as_json)
-            return describe(clip, engine, task.path)
-
-        for task, result in in_order(make, tasks, jobs, ahead=len(tasks)):
-            try:
-                report((task, result(), ""))
-            except SaoOnnxError as error:
-                report((task, None, str(error)))
-
-    made = 0
-    with progress_bar(not quiet) as progress:
-        progress.update("clips", 0, len(tasks))
-        for finished, (task, about, problem) in enumerate(in_background(work), start=1):
-            if about is None:
-                note(f"line {task.number}: {problem}")
-            else:
-                made += 1
-                print_result(about, as_json=as_json)
-            progress.update("clips", finished, len(tasks))
-    failed += len(tasks) - made
+        if live:
+            _carry_out(clips.answer, lines, jobs, answers, show)
+        else:
+            _carry_out(clips.make, tasks, jobs, answers, show)
+    if not answers.given:
+        raise SaoOnnxError(f"{file} holds no requests")
     if not quiet:
-        note(f"{made} made, {done} there before, {failed} failed")
-    if failed:
+        left = 0 if total is None else total - (answers.given - before)
+        note(f"{answers.made} made, {answers.there} there before, {answers.failed} failed" + (f", {left} left" if left else ""))
+    if answers.failed:
         raise typer.Exit(FAILED)
+
+
+def _carry_out(
+    work: Callable[[T], dict[str, Any]], items: Iterable[T], jobs: int, answers: Answers, show: Callable[[int], None]
+) -> None:
+    """Work on tasks or lines, and answer each as soon as it is made.
+
+    Args:
+        work: Makes a clip, in a thread; returns what is answered.
+        items: In order.
+        jobs: How many at the same time.
+        answers: Prints them.
+        show: Takes how many are finished.
+    """
+    from sao_onnx.running.many import as_made
+
+    def known(item: T) -> dict[str, Any]:
+        LINE.set(item.number)
+        return work(item)
+
+    stop = threading.Event()
+    unheard = None
+    show(0)
+    for finished, (item, result) in enumerate(as_made(known, items, jobs, stop), start=1):
+        try:
+            if not answers.give(item.number, result):
+                stop.set()
+        except OSError as error:
+            # Nobody reads the answers any longer. What is begun is finished, and no more.
+            unheard = error
+            stop.set()
+        show(finished)
+    if unheard is not None:
+        raise unheard
+
+
+def _tasks(clips: Clips, lines: Iterable[Line], answers: Answers) -> list[Task]:
+    """What is to be made of a list. Lines that cannot be used, and those whose clips are there, are answered."""
+    tasks = []
+    for line in lines:
+        try:
+            task, there = clips.checked(line)
+        except Exception as error:
+            if clips.is_the_end(error):
+                raise
+            answers.problem(line.number, error)
+        else:
+            if there is None:
+                tasks.append(task)
+            else:
+                answers.result(line.number, there)
+    return tasks
+
+
+@contextlib.contextmanager
+def _lines_in_warnings() -> Iterator[None]:
+    """Let warnings say which line they are about."""
+    show = warnings.showwarning
+
+    def show_with_line(message: Warning | str, *about: Any, **named: Any) -> None:
+        number = LINE.get()
+        show(message if number is None else f"line {number}: {message}", *about, **named)
+
+    warnings.showwarning = show_with_line
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _open(model: str | None, precision: str | None, jobs: int, threads: int | None) -> Engine:
@@ -141,9 +190,9 @@ def _open(model: str | None, precision: str | None, jobs: int, threads: int | No
     import sao_onnx
     from sao_onnx.bundle.manifest import Precision
     from sao_onnx.bundle.names import find
-    from sao_onnx.runtime.processor import available_processors
+    from sao_onnx.runtime.processor import available_processors, usable_threads
 
-    total = available_processors() if threads is None else threads
+    total = available_processors() if threads is None else usable_threads(threads)
     several = jobs > 1 or threads is not None
     share = max(1, total // jobs) if several else None
     return sao_onnx.load(find(model), precision=cast("Precision | None", precision), threads=share)
@@ -154,14 +203,15 @@ def _make_folder(folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaoOnnxError(f"{folder} cannot be made a folder: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise SaoOnnxError(f"{folder} cannot be made a folder: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _lines(file: str, format: str | None) -> list[Line]:
+def _lines(file: str, format: str | None) -> tuple[Iterable[Line], bool]:
+    """The requests of a list, and whether others may still be coming. Those of a file are there at once."""
     from typing import get_args
 
-    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, ListFormat, read_lines
+    from sao_onnx.cli.request_file import FORMAT_BY_SUFFIX, ListFormat, open_list
     from sao_onnx.errors import SaoOnnxError
 
     chosen = FORMAT_BY_SUFFIX.get(Path(file).suffix.lower(), "text") if format is None else format
@@ -170,78 +220,10 @@ def _lines(file: str, format: str | None) -> list[Line]:
             break
     else:
         raise typer.BadParameter(f"--format is {format!r}, known: {', '.join(get_args(ListFormat))}")
-    try:
-        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = read_lines(text.decode("utf-8-sig"), known)
-    except OSError as error:
-        raise SaoOnnxError(f"{file} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SaoOnnxError(f"{file} is not UTF-8 text: {error}") from error
-    if not lines:
+    lines, live = open_list(file, known)
+    if live:
+        return lines, True
+    found = list(lines)
+    if not found:
         raise SaoOnnxError(f"{file} holds no requests")
-    return lines
-
-
-def _tasks(engine: Engine, lines: list[Line], naming: Naming) -> tuple[list[Task], int, int]:
-    """What is to be made, how many clips are there already, and how many lines cannot be used; those are reported."""
-    from sao_onnx.errors import RequestError, SaoOnnxError
-
-    tasks: list[Task] = []
-    taken: set[Path] = set()
-    done = failed = 0
-    for index, line in enumerate(lines, start=1):
-        try:
-            task = _task(line, index, naming)
-            if task.path in taken:
-                raise RequestError(f"{task.path} is the file of another line, too")
-            if task.path.is_file() and not naming.force and _is_clip_of(task.path, task.request):
-                done += 1
-                continue
-            require_writable(task.path, naming.bits, naming.force, sidecar=naming.sidecar)
-            with warnings.catch_warnings():
-                # They come again with the clip.
-                warnings.simplefilter("ignore")
-                engine.plan(task.request)
-        except SaoOnnxError as error:
-            failed += 1
-            note(f"line {line.number}: {error}")
-        except typer.BadParameter as error:
-            failed += 1
-            note(f"line {line.number}: {error.message}")
-        else:
-            tasks.append(task)
-            taken.add(task.path)
-    return tasks, done, failed
-
-
-def _task(line: Line, index: int, naming: Naming) -> Task:
-    """The request of a line and its file."""
-    from sao_onnx.errors import RequestError
-    from sao_onnx.request import Request
-
-    if line.problem:
-        raise RequestError(line.problem)
-    written = dict(line.options)
-    output = written.pop("output", None)
-    options = read_options(written)
-    if naming.seed is not None:
-        options = {"seed": naming.seed + index - 1, **options}
-    given = file_name(naming.name, prompt=line.prompt, seed=options.get("seed") or 0, index=index)
-    return Task(line.number, naming.folder / (str(output) if output else given), Request.from_options(line.prompt, options))
-
-
-def _is_clip_of(path: Path, request: Request) -> bool:
-    """Whether a file was made of the prompt of a request; audio without metadata is taken for it."""
-    from sao_onnx.audio.files import read_tags
-    from sao_onnx.errors import AudioFileError
-    from sao_onnx.planning.loops import with_tempo
-    from sao_onnx.provenance import read_provenance
-
-    try:
-        read_tags(path)
-    except AudioFileError:
-        return False
-    try:
-        return read_provenance(path).prompt == with_tempo(request.prompt, request.bpm)
-    except AudioFileError:
-        return True
+    return found, False

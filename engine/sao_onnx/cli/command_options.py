@@ -13,13 +13,13 @@ _MODEL = "A bundle: its folder, or its name in `sao-onnx models`."
 
 Model = Annotated[str | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help=_MODEL, show_default="sao-tiny")]
 Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, help=_MODEL, show_default="sao-tiny")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for an error too.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors and the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show each stage and its costs.")]
 
 # What is generated.
-Prompt = Annotated[str | None, typer.Argument(help="A description of the sound.", show_default=False)]
+Prompt = Annotated[str | None, typer.Argument(help="A description of the sound; - to read it from stdin.", show_default=False)]
 Count = Annotated[int, typer.Option("--count", "-n", help="Variations, each with the next seed.", min=1)]
 From = Annotated[
     Path | None,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sao_onnx.cli.command_options import Force, Json, Quiet, Verbose
-from sao_onnx.cli.terminal import FAILED, closeness, end_interrupted, in_background, megabytes, note, progress_bar
+from sao_onnx.cli.signals import end_interrupted
+from sao_onnx.cli.terminal import FAILED, closeness, in_background, megabytes, note, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +50,15 @@ def convert(
     force: Force = False,
 ) -> None:
     """Convert a checkpoint to a bundle. Needs the extra: pip install 'sao-onnx[convert]'."""
+    from sao_onnx.bundle.manifest import PRECISIONS
+
+    if unknown := [name for name in precision or () if name not in PRECISIONS]:
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is no precision; expected {' or '.join(PRECISIONS)}", param_hint="--precision"
+        )
     try:
         from sao_onnx_convert import convert as run
-        from sao_onnx_convert.bundle.writer import staging_folder
+        from sao_onnx_convert.bundle.staging import abandon
     except ModuleNotFoundError as error:
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None
@@ -80,7 +85,7 @@ def convert(
     try:
         bundle = _converted(work, quiet=quiet, verbose=verbose)
     except KeyboardInterrupt:
-        _remove(staging_folder(output.expanduser()))
+        abandon(output)
         end_interrupted()
     _report(bundle, output, as_json=as_json, quiet=quiet)
 
@@ -114,12 +119,3 @@ def _report(bundle: Bundle, output: Path, *, as_json: bool, quiet: bool) -> None
             note(f"{graph.role:<20} {graph.precision}  {closeness(graph)}")
         note(f"{megabytes(size)} in {len(manifest.files)} files")
     print(json.dumps({"bundle": str(output), "size": size, "files": len(manifest.files)}) if as_json else output)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that a thread may still be writing to."""
-    for _ in range(5):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.05)

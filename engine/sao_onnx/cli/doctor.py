@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sao_onnx.cli.command_options import Json, Model
+from sao_onnx.cli.streams import printable
 from sao_onnx.cli.terminal import megabytes
+
+if TYPE_CHECKING:
+    from sao_onnx.runtime.memory import Way
+
+WAYS: dict[str, Way] = {
+    "one clip": {},
+    "--preview": {"preview": True},
+    "--init-audio": {"encoder": True},
+    "--count": {"keep_loaded": True},
+    "--jobs 2": {"keep_loaded": True, "jobs": 2},
+    "--jobs 4": {"keep_loaded": True, "jobs": 4},
+}
+"""Ways to run a bundle that differ in the memory that they take."""
 
 
 def doctor(
@@ -37,11 +51,15 @@ def doctor(
         "int8_weights": "unsigned" if int8_matmul_overflows() else "signed",
     }
     bundle = open_bundle(find(model))
-    needs = {precision: estimate_peak(bundle, precision) for precision in bundle.manifest.precisions}
+    needs = {
+        precision: {name: estimate_peak(bundle, precision, **way) for name, way in WAYS.items()}
+        for precision in bundle.manifest.precisions
+    }
     tuning = saved_tuning(bundle)
     report["bundle"] = {
         "path": str(bundle.folder),
-        "peak_memory": needs,
+        "peak_memory": {precision: need["one clip"] for precision, need in needs.items()},
+        "peak_memory_of": needs,
         "tuning": None if tuning is None else asdict(tuning),
     }
     if as_json:
@@ -61,12 +79,19 @@ def doctor(
     print(f"ONNX Runtime  {report['onnxruntime']}, {', '.join(report['providers'])}")
     print(f"              {report['build']}")
     print(f"telemetry     {report['telemetry']}")
-    for precision, need in needs.items():
-        if machine.reachable is None:
-            verdict = "the available memory is unknown"
-        elif need <= machine.reachable:
-            verdict = "fits"
-        else:
-            verdict = f"does not fit: {megabytes(need - machine.reachable)} more are needed"
-        print(f"bundle        {bundle.manifest.model.name} in {precision} peaks at about {megabytes(need)}: {verdict}")
+    print(f"bundle        {printable(bundle.manifest.model.name)}; at its peak it takes about")
+    for name in WAYS:
+        columns = (f"{precision} {_fits(need[name], machine.reachable)}" for precision, need in needs.items())
+        print(f"  {name:<14}{'   '.join(columns)}")
+    if bundle.manifest.latents.margin is None:
+        print("older         converted again, the bundle would encode initial audio with a third of the memory")
     print(f"tuned         {'no: `sao-onnx tune` finds out what is fastest here' if tuning is None else 'yes'}")
+
+
+def _fits(need: int, reachable: int | None) -> str:
+    """How much memory is needed, and whether there is as much."""
+    if reachable is None:
+        return f"{megabytes(need)} (the available memory is unknown)"
+    if need <= reachable:
+        return f"{megabytes(need)} (fits)"
+    return f"{megabytes(need)} (does not fit: {megabytes(need - reachable)} more are needed)"

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from sao_onnx.cli.command_options import Bundle, Json
+from sao_onnx.cli.streams import printable
 from sao_onnx.cli.terminal import closeness, megabytes
 
 
@@ -22,18 +23,18 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     model, audio, latents, sampling = manifest.model, manifest.audio, manifest.latents, manifest.sampling
     numbers = ", ".join(f"{n.id} ({n.minimum:g} to {n.maximum:g})" for n in manifest.conditioning.numbers)
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
-    print(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else ""))
+    print(printable(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else "")))
     print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")
     print(f"latents     {latents.channels} channels, one for {latents.ratio} frames, {manifest.window_latents} in the window")
     print(f"prompt      up to {manifest.conditioning.prompt.max_length} tokens")
-    print(f"numbers     {numbers}")
+    print(printable(f"numbers     {numbers}"))
     print(f"sampling    {sampling.objective}: {sampling.steps} steps of {sampling.sampler}, guidance {sampling.cfg_scale:g}")
     for precision in manifest.precisions:
         print(precision)
         for graph in (graph for graph in manifest.graphs if graph.precision == precision):
             print(f"  {graph.role:<20} {megabytes(opened.weight(graph)):>10}  {closeness(graph)}")
     print(f"size        {megabytes(opened.size)} in {len(manifest.files)} files")
-    print(f"made with   {tools}")
+    print(printable(f"made with   {tools}"))
     for file in manifest.files:
         if file.role == "license":
             print(f"licence     {opened.path(file.path)}")

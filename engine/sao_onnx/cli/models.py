@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sao_onnx.cli.command_options import MODEL_VARIABLE, Json
+from sao_onnx.cli.streams import printable
 from sao_onnx.cli.terminal import megabytes, note
 
 if TYPE_CHECKING:
@@ -15,20 +16,35 @@ if TYPE_CHECKING:
 
 def models(as_json: Json = False) -> None:
     """List the models that have a name; the default one is marked."""
-    from sao_onnx.bundle.names import find, named_models, user_folder
+    from sao_onnx.bundle.names import find, named_models
+    from sao_onnx.errors import BundleError
 
     chosen = os.environ.get(MODEL_VARIABLE)
-    default = find(chosen or None).resolve()
+    try:
+        default = find(chosen or None).resolve()
+    except (OSError, RuntimeError, ValueError, BundleError):
+        default = None  # Whatever the variable holds, the list shows what there is.
     found = [(model, model.folder.resolve() == default) for model in named_models()]
     if as_json:
         rows = [_row(model) | {"default": is_default} for model, is_default in found]
-        print(json.dumps({"models": rows, "default": chosen, "folder": str(user_folder())}))
+        print(json.dumps({"models": rows, "default": chosen, "folder": _user_folder()}))
         return
     for model, is_default in found:
-        print(f"{'*' if is_default else ' '} {model.name:<16} {_summary(model)}")
+        print(printable(f"{'*' if is_default else ' '} {model.name:<16} {_summary(model)}"))
     if chosen and not any(is_default for _, is_default in found):
-        print(f"* {chosen} (from {MODEL_VARIABLE})")
-    note(f"A bundle in {user_folder()} is known by the name of its folder.")
+        print(printable(f"* {chosen} (from {MODEL_VARIABLE})"))
+    if (folder := _user_folder()) is not None:
+        note(f"A bundle in {folder} is known by the name of its folder.")
+
+
+def _user_folder() -> str | None:
+    from sao_onnx.bundle.names import user_folder
+    from sao_onnx.errors import FileError
+
+    try:
+        return str(user_folder())
+    except FileError:  # This user has no home.
+        return None
 
 
 def _row(model: KnownModel) -> dict[str, object]:

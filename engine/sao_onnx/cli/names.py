@@ -4,32 +4,64 @@ from __future__ import annotations
 
 import re
 import string
+import sys
+import unicodedata
 from pathlib import Path
 
 FIELDS = ("prompt", "seed", "index")
 LONGEST = 60
+"""Bytes of a prompt in a name. File systems take names of 255 bytes, or fewer."""
+
+LETTERS = ("L", "Nd")
+MARKS = ("Mn", "Mc")
+"""What words are made of in all scripts, by Unicode's categories: letters and digits, and the marks that they bear."""
+
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Characters of these categories that nobody sees."""
+
+RESERVED = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]")
+"""Names that Windows gives no file."""
+
+WIDEST = 100
+"""The largest number in the format of a field."""
 
 
 def slug(prompt: str) -> str:
-    """A prompt as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:LONGEST].rstrip("-") or "clip"
+    """A prompt as part of a file name: letters and digits of any script, in lower case, with hyphens between the words.
+
+    What the names of this system cannot hold is left out, so it need not be the same everywhere.
+    """
+    kept = ""
+    for character in unicodedata.normalize("NFC", INVISIBLE.sub("", prompt.lower())):
+        category = unicodedata.category(character)
+        if category.startswith(LETTERS) or (category in MARKS and kept[-1:] not in ("", "-")):
+            kept += character
+        elif category != "Cf" and kept[-1:] != "-":  # Formats, such as joiners, are inside of words.
+            kept += "-"
+    held = kept.encode(sys.getfilesystemencoding(), "ignore").decode(sys.getfilesystemencoding()).strip("-")
+    name = held.encode()[:LONGEST].decode(errors="ignore").rstrip("-") or "clip"
+    return f"{name}-clip" if RESERVED.fullmatch(name) else name
 
 
 def fields(template: str) -> set[str]:
     """The fields in a template.
 
     Raises:
-        RequestError: A brace has no partner, or a field is unknown.
+        RequestError: A brace has no partner, a field is unknown, or its format is too large.
     """
     from sao_onnx.errors import RequestError
 
     try:
-        found = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        found = [(name, format or "") for _, name, format, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise RequestError(f"the name {template!r} cannot be read: {error}") from error
-    if unknown := found - set(FIELDS):
-        raise RequestError(f"the name {template!r} has the field {min(unknown)!r}; known: {', '.join(FIELDS)}")
-    return found
+        raise RequestError(f"the name {template!r} cannot be read: {error}; a brace itself is written twice") from error
+    for name, format in found:
+        if name not in FIELDS:
+            known = ", ".join(FIELDS)
+            raise RequestError(f"the name {template!r} has the field {name!r}; known: {known}; a brace itself is written twice")
+        if "{" in format or any(int(number) > WIDEST for number in re.findall("[0-9]{1,9}", format)):
+            raise RequestError(f"the name {template!r} has the format {format!r}; expected numbers of at most {WIDEST} in it")
+    return {name for name, _ in found}
 
 
 def file_name(template: str, *, prompt: str, seed: int, index: int) -> Path:
@@ -37,7 +69,7 @@ def file_name(template: str, *, prompt: str, seed: int, index: int) -> Path:
 
     Args:
         template: For example "{index}-{prompt}.wav". A format may follow a field: "{index:03}".
-        prompt: Becomes letters, digits and hyphens.
+        prompt: Becomes letters, digits and hyphens; see `slug`.
         seed: Of the clip.
         index: From 1.
     """
@@ -55,4 +87,6 @@ def for_several(template: str) -> str:
     if fields(template) & {"seed", "index"}:
         return template
     path = Path(template)
+    if not path.name:  # It is no file, which is said later.
+        return template
     return str(path.with_name(path.stem + "-{seed}" + path.suffix))

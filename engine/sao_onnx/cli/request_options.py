@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,9 @@ _TYPES: dict[str, Any] = {
     "numbers": list[str] | None,
     "audio": Path | None,
 }
+
+LONGEST_PROMPT = 100_000
+"""Bytes of a prompt on stdin. Models read some hundred tokens."""
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
@@ -69,12 +73,34 @@ def _help(kind: Kind) -> str:
     return f"{kind.option.help.removesuffix('.')} ({known})." if known else kind.option.help
 
 
-def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
+def prompt_from_stdin() -> str:
+    """The prompt that stdin holds, without the end of its last line; on a terminal, the line that is typed.
+
+    Raises:
+        RequestError: It is longer than any prompt, or no UTF-8 text.
+    """
+    from sao_onnx.errors import RequestError
+
+    if sys.stdin.isatty():
+        typer.echo("Type the prompt and Enter.", err=True)
+        data = sys.stdin.buffer.readline(LONGEST_PROMPT + 1)
+    else:
+        data = sys.stdin.buffer.read(LONGEST_PROMPT + 1)
+    if len(data) > LONGEST_PROMPT:
+        raise RequestError(f"the prompt on stdin has more than {LONGEST_PROMPT:,} bytes")
+    try:
+        return data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the prompt on stdin is no UTF-8 text: byte {data[error.start]:#04x} at {error.start}") from error
+
+
+def read_options(written: Mapping[str, Any], *, from_json: bool = False) -> dict[str, Any]:
     """Options of a request from values as they were written, on the command line or in a list.
 
     Args:
         written: Values as numbers, flags or text by the name of the option, one of its aliases or one of its other spellings,
             with underscores or hyphens. None, empty text and empty lists count as not given.
+        from_json: They come from JSON, where the number 8 is not the text "8".
 
     Raises:
         RequestError: A name is unknown, an option is given twice, or a value cannot be read.
@@ -90,7 +116,7 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
         if reader is None:
             raise unknown_option(name, readers)
         try:
-            read = reader(value)
+            read = reader(value, from_json)
         except (ValueError, TypeError) as error:
             raise RequestError(f"{name} is {shown(value)}; {error}") from error
         if twice := options.keys() & read.keys():
@@ -100,9 +126,9 @@ def read_options(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _readers() -> dict[str, Callable[[Any], dict[str, Any]]]:
-    """How to read each name, with underscores."""
-    found: dict[str, Callable[[Any], dict[str, Any]]] = {}
+def _readers() -> dict[str, Callable[[Any, bool], dict[str, Any]]]:
+    """How to read each name, with underscores: from a value, and whether it comes from JSON."""
+    found: dict[str, Callable[[Any, bool], dict[str, Any]]] = {}
     for name, kind in kinds().items():
         if not kind.option.on_command_line:
             continue
@@ -113,9 +139,9 @@ def _readers() -> dict[str, Callable[[Any], dict[str, Any]]]:
     return found
 
 
-def _read(name: str, kind: Kind, value: Any) -> dict[str, Any]:
-    return {name: kind.read(value)}
+def _read(name: str, kind: Kind, value: Any, from_json: bool) -> dict[str, Any]:
+    return {name: kind.read_json(value) if from_json else kind.read(value)}
 
 
-def _spelled(spelling: Spelling) -> Callable[[Any], dict[str, Any]]:
-    return spelling.read
+def _spelled(spelling: Spelling) -> Callable[[Any, bool], dict[str, Any]]:
+    return lambda value, _: spelling.read(value)

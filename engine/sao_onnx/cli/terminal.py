@@ -1,19 +1,21 @@
-"""Shared by all commands: messages and exit codes for errors, interruption, progress."""
+"""Shared by all commands: messages, exit codes for errors, work in the background, progress."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import queue
-import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import typer
+
+from sao_onnx.cli.results import print_error
+from sao_onnx.cli.signals import end_if_interrupted, end_interrupted
+from sao_onnx.cli.streams import prepare_streams, printable
 
 if TYPE_CHECKING:
     from sao_onnx.bundle.manifest import Graph
@@ -23,18 +25,13 @@ T = TypeVar("T")
 FAILED = 1
 WRONG_USAGE = 2
 BAD_BUNDLE = 3
-INTERRUPTED = 130
 
 TELLING = 0.05
 """The fraction from which the time so far tells how long the rest will take."""
 
 
 def prepare_process() -> None:
-    """Set up the process for a command: warnings of one line each; SIGTERM and SIGHUP end it like Ctrl-C.
-
-    Signals that the parent process has set to be ignored stay ignored: SIGHUP under `nohup`, SIGINT in the background of a
-    script (Python does the latter by itself).
-    """
+    """Set up the process for a command: its streams, and warnings of one line each."""
     from sao_onnx.errors import SaoOnnxWarning
 
     def show(
@@ -48,17 +45,15 @@ def prepare_process() -> None:
         if issubclass(category, SaoOnnxWarning):
             note(f"warning: {message}")
 
+    prepare_streams()
     warnings.showwarning = show
     warnings.simplefilter("always", SaoOnnxWarning)
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
 
 
 def note(text: str) -> None:
-    """Print a line to stderr."""
-    typer.echo(text, err=True)
+    """Print a line to stderr, if anybody reads it; without what would steer a terminal."""
+    with contextlib.suppress(OSError):
+        typer.echo(printable(text), err=True)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -66,31 +61,23 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def guarded(*arguments: Any, **options: Any) -> None:
-        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError
+        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError, memory_errors
 
         try:
-            function(*arguments, **options)
+            with memory_errors():
+                function(*arguments, **options)
         except KeyboardInterrupt:
             end_interrupted()
-        except BrokenPipeError:
-            # Nobody reads stdout any longer. Python would complain again when it flushes at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(FAILED) from None
         except SaoOnnxError as error:
-            note(f"error: {error}")
+            end_if_interrupted()
+            if options.get("as_json"):
+                print_error(error)
+            else:
+                note(f"error: {error}")
             code = BAD_BUNDLE if isinstance(error, BundleError) else FAILED
             raise typer.Exit(WRONG_USAGE if isinstance(error, (RequestError, ProviderError)) else code) from None
 
     return guarded
-
-
-def end_interrupted() -> NoReturn:
-    """End the process at once. A graph may still run in another thread, which cannot be stopped, so nothing is waited for."""
-    with contextlib.suppress(OSError):  # The terminal may be closed.
-        note("interrupted")
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(INTERRUPTED)
 
 
 def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
@@ -146,14 +133,20 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as display:
         tasks: dict[str, TaskID] = {}
 
         class Bar:
             def update(self, stage: str, done: int, total: int | None) -> None:
                 if stage not in tasks:
-                    tasks[stage] = display.add_task(stage, total=total)
+                    tasks[stage] = display.add_task(printable(stage), total=total)
                 for name, task in tasks.items():
                     display.update(task, visible=name == stage)
                 display.update(tasks[stage], completed=done, total=total)
@@ -177,7 +170,7 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[left]}"),

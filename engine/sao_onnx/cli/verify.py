@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from sao_onnx.cli.command_options import Bundle, Json, Quiet
+from sao_onnx.cli.streams import printable
 from sao_onnx.cli.terminal import progress_bar
 
 
@@ -22,5 +23,5 @@ def verify(bundle: Bundle = None, as_json: Json = False, quiet: Quiet = False) -
     print(
         json.dumps({"bundle": str(opened.folder), "files": total, "ok": True})
         if as_json
-        else f"{opened.folder}: {total} files are as they should be"
+        else printable(f"{opened.folder}: {total} files are as they should be")
     )

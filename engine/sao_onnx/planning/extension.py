@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from sao_onnx.audio.prepare import rounded_down
 from sao_onnx.errors import RequestError
 
 
@@ -22,6 +24,11 @@ class Placement:
     added: int
 
 
+def one_frame(rate: int) -> str:
+    """Seconds of a frame as text, rounded up, so that what is printed is not too short."""
+    return f"{math.ceil(1e6 / rate) / 1e6:.6f}"
+
+
 def extension(length: int, added: int, window: int, rate: int) -> list[Placement]:
     """How to add frames to a recording.
 
@@ -38,9 +45,9 @@ def extension(length: int, added: int, window: int, rate: int) -> list[Placement
         RequestError: The recording is too short to be extended, or nothing is added.
     """
     if added < 1:
-        raise RequestError("extend is shorter than one frame of audio, expected more")
+        raise RequestError(f"extend is shorter than one frame of audio, expected at least {one_frame(rate)} s")
     if length < rate / 10:
-        raise RequestError(f"the recording is {length / rate:.3f} s long; extend needs at least 0.1 s of audio")
+        raise RequestError(f"the recording is {rounded_down(length / rate)} s long; extend needs at least 0.1 s of audio")
     found = []
     while added > 0:
         kept = min(length, window // 2)

@@ -94,6 +94,7 @@ class Plan:
         initial_name: Name of the file that was started from; "" for audio that was no file, None where there is none.
         latent_channels: Channels of the latents.
         ratio: Audio frames of one latent.
+        initial_digest: SHA-256 of the file that was started from; None where there is none.
     """
 
     prompt: str
@@ -109,6 +110,7 @@ class Plan:
     sample_rate: int
     latent_channels: int
     ratio: int
+    initial_digest: str | None = None
 
     @property
     def seed(self) -> int:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sao_onnx.arrays import Array
 from sao_onnx.audio.finish import Finish
-from sao_onnx.audio.prepare import prepare
+from sao_onnx.audio.prepare import rounded_down
 from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.option import Region
-from sao_onnx.planning.extension import extension
+from sao_onnx.option import TOLERANCE, Region, shown
+from sao_onnx.planning.extension import extension, one_frame
+from sao_onnx.planning.initial import Reader, initial_latents, recording
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
 from sao_onnx.planning.regions import kept
@@ -23,6 +22,7 @@ from sao_onnx.warn import warn
 
 DURATION = "seconds_total"
 """The number conditioner that is told how long the sound shall be."""
+
 
 EXTENSION_DECIDES = ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "full_window", "latents")
 """Options that an extension has no room for."""
@@ -36,23 +36,25 @@ class _Part(NamedTuple):
     kept: tuple[Region, ...] | None
 
 
-def plan(manifest: Manifest, request: Request) -> Plan:
+def plan(manifest: Manifest, request: Request, read: Reader | None = None) -> Plan:
     """Decide everything about a clip.
 
-    Pure, but for a seed that the request leaves open, which is drawn.
+    Pure, but for a seed that the request leaves open, which is drawn, and for the file that `read` reads.
 
     Args:
         manifest: Of the model.
-        request: Its initial audio, if there is any, is samples with their rate or a clip; files are read before.
+        request: What is asked for.
+        read: Reads a part of a file that the request starts from. Without it files are refused.
 
     Raises:
         RequestError: The model cannot do it, or options do not fit together. The message says how to mend it.
+        AudioFileError: `read` cannot read the file.
     """
     _check_together(request)
     latents = _window_latents(manifest, request)
-    recording = _recording(manifest, request)
-    sigmas = _sigmas(manifest, request)
-    parts = _parts(manifest, request, latents, recording)
+    sigmas = tuple(_sigmas(manifest, request).tolist())  # One for all windows, of which there can be hundreds.
+    audio = recording(manifest, request, latents, read)
+    parts = _parts(manifest, request, latents, audio)
     seed = random_seed() if request.seed is None else request.seed
     if seed + len(parts) - 1 > MAX_SEED:
         raise RequestError(f"seed is {seed}, expected {MAX_SEED - len(parts) + 1} or less for {len(parts)} windows")
@@ -66,8 +68,8 @@ def plan(manifest: Manifest, request: Request) -> Plan:
         sampler=request.sampler or manifest.sampling.sampler,
         guidance=_guidance(manifest, request),
         windows=tuple(window(index, part) for index, part in enumerate(parts)),
-        recording=None if recording is None else Values(recording),
-        latents=None if request.latents is None else Values(_initial_latents(manifest, request.latents)),
+        recording=None if audio is None else Values(audio),
+        latents=None if request.latents is None else Values(initial_latents(manifest, request.latents)),
         finish=_finish(request),
         recorded=recorded_options(request),
         initial_name=initial_name(request),
@@ -101,17 +103,18 @@ def _check_together(request: Request) -> None:
             raise RequestError("extend needs initial audio to go on from")
 
 
-def _parts(manifest: Manifest, request: Request, latents: int, recording: Array | None) -> list[_Part]:
+def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | None) -> list[_Part]:
     """The windows that the clip takes."""
     rate = manifest.audio.sample_rate
-    if request.extend is not None and recording is not None:
-        placements = extension(recording.shape[1], round(request.extend * rate), manifest.audio.window, rate)
+    if request.extend is not None and audio is not None:
+        placements = extension(audio.shape[1], round(request.extend * rate), manifest.audio.window, rate)
         return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
     seconds = _seconds(manifest, request, latents)
-    return [_Part(0, seconds, kept(request.keep, request.regenerate, seconds))]
+    window = latents * manifest.latents.ratio / rate
+    return [_Part(0, seconds, kept(request.keep, request.regenerate, min(seconds, window)))]
 
 
-def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, seed: int, part: _Part) -> Window:
+def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[float, ...], seed: int, part: _Part) -> Window:
     rate, most = manifest.audio.sample_rate, latents * manifest.latents.ratio
     frames = min(round(part.seconds * rate), most)
     looped = request.bpm is not None and not request.full_window
@@ -123,7 +126,7 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: Array, s
         decoded=most if request.full_window else frames + tail,
         tail=tail,
         latent_count=latents,
-        sigmas=tuple(sigmas.tolist()),
+        sigmas=sigmas,
         # A loop must not come to its end.
         numbers=_numbers(manifest, request, part.seconds if request.bpm is None else most / rate),
         kept=part.kept,
@@ -139,16 +142,21 @@ def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
             other = "trim_silence changes" if request.seconds is None else "seconds says"
             raise RequestError(f"{other} the length, which bpm and bars decide; leave one of them out")
         if looped > limit:
+            # Rounded up, so that it is longer in what is printed, too.
+            length = math.ceil(looped * 1000) / 1000
             raise RequestError(
-                f"{request.bars} bars at {request.bpm:g} BPM are {looped:.2f} s, and the window is {limit:.3f} s; "
+                f"{request.bars} bars at {request.bpm:g} BPM are {length:.3f} s, and the window is {rounded_down(limit)} s; "
                 "ask for fewer bars or more BPM"
             )
         return looped
-    # Rounded up in the message's own digits, so that the limit that it names is accepted.
-    named = math.ceil(limit * 1000) / 1000
-    if request.seconds is not None and request.seconds > named:
-        raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {named:g}, the window")
-    return limit if request.seconds is None else request.seconds
+    if request.seconds is None:
+        return limit
+    if request.seconds > limit + TOLERANCE:
+        raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {limit:.3f}, the window")
+    if round(request.seconds * manifest.audio.sample_rate) < 1:
+        least = one_frame(manifest.audio.sample_rate)
+        raise RequestError(f"seconds is {request.seconds:.15g}, expected at least {least}, one frame of audio")
+    return request.seconds
 
 
 def _loop_seconds(request: Request) -> float | None:
@@ -164,14 +172,13 @@ def _window_latents(manifest: Manifest, request: Request) -> int:
     """Latents to sample: the whole window, or as many as cover the wanted seconds."""
     if request.window_seconds is None:
         return manifest.window_latents
-    frames = request.window_seconds * manifest.audio.sample_rate
-    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
-    latents = max(1, math.ceil((frames - 1e-3) / manifest.latents.ratio))
-    if latents > manifest.window_latents:
+    if request.window_seconds > manifest.window_seconds + TOLERANCE:
         raise RequestError(
             f"window_seconds is {request.window_seconds:.15g}, expected more than 0 and at most {manifest.window_seconds:.3f}"
         )
-    return latents
+    frames = request.window_seconds * manifest.audio.sample_rate
+    # A thousandth of a frame is less than the rounding of a length that was itself computed from frames.
+    return min(max(1, math.ceil((frames - 1e-3) / manifest.latents.ratio)), manifest.window_latents)
 
 
 def _sigmas(manifest: Manifest, request: Request) -> Array:
@@ -197,50 +204,16 @@ def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, 
     given = request.numbers or {}
     names = [number.id for number in manifest.conditioning.numbers]
     if unknown := [name for name in given if name not in names]:
-        raise RequestError(f"the model has no number conditioner {unknown[0]!r}; it has {', '.join(names)}")
+        raise RequestError(f"the model has no number conditioner {shown(unknown[0])}; it has {', '.join(names)}")
     values = {number.id: number.minimum for number in manifest.conditioning.numbers}
     if DURATION in values:
         values[DURATION] = seconds
     return values | dict(given)
 
 
-def _recording(manifest: Manifest, request: Request) -> Array | None:
-    """The initial audio as the model takes it, from `init_start` to its end: float32 [channels, frames]."""
-    init = request.init_audio
-    if init is None:
-        return None
-    if isinstance(init, tuple) and len(init) == 2:
-        samples, rate = init
-    elif hasattr(init, "samples") and hasattr(init, "sample_rate"):
-        samples, rate = init.samples, init.sample_rate
-    else:
-        found = type(init).__name__
-        raise RequestError(f"init_audio is {found}, expected (samples, sample_rate), the path of a file or a clip")
-    audio = prepare(samples, rate, channels=manifest.audio.channels, target_rate=manifest.audio.sample_rate)
-    first = round((request.init_start or 0.0) * manifest.audio.sample_rate)
-    if first >= audio.shape[1]:
-        seconds = audio.shape[1] / manifest.audio.sample_rate
-        raise RequestError(
-            f"init_start is {request.init_start:.15g}, expected 0 or more and less than {seconds:.3f}, where the audio ends"
-        )
-    return audio[:, first:]
-
-
-def _initial_latents(manifest: Manifest, latents: Array) -> Array:
-    try:
-        # A copy, which the caller cannot change while the plan is carried out.
-        found = np.array(latents)
-    except ValueError as error:
-        raise RequestError(f"latents are no array: {error}") from error
-    channels = manifest.latents.channels
-    if found.ndim != 2 or found.shape[0] != channels or not found.shape[1] or found.dtype.kind != "f":
-        raise RequestError(f"latents have shape {found.shape} and dtype {found.dtype}, expected floats ({channels}, n)")
-    if not np.isfinite(found).all():
-        raise RequestError("latents hold NaN or infinite values, expected finite ones")
-    return np.ascontiguousarray(found, np.float32)
-
-
 def _finish(request: Request) -> Finish:
+    if request.normalize != "lufs" and "loudness" in request.given():
+        warn("loudness has no effect without normalize lufs", SaoOnnxWarning)
     keeps = request.keep is not None or request.regenerate is not None or request.extend is not None
     return Finish(
         # What is kept of a recording keeps its level as well.

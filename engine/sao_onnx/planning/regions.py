@@ -8,7 +8,7 @@ import numpy as np
 
 from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
-from sao_onnx.option import Region
+from sao_onnx.option import TOLERANCE, Region
 
 LATENT_RAMP = 4
 """Latents over which what is kept fades into what is sampled, inside the kept region."""
@@ -44,7 +44,7 @@ def kept(keep: Sequence[Region] | None, regenerate: Sequence[Region] | None, sec
 
 def _inside(region: Region, seconds: float) -> Region:
     start, end = region
-    if end > seconds + 1e-3:
+    if end > seconds + TOLERANCE:
         raise RequestError(f"a region ends at {end:g} s, and the clip at {seconds:.3f} s")
     return start, min(end, seconds)
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from sao_onnx.runtime.process_memory import return_freed_memory
+
 T = TypeVar("T")
 
 
@@ -37,6 +39,8 @@ class Lazy(Generic[T]):
         """The value, loaded, for the length of a `with` block."""
         with self._lock:
             if self._value is None:
+                # What values before this one have left.
+                return_freed_memory()
                 self._value = self._load()
             value = self._value
             self._users += 1

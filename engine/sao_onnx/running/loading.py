@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision, Role, StageName
+from sao_onnx.bundle.signatures import frames_ratio
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.runtime.tuning import Tuning
 from sao_onnx.stages.autoencoder import Decoder, Encoder
@@ -27,8 +28,9 @@ def load_conditioner(bundle: Bundle, precision: Precision, factory: SessionFacto
         NotEnoughMemoryError: A graph does not fit into memory.
     """
     config = bundle.manifest.conditioning
-    tokenizer = Tokenizer(bundle.path(bundle.manifest.tokenizer), config.prompt)
-    text_encoder, number_conditioner = _graphs(bundle, "conditioner", precision, factory)
+    with bundle.opening(bundle.stage_files("conditioner", precision)):
+        tokenizer = Tokenizer(bundle.path(bundle.manifest.tokenizer), config.prompt)
+        text_encoder, number_conditioner = _graphs(bundle, "conditioner", precision, factory)
     return Conditioner(config, tokenizer, text_encoder, number_conditioner)
 
 
@@ -37,7 +39,8 @@ def load_denoiser(bundle: Bundle, precision: Precision, factory: SessionFactory)
 
     Arguments and errors are those of `load_conditioner`.
     """
-    context, dit = _graphs(bundle, "denoiser", precision, factory)
+    with bundle.opening(bundle.stage_files("denoiser", precision)):
+        context, dit = _graphs(bundle, "denoiser", precision, factory)
     return Denoiser(context, dit)
 
 
@@ -47,15 +50,17 @@ def load_decoder(bundle: Bundle, tuning: Tuning, factory: SessionFactory) -> Dec
     first, *others = manifest.decoder
     segments = [first, *(replace(segment, tile=tile) for segment, tile in zip(others, tuning.tiles, strict=True))]
     whole, *tiled = manifest.stage_roles("decoder")
-    graphs = [_graph(bundle, whole, tuning.decoder, factory)]
-    graphs += [_graph(bundle, role, tuning.decoder, factory, tiled=True) for role in tiled]
+    with bundle.opening(bundle.stage_files("decoder", tuning.decoder)):
+        graphs = [_graph(bundle, whole, tuning.decoder, factory)]
+        graphs += [_graph(bundle, role, tuning.decoder, factory, tiled=True) for role in tiled]
     return Decoder(segments, manifest.latents.ratio, graphs, tuning.workers)
 
 
 def load_encoder(bundle: Bundle, precision: Precision, factory: SessionFactory) -> Encoder:
     """Open the autoencoder's encoder. Arguments and errors are those of `load_conditioner`."""
-    (graph,) = _graphs(bundle, "encoder", precision, factory)
-    return Encoder(graph)
+    with bundle.opening(bundle.stage_files("encoder", precision)):
+        (graph,) = _graphs(bundle, "encoder", precision, factory)
+    return Encoder(graph, bundle.manifest.latents)
 
 
 def _graphs(bundle: Bundle, stage: StageName, precision: Precision, factory: SessionFactory) -> list[GraphSession]:
@@ -64,4 +69,5 @@ def _graphs(bundle: Bundle, stage: StageName, precision: Precision, factory: Ses
 
 def _graph(bundle: Bundle, role: Role, precision: Precision, factory: SessionFactory, *, tiled: bool = False) -> GraphSession:
     graph = bundle.manifest.graph(role, precision)
-    return GraphSession(factory, bundle.path(graph.path), graph, tiled=tiled)
+    frames = frames_ratio(bundle.manifest, role)
+    return GraphSession(factory, bundle.path(graph.path), graph, tiled=tiled, frames=frames)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import platform
 import re
+from collections.abc import Iterator
 
-from sao_onnx.runtime import kernel_files
+from sao_onnx.errors import RequestError, SaoOnnxWarning
+from sao_onnx.runtime import control_groups, kernel_files
+from sao_onnx.warn import warn
 
 FEATURES = {
     "x86_64": ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8"),
@@ -69,11 +74,42 @@ _ARCHITECTURES = {"amd64": "x86_64", "x86-64": "x86_64", "arm64": "aarch64"}
 def available_processors() -> int:
     """How many logical processors this process may use, at least 1.
 
-    On Linux this respects the affinity mask that a container or `taskset` sets.
+    On Linux this respects the affinity mask that a container or `taskset` sets, and the time that control groups allow: a
+    process that may use the time of two and a half processors has three.
     """
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([present, *map(math.ceil, _allowed_by_control_groups())]))
+
+
+def usable_threads(threads: int) -> int:
+    """As many threads as are asked for, but no more than `available_processors`: more would wait for each other.
+
+    Args:
+        threads: At least 1. A number that is too large is lowered with a warning.
+
+    Raises:
+        RequestError: `threads` is less than 1.
+    """
+    if threads < 1:
+        raise RequestError(f"threads is {threads}, expected at least 1 (or None for every processor)")
+    present = available_processors()
+    if threads > present:
+        warn(f"{threads} threads are more than the processors that there are; using {present}", SaoOnnxWarning)
+    return min(threads, present)
+
+
+def _allowed_by_control_groups() -> Iterator[float]:
+    """How many processors' time each control group of this process allows, where it has a limit."""
+    for folder, older in control_groups.folders("cpu"):
+        if older:
+            limit = [kernel_files.read(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")]
+        else:
+            limit = kernel_files.read(f"{folder}/cpu.max").split()
+        with contextlib.suppress(ValueError):  # No such file, or "max" for no limit.
+            quota, period = map(int, limit)
+            # The older version has -1 for no limit.
+            if quota > 0 and period > 0:
+                yield quota / period
 
 
 def architecture() -> str:

@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import numpy as np
 from sao_onnx.bundle.manifest import Graph, Role
 from sao_onnx.errors import (
     BundleError,
+    GraphError,
     NotEnoughMemoryError,
     NumericalError,
     ProviderError,
-    RequestError,
     SaoOnnxWarning,
 )
 from sao_onnx.runtime import int8_matmul
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
-from sao_onnx.runtime.processor import available_processors
+from sao_onnx.runtime.processor import available_processors, usable_threads
+from sao_onnx.runtime.shapes import Values, frames_problem, shape_problem
 from sao_onnx.warn import warn
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ weights take up to eight times as long.
 
 WEIGHT_ONLY_ROLES: tuple[Role, ...] = ("encoder",)
 """Roles of graphs whose weights are stored in 8 bits, and dequantized to single precision before they are used."""
+
+_CHECK = "check the bundle with `sao-onnx verify`"
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
@@ -89,7 +93,8 @@ class SessionFactory:
         providers: Execution providers that are used, the preferred first.
 
     Args:
-        threads: Threads of one run, at least 1; by default as many as the processors that this process may use.
+        threads: Threads of one run, at least 1, at most as many as the processors that this process may use, which is the
+            default. A larger number is lowered with a warning.
         providers: Execution providers, the preferred first. Those that this ONNX Runtime lacks are left out with a warning.
             The CPU provider is always added at the end.
         options: Session configuration entries of ONNX Runtime (`session.*`, `mlas.*`). They replace those of `ENTRIES` and,
@@ -102,9 +107,7 @@ class SessionFactory:
     def __init__(
         self, threads: int | None = None, providers: Sequence[str] | None = None, options: Mapping[str, str] | None = None
     ) -> None:
-        if threads is not None and threads < 1:
-            raise RequestError(f"threads is {threads}, expected at least 1 (or None for every processor)")
-        self.threads = threads or available_processors()
+        self.threads = available_processors() if threads is None else usable_threads(threads)
         self.providers = _present(providers or (CPU,))
         self._entries = ENTRIES | (EXACT_INT8_MATMUL if int8_matmul_overflows() else {}) | dict(options or {})
         logger.debug("sessions with %d threads, providers %s, options %s", self.threads, self.providers, self._entries)
@@ -161,19 +164,29 @@ class SessionFactory:
         began = time.perf_counter()
         try:
             session = ort.InferenceSession(
-                path, options, providers=list(self.providers), disabled_optimizers=list(DISABLED_OPTIMIZERS)
+                path,
+                options,
+                providers=list(self.providers),
+                disabled_optimizers=list(DISABLED_OPTIMIZERS),
+                enable_fallback=0,  # It tries a second time when a graph cannot be loaded, and prints that to stdout.
             )
         except Exception as error:
             if _is_out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to load {path}; close other programs") from error
-            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {_said(error)}; {_CHECK}") from error
         logger.debug("opened %s in %.3f s", path, time.perf_counter() - began)
         return session
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether ONNX Runtime failed because memory ran out. Only the text of its error says so."""
-    return "bad_alloc" in str(error) or "Failed to allocate memory" in str(error)
+    return isinstance(error, MemoryError) or "bad_alloc" in str(error) or "Failed to allocate memory" in str(error)
+
+
+def _said(error: Exception) -> str:
+    """What an error of ONNX Runtime says, in one line. It may quote names from the graph."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _present(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -188,6 +201,14 @@ def _present(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*usable, CPU]))
 
 
+def _names_and_types(session: ort.InferenceSession, path: Path) -> dict[str, str | None]:
+    """Types of the inputs and outputs of a session, by their names; None for one that no manifest has."""
+    try:
+        return {node.name: _DTYPES.get(node.type) for node in (*session.get_inputs(), *session.get_outputs())}
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path} has names that are no text; {_CHECK}") from error
+
+
 class GraphSession:
     """A graph that is ready to run. Its inputs and outputs have been compared with the manifest.
 
@@ -199,6 +220,8 @@ class GraphSession:
         path: The `.onnx` file.
         graph: The graph's entry in the manifest.
         tiled: Many small tiles are run at the same time. Each run then uses one thread.
+        frames: Frames (the last axis) of its outputs for one of its input, where that shall be checked. Fewer may come by less
+            than what one frame of the input makes (see `frames_ratio`).
 
     Raises:
         BundleError: The file cannot be loaded, or its inputs and outputs are not those of the manifest.
@@ -206,41 +229,53 @@ class GraphSession:
         ProviderError: ONNX Runtime refuses a session option.
     """
 
-    def __init__(self, factory: SessionFactory, path: Path, graph: Graph, *, tiled: bool = False) -> None:
+    def __init__(
+        self, factory: SessionFactory, path: Path, graph: Graph, *, tiled: bool = False, frames: Fraction | None = None
+    ) -> None:
         self._session = factory.session(path, tiled=tiled, weight_only=graph.role in WEIGHT_ONLY_ROLES)
         self._role = graph.role
+        self._graph = graph
+        self._frames = frames
         self.inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = [tensor.name for tensor in graph.outputs]
         promised = {tensor.name: tensor.dtype for tensor in (*graph.inputs, *graph.outputs)}
-        present = {node.name: _DTYPES.get(node.type) for node in (*self._session.get_inputs(), *self._session.get_outputs())}
+        present = _names_and_types(self._session, path)
         if promised != present:
             raise BundleError(
-                f"{path} has inputs and outputs {present}, the manifest promises {promised}; convert the model again"
+                f"{path} has inputs and outputs {present!s:.200}, the manifest promises {promised!s:.200}; "
+                "convert the model again"
             )
 
-    def run(self, **inputs: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+    def run(self, /, **inputs: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
         """Run the graph. Safe to call from several threads at once.
 
         Args:
             **inputs: An array for each input, by name, of the shape and dtype that the manifest lists.
 
         Returns:
-            The outputs in the manifest's order.
+            The outputs in the manifest's order, of the shapes and dtypes that it lists.
 
         Raises:
             NumericalError: An output holds NaN or infinite values.
             NotEnoughMemoryError: The run needs more memory than there is.
+            GraphError: ONNX Runtime fails, or an output has another shape.
         """
         try:
             outputs = tuple(self._session.run(self._outputs, inputs))
         except Exception as error:
             if _is_out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to run {self._role}; close other programs") from error
-            raise
+            raise GraphError(f"{self._role} failed while it ran: {_said(error)}; {_CHECK}") from error
+        self._require_shapes(inputs, outputs)
         for name, output in zip(self._outputs, outputs, strict=True):
             if not np.isfinite(output).all():
-                raise NumericalError(
-                    f"{self._role} returned NaN or infinite values in {name}; check the bundle with "
-                    "`sao-onnx verify`, or try other settings"
-                )
+                raise NumericalError(f"{self._role} returned NaN or infinite values in {name}; {_CHECK}, or try other settings")
         return outputs
+
+    def _require_shapes(self, inputs: Mapping[str, Values], outputs: Sequence[Values]) -> None:
+        given = [inputs[name] for name in self.inputs]
+        problem = shape_problem([*self._graph.inputs, *self._graph.outputs], [*given, *outputs])
+        if not problem and self._frames is not None:
+            problem = frames_problem(given[0], outputs, self._frames)
+        if problem:
+            raise GraphError(f"{self._role}: {problem}; {_CHECK}")

@@ -6,9 +6,8 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
-from sao_onnx.runtime import kernel_files
+from sao_onnx.runtime import control_groups, kernel_files
 
 
 def total_memory() -> int | None:
@@ -33,22 +32,13 @@ def available_memory() -> int | None:
 
 def _left_in_control_groups() -> Iterator[int]:
     """What each control group of this process leaves. The file cache counts as free: the kernel gives it back on demand."""
-    for line in kernel_files.read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, limit, usage = PurePosixPath("/sys/fs/cgroup"), "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            top, limit, usage = PurePosixPath("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        group = top / path.lstrip("/")
-        # In a container the path may be the one outside of it. Then only the top folder exists.
-        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
-            with contextlib.suppress(ValueError):  # No such file, or "max" for no limit.
-                statistics = kernel_files.read(str(folder / "memory.stat"))
-                cached = re.findall(r"^(?:in)?active_file (\d+)$", statistics, re.MULTILINE)
-                used = int(kernel_files.read(str(folder / usage)))
-                yield int(kernel_files.read(str(folder / limit))) - used + sum(map(int, cached))
+    for folder, older in control_groups.folders("memory"):
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if older else ("memory.max", "memory.current")
+        with contextlib.suppress(ValueError):  # No such file, or "max" for no limit.
+            limit, used = (int(kernel_files.read(f"{folder}/{name}")) for name in names)
+            statistics = kernel_files.read(f"{folder}/memory.stat")
+            cached = re.findall(r"^(?:in)?active_file (\d+)$", statistics, re.MULTILINE)
+            yield limit - used + sum(map(int, cached))
 
 
 def _left_of_address_space() -> int | None:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-import platformdirs
 
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.bundle.schema import read
 from sao_onnx.errors import FileError
+from sao_onnx.places import user_path
+from sao_onnx.reading import parse_json, read_small
 from sao_onnx.runtime.machine import describe_machine
-from sao_onnx.writing import write_whole
+from sao_onnx.runtime.processor import usable_threads
+from sao_onnx.writing import require_free, write_whole
 
 logger = logging.getLogger(__name__)
 
+
+LARGEST = 10_000
+"""Bytes of the largest file that is read."""
+
+MOST = 1024
+"""The most threads, workers, and latents in a tile."""
 
 TRIED_OPTIONS = ("session.intra_op.allow_spinning", "mlas.disable_kleidiai")
 """Session configuration entries that a search for a tuning tries; each is "0" or "1"."""
@@ -64,15 +71,22 @@ def saved_tuning(bundle: Bundle) -> Tuning | None:
         The tuning; None if there is none, or if its file cannot be used: because it is damaged, was written by another release,
         or names a precision that the bundle lacks. That is no error, because a tuning only makes clips faster; it is logged.
     """
-    path = tuning_path(bundle)
     try:
-        tuning = read(Tuning, json.loads(path.read_text(encoding="utf-8")))
+        path = tuning_path(bundle)
+    except FileError as error:  # There is no home folder to keep it in.
+        logger.info("there is no saved tuning: %s", error)
+        return None
+    try:
+        tuning = read(Tuning, parse_json(read_small(path, LARGEST).decode("utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:  # SchemaError is a ValueError.
         logger.info("the saved tuning %s cannot be used: %s", path, error)
         return None
-    if problem := tuning_problem(tuning, bundle):
+    problem = tuning_problem(tuning, bundle)
+    if unknown := [key for key, value in tuning.options.items() if key not in TRIED_OPTIONS or value not in ("0", "1")]:
+        problem = f"no search tries the option {unknown[0]!r:.80}"
+    if problem:
         logger.info("the saved tuning %s cannot be used: %s", path, problem)
         return None
     logger.debug("using the saved tuning %s: %s", path, tuning)
@@ -86,9 +100,30 @@ def tuning_problem(tuning: Tuning, bundle: Bundle) -> str:
         return f"it has {len(tuning.tiles)} tiles, expected {wanted}"
     if missing := {tuning.dit, tuning.decoder} - set(bundle.manifest.precisions):
         return f"the bundle does not have {', '.join(sorted(missing))}"
-    if min(tuning.threads, tuning.workers, *tuning.tiles) < 1:
-        return "its threads, workers and tiles must be at least 1"
+    numbers = (tuning.threads, tuning.workers, *tuning.tiles)
+    if min(numbers) < 1 or max(numbers) > MOST:
+        return f"its threads, workers and tiles must be at least 1 and at most {MOST}"
     return ""
+
+
+def within_processors(tuning: Tuning) -> Tuning:
+    """A tuning with no more threads and workers than there are processors; a warning tells of what was lowered."""
+    most = usable_threads(max(tuning.threads, tuning.workers))
+    return replace(tuning, threads=min(tuning.threads, most), workers=min(tuning.workers, most))
+
+
+def require_savable(bundle: Bundle) -> None:
+    """Check, before work begins, that a tuning for this bundle can be kept; its folder is made.
+
+    Raises:
+        FileError: It cannot be.
+    """
+    path = tuning_path(bundle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+    require_free(path, True)
 
 
 def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
@@ -100,11 +135,8 @@ def save_tuning(bundle: Bundle, tuning: Tuning) -> Path:
     Raises:
         FileError: The file cannot be written.
     """
+    require_savable(bundle)
     path = tuning_path(bundle)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
     write_whole(path, f"{json.dumps(asdict(tuning), indent=1)}\n".encode(), overwrite=True)
     return path
 
@@ -114,11 +146,18 @@ def reset_tuning(bundle: Bundle) -> bool:
 
     Returns:
         Whether there was one.
+
+    Raises:
+        FileError: It cannot be removed.
     """
     path = tuning_path(bundle)
-    existed = path.exists()
-    path.unlink(missing_ok=True)
-    return existed
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise FileError(f"{path} cannot be removed: {error.strerror or error}") from error
+    return True
 
 
 def tuning_path(bundle: Bundle) -> Path:
@@ -126,8 +165,11 @@ def tuning_path(bundle: Bundle) -> Path:
 
     Copies of a bundle share the file, because its name has the bundle's fingerprint. The other half of the name stands for the
     processor: another one, or another number of cores, has another file.
+
+    Raises:
+        FileError: The user has no home folder, and no variable names another one.
     """
     machine = describe_machine()
     processor = json.dumps([machine.architecture, machine.processor, machine.cores, machine.features])
     names = (bundle.fingerprint, hashlib.sha256(processor.encode()).hexdigest()[:12])
-    return platformdirs.user_state_path("sao-onnx") / "tuning" / ("-".join(names) + ".json")
+    return user_path("state") / "tuning" / ("-".join(names) + ".json")

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from sao_onnx.arrays import Array
-from sao_onnx.bundle.manifest import SegmentTiling
+from sao_onnx.bundle.encoder_tiles import encoder_tile
+from sao_onnx.bundle.manifest import Latents, SegmentTiling
 from sao_onnx.runtime.sessions import GraphSession
 from sao_onnx.sampling.noise import Noise
 
@@ -170,14 +171,19 @@ class _Tiles:
 
 
 class Encoder:
-    """Audio to latents.
+    """Audio to latents, in tiles of one length.
+
+    Each tile is encoded with the audio around it that influences its latents. So the tiles change nothing but the order in
+    which single precision is added up. They bound the memory: it grows with what is encoded at once.
 
     Args:
         graph: Audio to mean and standard deviation of the latents.
+        latents: What they are, with the margin of a tile; without a margin there is one tile.
     """
 
-    def __init__(self, graph: GraphSession) -> None:
+    def __init__(self, graph: GraphSession, latents: Latents) -> None:
         self._graph = graph
+        self._latents = latents
 
     def __call__(self, audio: Array, noise: Noise) -> Array:
         """Sample latents of audio: `z = mean + stdev · noise`, as `vae_sample` of stable-audio-tools does.
@@ -189,5 +195,19 @@ class Encoder:
         Returns:
             float32 [b, latent channels, n].
         """
-        mean, stdev = self._graph.run(audio=audio)
+        count = audio.shape[2] // self._latents.ratio
+        length, margin = encoder_tile(self._latents, count)
+        mean, stdev = (np.concatenate(parts, axis=2) for parts in zip(*self._tiles(audio, count, length, margin), strict=True))
         return mean + stdev * noise.normal(mean.shape)
+
+    def _tiles(self, audio: Array, count: int, length: int, margin: int) -> Iterator[list[Array]]:
+        """Mean and standard deviation of the latents, tile by tile. The first and the last latents have no margin."""
+        made = 0
+        while made < count:
+            # All tiles are of one length, so that the memory of one serves the next.
+            first = min(max(0, made - margin), count - length)
+            stop = count if first + length == count else first + length - margin
+            around = audio[:, :, first * self._latents.ratio : (first + length) * self._latents.ratio]
+            outputs = self._graph.run(audio=np.ascontiguousarray(around))
+            yield [output[:, :, made - first : stop - first] for output in outputs]
+            made = stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sao_onnx_convert.export.modules import Axes, export_module, export_text_enc
 from sao_onnx_convert.export.part import Part, Sample
 from sao_onnx_convert.family.stable_audio_open.dual_mono import DualMonoEncoder, as_dual_mono, mono_autoencoder
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import (
+    DILATIONS,
+    KERNEL,
     Autoencoder,
     DecoderSegment,
     without_parametrization,
@@ -143,6 +146,25 @@ def encoder(model: AudioModel, config: ModelConfig) -> Part:
         return without_parametrization(module if mono is None else DualMonoEncoder(mono))
 
     return _exported_part("encoder", AudioEncoder(model.autoencoder), {"audio": FRAMES}, ("mean", "stdev"), sample, prepare)
+
+
+def encoder_margin(strides: Sequence[int]) -> int:
+    """Latents on each side of a stretch of audio on which the encoder's output for it depends.
+
+    Args:
+        strides: Of the encoder's blocks, in the order in which they run.
+    """
+    # Frames before and after the stretch, from the last convolution, which has a kernel of three, to the first.
+    before = after = 1
+    for stride in reversed(strides):
+        padding = math.ceil(stride / 2)
+        # The strided convolution has a kernel of two strides.
+        before = before * stride + padding
+        after = after * stride + stride - padding
+        for dilation in DILATIONS:
+            before += dilation * (KERNEL - 1) // 2
+            after += dilation * (KERNEL - 1) // 2
+    return math.ceil((max(before, after) + KERNEL // 2) / math.prod(strides))
 
 
 def _exported_part(

@@ -1,0 +1,77 @@
+"""All commands, and how one is run. They import at their top only what `--help` needs, so that `--help` is fast."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sao_onnx.cli.batch import batch
+from sao_onnx.cli.convert import convert
+from sao_onnx.cli.doctor import doctor
+from sao_onnx.cli.gen import gen
+from sao_onnx.cli.inspect import inspect
+from sao_onnx.cli.models import models
+from sao_onnx.cli.results import USAGE_ERROR, print_error
+from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
+from sao_onnx.cli.serve import serve
+from sao_onnx.cli.tune import tune
+from sao_onnx.cli.verify import verify
+from sao_onnx.errors import SaoOnnxError
+from sao_onnx.version import __version__
+
+app = typer.Typer(name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sao-onnx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
+
+
+for _function in (gen, batch, serve, models, convert, inspect, verify, tune, doctor):
+    app.command()(command(_function))
+
+
+def run() -> int:
+    """Run the command that this process was started for.
+
+    Returns:
+        Its exit code.
+    """
+    prepare_process()
+    try:
+        code = app(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except USAGE_ERROR as error:
+        _show_usage_error(error)
+        return int(error.exit_code)
+    except SaoOnnxError as error:
+        note(f"error: {error}")
+        return FAILED
+    except BrokenPipeError:  # Nobody reads stdout any longer.
+        return FAILED
+    return int(code or 0)
+
+
+def _show_usage_error(error: Any) -> None:
+    """What is wrong with a command line, and how to find out more."""
+    if "--json" in sys.argv[1:]:
+        print_error(error)
+        return
+    shown = io.StringIO()
+    error.show(file=shown)
+    for line in shown.getvalue().splitlines():
+        note(line)

@@ -1,0 +1,72 @@
+"""Ctrl-C and its relatives end the command at once and leave no half of a file. Nothing is imported here that takes time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+PATIENCE = 2.0
+"""Seconds after a signal in which others are not heard, so that what was begun can be cleared away."""
+
+_heard: list[float] = []
+"""When the first signal was heard."""
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def hear_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, once. If that does not end the process, the next one does."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if not _heard:
+            _heard.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() > _heard[0] + PATIENCE:
+            end_interrupted()
+
+    _handle(heard)
+
+
+def end_if_interrupted() -> None:
+    """End the process if a signal has been heard: an error that comes after it comes of it, as from a library half imported."""
+    if _heard:
+        end_interrupted()
+
+
+def end_at_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP end the process at once: for its last moments, in which Python would show tracebacks."""
+    _handle(lambda number, frame: end_interrupted())
+
+
+def end_interrupted() -> NoReturn:
+    """End the process at once. A graph may still run in another thread, which cannot be stopped, so nothing is waited for."""
+    # Whoever writes files has imported the module.
+    writing = sys.modules.get("sao_onnx.writing")
+    with contextlib.suppress(Exception):  # A closed terminal; a stream that was interrupted while it wrote.
+        if writing is not None:
+            writing.remove_unfinished()
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        sys.stderr.write("interrupted\n")
+        sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle the signals, but for those that the parent process has set to be ignored.
+
+    SIGHUP under `nohup`, SIGINT in the background of a script.
+    """
+    for name in NAMES:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
