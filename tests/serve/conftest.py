@@ -41,7 +41,7 @@ def address_of(process: subprocess.Popen[str], folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory) -> str:
+def address(tmp_path_factory):
     """A server of sao-tiny."""
     folder = tmp_path_factory.mktemp("server")
     with serving(folder, "--metrics", "--queue", 200) as process:

@@ -70,8 +70,14 @@ def test_the_key_opens(headers):
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}, {"authorization": "Basic secret"}, {"xi-api-key": ""}]
-    + [{"authorization": "Bearer s\xe9cret"}],
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "secret"},
+        {"authorization": "Basic secret"},
+        {"xi-api-key": ""},
+        {"authorization": "Bearer s\xe9cret"},
+    ],
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/jobs/x", "/openapi.json", "/models/status", "/metrics", "/nothing"])
 def test_nothing_else_does(headers, path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -26,7 +27,7 @@ PATHS = (
     "/models/switch",
     "/models/checkpoints",
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *("", "x", "\x00", "../../etc/passwd", "\U0001f600" * 3, "9" * 400, "nan", "1e999", "-1", "true"),
     *(-1, 0, 2**64, 10**30, 1e308, -1e308, 0.5, True, False, None),
     *([], [[]], [[1, 2]], [[2, 1]], ["x"], {}, {"a": 1}, {"a": {"a": {}}}),

@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import time
+from typing import Any
 
 import httpx
 import numpy as np
@@ -22,12 +23,12 @@ from tests.serve.conftest import address_of, serving
 QUICK = {"prompt": "kick drum", "seconds": 0.2, "steps": 2}
 
 
-def samples(data: bytes) -> np.ndarray:
+def samples(data: bytes) -> np.ndarray[Any, Any]:
     found, _ = soundfile.read(io.BytesIO(data), dtype="int16")
     return found
 
 
-def server_sent(client, id: str) -> list[tuple[str, dict]]:
+def server_sent(client, id: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     with client.stream("GET", f"/v1/jobs/{id}/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -41,7 +42,7 @@ def server_sent(client, id: str) -> list[tuple[str, dict]]:
     return found
 
 
-def until_ended(client, id: str) -> dict:
+def until_ended(client, id: str) -> dict[str, Any]:
     return server_sent(client, id)[-1][1]
 
 

@@ -15,8 +15,8 @@ from sao_onnx.cli.gen import gen
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.models import models
 from sao_onnx.cli.results import USAGE_ERROR, print_error
-from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.serve import serve
+from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
 from sao_onnx.errors import SaoOnnxError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from sao_onnx.errors import MissingExtraError
@@ -53,9 +54,12 @@ class Metrics:
         """Read the length of the queue whenever the figures are asked for."""
         from prometheus_client import Gauge
 
-        for name, what in (("queued", "Clips that wait."), ("running", "Clips that are made."), ("kept", "Clips that are kept.")):
-            gauge = Gauge(f"sao_onnx_{name}", what, registry=self._registry)
-            gauge.set_function(lambda name=name: jobs.counts()[name])
+        def count(name: str) -> float:
+            return jobs.counts()[name]
+
+        about = {"queued": "Clips that wait.", "running": "Clips that are made.", "kept": "Clips that are kept."}
+        for name, what in about.items():
+            Gauge(f"sao_onnx_{name}", what, registry=self._registry).set_function(functools.partial(count, name))
 
     def text(self) -> tuple[bytes, str]:
         """The figures in Prometheus' format, and its media type."""

@@ -12,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from sao_onnx.clip import Clip
 from sao_onnx.errors import SaoOnnxError
-from sao_onnx.planning.planner import plan
+from sao_onnx.planning.planner import plan, uses_encoder
 from sao_onnx.request import Request
 from sao_onnx.runtime.memory import require_memory
 from sao_onnx.serve.jobs import Job, Jobs, Status
@@ -73,8 +73,8 @@ class Service:
         bundle = self.models.bundle(name)
         plan(bundle.manifest, request)
         engine = self.models.engine(name)
-        encoder = request.init_audio is not None
-        require_memory(bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
+        encoder, jobs = uses_encoder(bundle.manifest, request), self.settings.jobs
+        require_memory(bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder, jobs=jobs)
 
     async def clip(self, request: Request, http: HttpRequest, model: str = "") -> Clip:
         """Make a clip for a client that waits for it. If the client leaves, the work stops before its next step.
