@@ -127,3 +127,50 @@ def test_the_description_is_valid():
     for key in ("", "secret"):
         found = client(key=key).get("/openapi.json", headers={"authorization": "Bearer secret"}).json()
         validator.validate(found)
+
+
+def test_addresses_are_names_where_others_may_call():
+    assert client(addresses=True).get("/healthz", headers={"host": "192.168.0.7:8005"}).status_code == 200
+    assert client(addresses=True).get("/healthz", headers={"host": "[fe80::1]"}).status_code == 200
+    assert client(addresses=True).get("/healthz", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_only_forms_may_be_large():
+    body = b"x" * 2_000_000
+    refused = client().post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+    assert (refused.status_code, "1000000 bytes" in refused.text) == (413, True)
+
+    def parts():
+        yield from (body[:100_000] for _ in range(20))
+
+    assert client().post("/v1/jobs", content=parts()).status_code == 413
+    assert client().post("/v1/jobs", files={"audio": body}, data={"request": "{}"}).status_code == 422
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(500, 1), (44_100, 65)])
+def test_audio_that_is_none_of_sound_is_refused(rate, channels):
+    import io
+
+    import numpy as np
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros((10, channels)), rate, format="WAV")
+    answer = client().post("/v1/jobs", files={"audio": stream.getvalue()}, data={"request": '{"prompt": "x"}'})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["type"] == "AudioFileError"
+
+
+def test_recordings_are_bounded_by_what_they_decode_to():
+    import io
+
+    import numpy as np
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros((30_000, 8)), 8_000, format="FLAC")
+    answer = client(limits=Limits(decoded=100_000)).post(
+        "/v1/jobs", files={"audio": stream.getvalue()}, data={"request": '{"prompt": "x"}'}
+    )
+    assert answer.status_code == 422
+    assert "longer" in answer.text

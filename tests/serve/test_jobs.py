@@ -12,7 +12,8 @@ from sao_onnx.clip import Clip, Timings
 from sao_onnx.errors import BundleError
 from sao_onnx.events import Conditioned, Finished, Sampled
 from sao_onnx.request import Request
-from sao_onnx.serve.jobs import Job, Jobs, QueueFullError
+from sao_onnx.serve.job import Job
+from sao_onnx.serve.jobs import Jobs, QueueFullError
 
 LATENTS = np.zeros((2, 3), np.float32)
 
@@ -233,3 +234,69 @@ def test_the_end_cancels_what_waits_and_waits_for_what_runs():
     assert (running.status.state, waiting.status.state) == ("done", "cancelled")
     with pytest.raises(QueueFullError):
         jobs.submit(job())
+
+
+def test_what_a_clip_started_from_is_let_go_at_its_end(made):
+    jobs = made(Engine())
+    one = Job("tiny", Request("kick", seed=1, init_audio=(np.zeros((2, 5_000), np.float32), 1000)))
+    assert one.size == 40_000
+    jobs.submit(one)
+    until(lambda: one.status.ended)
+    assert one.size == clip().samples.nbytes
+    assert one.request.init_audio is None
+
+
+def test_recordings_that_wait_take_no_more_memory_than_may_be_kept(made):
+    jobs = made(Engine(wait=True), keep_bytes=100_000)
+    recording = (np.zeros((2, 10_000), np.float32), 1000)
+    jobs.submit(job())
+    until(lambda: jobs.counts()["running"] == 1)
+    jobs.submit(Job("tiny", Request("kick", seed=1, init_audio=recording)))
+    with pytest.raises(QueueFullError):
+        jobs.submit(Job("tiny", Request("kick", seed=1, init_audio=recording)))
+    jobs.submit(job())
+
+
+def test_what_was_kept_goes_without_anybody_asking(made, monkeypatch):
+    monkeypatch.setattr("sao_onnx.serve.jobs.LOOK", 0.01)
+    jobs = made(Engine(), keep_seconds=0.0)
+    one = job()
+    jobs.submit(one)
+    until(lambda: one.status.ended)
+    until(lambda: one.id not in jobs._all)
+
+
+def test_who_hears_of_the_end_finds_a_free_worker(made):
+    jobs = made(Engine(), waiting=0)
+    for _ in range(50):
+        ended = threading.Event()
+        one = job()
+        one.watch(lambda one=one, ended=ended: ended.set() if one.status.ended else None)
+        jobs.submit(one)
+        assert ended.wait(60)
+
+
+def test_a_clip_that_is_cancelled_before_it_begins_loads_nothing(made):
+    engine = Engine(wait=True)
+    jobs = made(engine)
+    one = job()
+    one.cancel()
+    jobs.submit(one)
+    until(lambda: one.status.ended)
+    assert (one.status.state, engine.begun) == ("cancelled", [])
+
+
+def test_clips_that_are_waited_for_leave_no_watchers():
+    import asyncio
+
+    from sao_onnx.serve.service import statuses
+
+    async def leave(one: Job) -> None:
+        changes = statuses(one)
+        assert (await anext(changes)).state == "queued"
+        assert len(one._watchers) == 1
+        await changes.aclose()
+
+    one = job()
+    asyncio.run(leave(one))
+    assert not one._watchers

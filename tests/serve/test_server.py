@@ -232,12 +232,62 @@ def test_a_full_queue_says_when_to_come_again(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(tmp_path, number):
+    """The clip at hand ends or is cancelled, who listens to it hears so, and what waits is not begun."""
     with serving(tmp_path) as process:
         address = address_of(process, tmp_path)
-        httpx.post(f"{address}/v1/jobs", json={"prompt": "rain", "steps": 200})
-        code, _ = interrupt(process, number)
-    assert code in (0, 130, 143, -number)
+        # The one at hand takes longer than the server waits for it.
+        with httpx.Client(base_url=address, timeout=GUARD) as client, concurrent.futures.ThreadPoolExecutor(2) as pool:
+            ids = [
+                client.post("/v1/jobs", json={"prompt": "rain", "steps": 200, "seconds": 100}).json()["id"] for _ in range(2)
+            ]
+            wait_until(lambda: client.get(f"/v1/jobs/{ids[0]}").json()["step"], process)
+            heard = [pool.submit(until_ended, client, id) for id in ids]
+            wait_until(lambda: "running" in client.get("/readyz").text, process)
+            process.send_signal(number)
+            assert [each.result()["state"] for each in heard] == ["cancelled", "cancelled"]
+        assert process.wait(GUARD) in (0, 128 + number, -number)
     assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "timeout" not in (tmp_path / "log").read_text()
+
+
+def test_answers_without_their_bodies(client):
+    id = client.post("/v1/jobs", json={"prompt": "rain", "steps": 200}).json()["id"]
+    for path in ("/", "/healthz", "/v1/models", f"/v1/jobs/{id}", f"/v1/jobs/{id}/events"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+    client.delete(f"/v1/jobs/{id}")
+
+
+def test_two_servers_cannot_share_a_port(tmp_path, address):
+    done = run([COMMAND, "serve", "--port", address.rpartition(":")[2]], cwd=tmp_path)
+    assert done.returncode == 1
+    assert "choose another --port" in done.stderr
+
+
+def test_several_clips_at_once_are_those_that_one_at_a_time_makes(tmp_path, client):
+    with serving(tmp_path, "--jobs", 2) as process, httpx.Client(timeout=GUARD) as other:
+        address = address_of(process, tmp_path)
+        bodies = [QUICK | {"seed": seed} for seed in range(4)]
+        ids = [other.post(f"{address}/v1/jobs", json=body).json()["id"] for body in bodies]
+        for body, id in zip(bodies, ids, strict=True):
+            wait_until(lambda id=id: other.get(f"{address}/v1/jobs/{id}").json()["state"] == "done", process)
+            found = samples(other.get(f"{address}/v1/jobs/{id}/audio").content).astype(int)
+            alone = samples(client.post("/v1/generate", json=body).content).astype(int)
+            # Another number of threads may round otherwise.
+            assert np.abs(found - alone).max() <= 2
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_an_address_of_the_sixth_version(tmp_path):
+    try:
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6 address of its own")
+    with serving(tmp_path, "--host", "::1") as process:
+        address = address_of(process, tmp_path)
+        assert address.startswith("http://[::1]:")
+        assert httpx.get(f"{address}/healthz").status_code == 200
 
 
 def test_networks_are_let_go_after_a_while(tmp_path):

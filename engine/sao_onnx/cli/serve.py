@@ -12,6 +12,8 @@ from sao_onnx.cli.terminal import note
 if TYPE_CHECKING:
     from sao_onnx.serve.settings import Settings
 
+BACKLOG = 128
+"""Connections that wait to be accepted."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -78,7 +80,8 @@ def serve(
         jobs=jobs,
         queue=queue,
         key=key,
-        hosts=(*LOOPBACK, *(allow_host or ())) if local or allow_host else (),
+        hosts=_hosts(local, bool(key), tuple(allow_host or ())),
+        addresses=not local,
         origins=tuple(allow_origin or ()),
         unload_after=unload_after or None,
         keep_seconds=keep,
@@ -86,6 +89,18 @@ def serve(
         limits=Limits(seconds=max_seconds, steps=max_steps),
     )
     _run(settings, host, port)
+
+
+def _hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Names under which the server may be called; none for any."""
+    import platform
+
+    names = (*LOOPBACK, *(name.lower() for name in allowed))
+    if local or allowed:
+        return names
+    # A page that has another name of its own point here has no key. Without one, only this machine's names are known.
+    name = platform.node().lower()
+    return () if key else (*names, name, f"{name}.local")
 
 
 def _key(path: Path) -> str:
@@ -102,23 +117,38 @@ def _key(path: Path) -> str:
 
 
 def _run(settings: Settings, host: str, port: int) -> None:
+    import asyncio
     import socket
+    import sys
 
     import uvicorn
 
     from sao_onnx.errors import SaoOnnxError
-    from sao_onnx.serve.app import make_app
+    from sao_onnx.serve.app import GRACE, made
 
-    app = make_app(settings)
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
+    app, jobs = made(settings)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=round(2 * GRACE + 2)
+    )
+
+    class Server(uvicorn.Server):
+        """Ends its clips before its connections, which wait for them."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            closing = asyncio.get_running_loop().run_in_executor(None, jobs.close, GRACE)
+            await super().shutdown(sockets)
+            await closing
+
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # There it would let two servers share a port.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host.strip("[]"), port))
+        listening.listen(BACKLOG)
     except OSError as error:
         raise SaoOnnxError(f"{host}:{port} cannot be listened on: {error.strerror or error}; choose another --port") from error
     with listening:
-        shown = f"[{host}]" if ":" in host else host
+        shown = f"[{host.strip('[]')}]" if ":" in host else host
         note(f"http://{shown}:{listening.getsockname()[1]}  ({', '.join(settings.models) or 'sao-tiny'})")
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])

@@ -37,10 +37,16 @@ PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"
 
 
 def make_app(settings: Settings) -> ASGIApp:
-    """The server as an ASGI application.
+    """The server as an ASGI application; see `made`."""
+    return made(settings)[0]
+
+
+def made(settings: Settings) -> tuple[ASGIApp, Jobs]:
+    """The server as an ASGI application, and its queue.
 
     Raises:
         BundleError: A model cannot be opened.
+        RequestError: It lacks the precision.
     """
     models = Models(settings)
     metrics = Metrics(list(models.bundles)) if settings.metrics else None
@@ -68,7 +74,7 @@ def make_app(settings: Settings) -> ASGIApp:
         return JSONResponse(document(models, settings))
 
     async def refuse_body(http: HttpRequest, error: Exception) -> Response:
-        return too_large(settings.limits.body)
+        return too_large(error.most if isinstance(error, TooLargeError) else settings.limits.body)
 
     def show_metrics(http: HttpRequest) -> Response:
         data, media_type = (b"", "text/plain") if metrics is None else metrics.text()
@@ -93,7 +99,7 @@ def make_app(settings: Settings) -> ASGIApp:
             Exception: failed,
         },
     )
-    return Guard(app, settings)
+    return Guard(app, settings), jobs
 
 
 def _static(name: str) -> Callable[[HttpRequest], Response]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.limits import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS
 from sao_onnx.errors import AudioFileError, RequestError
 from sao_onnx.option import shown
 from sao_onnx.reading import parse_json
@@ -104,14 +105,19 @@ def decoded(data: bytes, limits: Limits) -> tuple[Array, int]:
 
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            most = int(limits.recording * file.samplerate)
-            if file.frames > most:
+            rate, channels = int(file.samplerate), int(file.channels)
+            if not (LOWEST_RATE <= rate <= HIGHEST_RATE and 1 <= channels <= MAX_CHANNELS):
                 raise AudioFileError(
-                    f"the recording has {file.frames / file.samplerate:.0f} s, expected at most {limits.recording:g} s"
+                    f"the recording has {channels} channels at {rate} Hz, "
+                    f"expected at most {MAX_CHANNELS} at {LOWEST_RATE} to {HIGHEST_RATE} Hz"
                 )
-            samples = file.read(most, dtype="float32", always_2d=True)
-            return samples.T, int(file.samplerate)
+            # What the header says of its length is not believed.
+            most = min(int(limits.recording * rate), limits.decoded // (4 * channels))
+            samples = file.read(most + 1, dtype="float32", always_2d=True)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, AudioFileError):
             raise
         raise AudioFileError("what was sent as audio cannot be read; expected WAV, FLAC, Ogg, Opus or MP3") from error
+    if len(samples) > most:
+        raise AudioFileError(f"the recording is longer than {most / rate:.0f} s, which this server takes; cut it")
+    return samples.T, rate

@@ -7,6 +7,7 @@ here. So the host name and the origin are looked at whether there is a key or no
 from __future__ import annotations
 
 import hmac
+import ipaddress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -38,7 +39,15 @@ CORS_ALLOWED = {
 
 
 class TooLargeError(Exception):
-    """A body is larger than the server takes."""
+    """A body is larger than the server takes.
+
+    Attributes:
+        most: Bytes that it takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
 
 
 class Guard:
@@ -78,12 +87,13 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, send_guarded)
             return
-        await self._app(scope, self._bounded(receive), send_guarded)
+        await self._app(scope, _bounded(receive, self._most(headers)), send_guarded)
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str, *, allowed: bool) -> Response | None:
         settings = self._settings
         host = headers.get("host", "")
-        if settings.hosts and _name(host) not in settings.hosts:
+        name = _name(host)
+        if settings.hosts and name not in settings.hosts and not (settings.addresses and _is_address(name)):
             return json_error(421, "HostError", "this server is not called by that name; start it with --allow-host NAME")
         if origin and not allowed and not _same(origin, host):
             return json_error(403, "OriginError", f"pages of {origin[:200]} may not call this server; see --allow-origin")
@@ -92,24 +102,29 @@ class Guard:
         if settings.key and scope["path"] not in WITHOUT_KEY and not _holds(headers, settings.key):
             wanted = {"WWW-Authenticate": "Bearer"}
             return json_error(401, "KeyError", "the key is missing or wrong; send it as Authorization: Bearer KEY", wanted)
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length[:19]) > settings.limits.body:
-            return too_large(settings.limits.body)
-        return None
+        length, most = headers.get("content-length", "0"), self._most(headers)
+        return too_large(most) if not length.isdigit() or int(length[:19]) > most else None
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """The same body, but an error where it is larger than it may be; it need not say its length."""
-        size, most = 0, self._settings.limits.body
+    def _most(self, headers: Headers) -> int:
+        """Bytes of a body: audio comes in forms, and all else is small."""
+        limits = self._settings.limits
+        form = headers.get("content-type", "").lower().startswith("multipart/")
+        return limits.body if form else min(limits.body, limits.json)
 
-        async def receive_bounded() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > most:
-                raise TooLargeError
-            return message
 
-        return receive_bounded
+def _bounded(receive: Receive, most: int) -> Receive:
+    """The same body, but an error where it is larger than it may be; it need not say its length."""
+    size = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise TooLargeError(most)
+        return message
+
+    return receive_bounded
 
 
 def too_large(most: int) -> Response:
@@ -129,6 +144,15 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0].lower().rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is named by its address, which no name service can make another one's."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _same(origin: str, host: str) -> bool:

@@ -6,28 +6,29 @@ Knows nothing of HTTP. All of it may be called from any thread.
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from sao_onnx.clip import Clip
 from sao_onnx.errors import SaoOnnxError
 from sao_onnx.events import Event, Finished, Sampled
 from sao_onnx.request import Request
+from sao_onnx.serve.job import Job
 
 logger = logging.getLogger(__name__)
-
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
 GUESSED_SECONDS = 10.0
 """How long a clip takes, before one has been measured."""
 
+WELL_BEGUN = 0.2
+"""Fraction of a clip after which its own pace says more than the clips before."""
+
 PREVIEW_SECONDS = 2.0
+
+LOOK = 5.0
+"""Most seconds between two looks at what was kept for long enough."""
 
 
 class QueueFullError(SaoOnnxError):
@@ -52,85 +53,6 @@ class Generating(Protocol):
         """Audio of latents."""
 
 
-@dataclass(frozen=True)
-class Status:
-    """Where a job stands.
-
-    Attributes:
-        state: Of the job.
-        position: In the queue: 1 is next; 0 when it has left the queue.
-        step: Sampling steps that are done, in the present window.
-        steps: Sampling steps of a window; 0 before they are known.
-        fraction: Of the expected time of the clip, 0 to 1.
-        previews: How many estimates of the audio have been made.
-        error: What failed.
-        error_type: Class of the error.
-    """
-
-    state: State = "queued"
-    position: int = 0
-    step: int = 0
-    steps: int = 0
-    fraction: float = 0.0
-    previews: int = 0
-    error: str = ""
-    error_type: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will change."""
-        return self.state in ENDED
-
-
-@dataclass(eq=False)
-class Job:
-    """A clip that is asked for.
-
-    Attributes:
-        model: Name of the model.
-        request: With its seed.
-        preview: Estimates of the audio are made while it is sampled.
-        id: Cannot be guessed.
-        created: Time of day, in seconds.
-        status: Replaced whenever something changes.
-        clip: When it is done.
-        preview_audio: The latest estimate, float32 [channels, frames].
-    """
-
-    model: str
-    request: Request
-    preview: bool = False
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    created: float = field(default_factory=time.time)
-    status: Status = field(default_factory=Status)
-    clip: Clip | None = None
-    preview_audio: Any = None
-    ended_at: float = 0.0
-    _cancelled: threading.Event = field(default_factory=threading.Event)
-    _watchers: set[Callable[[], None]] = field(default_factory=set)
-
-    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after every change, from any thread; what is returned ends that."""
-        self._watchers.add(changed)
-        return lambda: self._watchers.discard(changed)
-
-    def change(self, **what: Any) -> None:
-        """Change the status and tell those who watch. Nothing changes after the end."""
-        if self.status.ended:
-            return
-        self.status = replace(self.status, **what)
-        if self.status.ended:
-            self.ended_at = time.monotonic()
-        for changed in tuple(self._watchers):
-            changed()
-
-    @property
-    def size(self) -> int:
-        """Bytes that its audio takes."""
-        clip = 0 if self.clip is None else int(self.clip.samples.nbytes)
-        return clip + (0 if self.preview_audio is None else int(self.preview_audio.nbytes))
-
-
 class Jobs:
     """Makes clips in the order in which they were asked for.
 
@@ -139,10 +61,10 @@ class Jobs:
         workers: Clips at the same time.
         waiting: Clips that may wait.
         keep_seconds: How long finished clips are kept.
-        keep_bytes: How much all finished clips may take; the oldest go first.
+        keep_bytes: How much all finished clips may take; the oldest go first. And how much the recordings that wait may take.
         idle: Called after `idle_seconds` without work, once; None for never.
         idle_seconds: See there.
-        ended: Called with every clip that was begun, when it has ended, and the seconds that it took.
+        ended: Called with the model of every clip that was begun, the state in which it ended, and the seconds that it took.
     """
 
     def __init__(
@@ -155,7 +77,7 @@ class Jobs:
         keep_bytes: int = 256_000_000,
         idle: Callable[[], None] | None = None,
         idle_seconds: float = 300,
-        ended: Callable[[Job, float], None] | None = None,
+        ended: Callable[[str, str, float], None] | None = None,
     ) -> None:
         self._engine = engine
         self._waiting = waiting
@@ -164,6 +86,8 @@ class Jobs:
         self._ended = ended
         self._queue: deque[Job] = deque()
         self._running: dict[Job, float] = {}
+        self._worked = time.monotonic()
+        self._resting = False
         self._all: dict[str, Job] = {}
         self._changed = threading.Condition()
         self._closing = False
@@ -181,7 +105,8 @@ class Jobs:
         with self._changed:
             # A job that a free worker takes at once does not wait.
             free = len(self._threads) - len(self._running)
-            if self._closing or len(self._queue) >= self._waiting + free:
+            held = sum(other.size for other in self._queue)
+            if self._closing or len(self._queue) >= self._waiting + free or (held and held + job.size > self._keep_bytes):
                 raise QueueFullError(len(self._queue), self._until_next())
             self._forget()
             self._all[job.id] = job
@@ -198,13 +123,11 @@ class Jobs:
     def cancel(self, job: Job) -> None:
         """End a job: at once if it waits, before its next step or tile if it is being made."""
         with self._changed:
-            job._cancelled.set()
-            if job in self._queue:
+            job.cancel()
+            waited = job in self._queue
+            if waited:
                 self._queue.remove(job)
                 self._number()
-                waited = True
-            else:
-                waited = False
         if waited:
             job.change(state="cancelled", position=0)
 
@@ -226,7 +149,7 @@ class Jobs:
             if job.status.ended:
                 return 0.0
             if job in self._running:
-                return self._took * (1 - job.status.fraction)
+                return self._left(job)
             before = self._queue.index(job) + 1 if job in self._queue else 1
             return self._until_next() + self._took * -(-before // len(self._threads))
 
@@ -243,9 +166,14 @@ class Jobs:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         for job in running:
-            job._cancelled.set()
+            job.cancel()
         for thread in self._threads:
             thread.join(grace)
+
+    @property
+    def closing(self) -> bool:
+        """No more jobs are taken."""
+        return self._closing
 
     @property
     def _took(self) -> float:
@@ -254,7 +182,12 @@ class Jobs:
 
     def _until_next(self) -> float:
         """Seconds until the first of the running clips is probably done."""
-        return min((self._took * (1 - job.status.fraction) for job in self._running), default=0.0)
+        return min(map(self._left, self._running), default=0.0)
+
+    def _left(self, job: Job) -> float:
+        """Seconds until a running clip is probably done."""
+        elapsed, fraction = time.monotonic() - self._running[job], job.status.fraction
+        return elapsed / fraction * (1 - fraction) if fraction > WELL_BEGUN else max(self._took - elapsed, 0.0)
 
     def _number(self) -> None:
         for position, job in enumerate(self._queue, start=1):
@@ -272,54 +205,80 @@ class Jobs:
 
     def _next(self) -> Job | None:
         """The job that is made next, waited for; None when the queue is closed."""
-        idle = self._idle is not None
         with self._changed:
             while not self._queue and not self._closing:
-                in_time = self._changed.wait(self._idle_seconds if idle else None)
-                if not in_time and idle and not self._running and not self._queue and self._idle is not None:
-                    idle = False
-                    self._idle()
+                self._rest()
+                self._changed.wait(self._pause())
+                self._forget()
             if self._closing:
                 return None
             job = self._queue.popleft()
             self._running[job] = time.monotonic()
+            self._resting = False
             self._number()
         return job
 
+    def _rest(self) -> None:
+        """Tell once that there has been no work for a while."""
+        if self._idle is None or self._resting or self._running or time.monotonic() - self._worked < self._idle_seconds:
+            return
+        self._resting = True
+        try:
+            self._idle()
+        except Exception:
+            logger.exception("memory was not given back")
+
+    def _pause(self) -> float | None:
+        """Seconds until there may be something to do beside clips; None where there is nothing."""
+        pauses = [LOOK] if self._all else []
+        if self._idle is not None and not self._resting:
+            pauses.append(max(0.0, self._worked + self._idle_seconds - time.monotonic()))
+        # While another worker makes a clip, the time of rest begins anew with its end.
+        return max(min(pauses), 0.001 if not self._running else 1.0) if pauses else None
+
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            began = time.monotonic()
             job.change(state="running", position=0)
-            try:
-                self._make(job)
-            except SaoOnnxError as error:
-                job.change(state="failed", error=str(error), error_type=type(error).__name__)
-            except BaseException as error:
-                logger.exception("a clip failed")
-                job.change(state="failed", error="the server failed to make this clip", error_type=type(error).__name__)
-            finally:
-                took = time.monotonic() - began
-                with self._changed:
-                    self._running.pop(job, None)
-                    if job.status.state == "done":
-                        # What the latest clips took counts most: lengths and steps differ.
-                        self._measured = took if self._measured is None else (self._measured + took) / 2
-                if self._ended is not None:
-                    self._ended(job, took)
+            end = self._end_of(job)
+            with self._changed:
+                self._worked = time.monotonic()
+                took = self._worked - self._running.pop(job)
+                if end["state"] == "done":
+                    # What the latest clips took counts most: lengths and steps differ.
+                    self._measured = took if self._measured is None else (self._measured + took) / 2
+            # Who hears of the end finds the worker free, and the clip counted.
+            if self._ended is not None:
+                self._ended(job.model, end["state"], took)
+            job.change(**end)
 
-    def _make(self, job: Job) -> None:
+    def _end_of(self, job: Job) -> dict[str, Any]:
+        """Make a clip; the last change of its status."""
+        try:
+            return self._make(job)
+        except SaoOnnxError as error:
+            return {"state": "failed", "error": str(error), "error_type": type(error).__name__}
+        except BaseException as error:
+            logger.exception("a clip failed")
+            return {
+                "state": "failed",
+                "error": "the server failed to make this clip",
+                "error_type": type(error).__name__,
+            }
+
+    def _make(self, job: Job) -> dict[str, Any]:
+        if job.cancelled:
+            return {"state": "cancelled"}
         engine = self._engine(job.model)
         events = engine.stream(job.request)
         try:
             for event in events:
-                if job._cancelled.is_set():
-                    job.change(state="cancelled")
-                    return
+                if job.cancelled:
+                    return {"state": "cancelled"}
                 if isinstance(event, Finished):
                     job.clip, job.preview_audio = event.clip, None
-                    job.change(state="done", fraction=1.0)
-                    return
+                    return {"state": "done", "fraction": 1.0}
                 self._report(job, event, engine)
+            raise RuntimeError("a clip ended without its last event")
         finally:
             events.close()
 

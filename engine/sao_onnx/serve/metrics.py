@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from sao_onnx.errors import MissingExtraError
-from sao_onnx.serve.jobs import Job, Jobs
+from sao_onnx.serve.jobs import Jobs
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -40,15 +40,16 @@ class Metrics:
             for state in ("done", "failed", "cancelled"):
                 self._clips.labels(model, state)
 
-    def ended(self, job: Job, seconds: float) -> None:
+    def ended(self, model: str, state: str, seconds: float) -> None:
         """Count a clip that was begun and has ended.
 
         Args:
-            job: The clip.
+            model: Its model.
+            state: In which it ended.
             seconds: Of work.
         """
-        self._clips.labels(job.model, job.status.state).inc()
-        self._seconds.labels(job.model).observe(seconds)
+        self._clips.labels(model, state).inc()
+        self._seconds.labels(model).observe(seconds)
 
     def watch(self, jobs: Jobs) -> None:
         """Read the length of the queue whenever the figures are asked for."""

@@ -23,6 +23,7 @@ class Models:
 
     Raises:
         BundleError: A bundle cannot be opened, or two have the same name.
+        RequestError: A bundle lacks the precision.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -35,6 +36,7 @@ class Models:
             if name in self._folders:
                 raise BundleError(f"two bundles are called {name}; rename the folder of one")
             self._folders[name], self.bundles[name] = folder, open_bundle(folder)
+            self.bundles[name].precision(cast("Precision | None", settings.precision))  # Refuses one that it lacks.
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
 

@@ -17,11 +17,10 @@ from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio
 from sao_onnx.audio.prepare import normalize
 from sao_onnx.errors import RequestError
-from sao_onnx.request import recorded_options
 from sao_onnx.serve.answers import audio, json_error, server_sent, wanted_format
 from sao_onnx.serve.bodies import Asked, asked, decoded, json_object
 from sao_onnx.serve.formats import MEDIA_TYPES
-from sao_onnx.serve.jobs import Job, Status
+from sao_onnx.serve.job import Job, Status
 from sao_onnx.serve.models import Models
 from sao_onnx.serve.schema import request_schema
 from sao_onnx.serve.service import Service, statuses
@@ -81,6 +80,8 @@ class _Own:
         if job is None:
             return _unknown()
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        if http.method == "HEAD":
+            return Response(media_type="text/event-stream", headers=headers)
         return StreamingResponse(self._server_sent(job), media_type="text/event-stream", headers=headers)
 
     async def audio(self, http: HttpRequest) -> Response:
@@ -113,7 +114,9 @@ class _Own:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, http: HttpRequest) -> Response:
-        return JSONResponse({"status": "ready", **self._service.jobs.counts()})
+        jobs = self._service.jobs
+        about = {"status": "ending" if jobs.closing else "ready", **jobs.counts()}
+        return JSONResponse(about, 503 if jobs.closing else 200)
 
     def _job(self, http: HttpRequest) -> Job | None:
         return self._service.jobs.get(http.path_params["id"])
@@ -138,7 +141,7 @@ class _Own:
             "model": job.model,
             "prompt": job.request.prompt,
             "seed": job.request.seed,
-            "options": recorded_options(job.request),
+            "options": job.options,
             "created": job.created,
             **_status(status),
             "seconds_left": round(self._service.jobs.expected_seconds(job), 2),

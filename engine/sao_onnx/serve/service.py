@@ -15,7 +15,8 @@ from sao_onnx.errors import SaoOnnxError
 from sao_onnx.planning.planner import plan, uses_encoder
 from sao_onnx.request import Request
 from sao_onnx.runtime.memory import require_memory
-from sao_onnx.serve.jobs import Job, Jobs, Status
+from sao_onnx.serve.job import Job, Status
+from sao_onnx.serve.jobs import Jobs
 from sao_onnx.serve.models import Models
 from sao_onnx.serve.settings import Settings
 

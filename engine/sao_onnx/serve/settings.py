@@ -10,18 +10,22 @@ class Limits:
     """The most that one request may ask for.
 
     Attributes:
-        body: Bytes of a request.
+        body: Bytes of a request with audio.
+        json: Bytes of any other request.
         prompt: Characters of a prompt, and of a negative one.
         seconds: Of a clip, with what is added to a recording.
         steps: Of sampling.
         recording: Seconds of audio to start from.
+        decoded: Bytes of its samples, 4 each.
     """
 
     body: int = 64_000_000
+    json: int = 1_000_000
     prompt: int = 2_000
     seconds: float = 120.0
     steps: int = 200
     recording: float = 600.0
+    decoded: int = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,11 @@ class Settings:
         queue: Clips that may wait.
         key: What every request must carry; "" for none.
         hosts: Names under which the server may be called, without ports; none for any name.
+        addresses: Any address is such a name, too.
         origins: Web pages of other hosts that may call it.
         unload_after: Seconds without work after which the networks are let go; None for never.
         keep_seconds: How long a finished clip is kept.
-        keep_bytes: How much all kept clips may take.
+        keep_bytes: How much all kept clips may take, and how much the recordings that wait.
         metrics: Whether there is `/metrics`.
         limits: The most that one request may ask for.
     """
@@ -51,6 +56,7 @@ class Settings:
     queue: int = 16
     key: str = ""
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    addresses: bool = False
     origins: tuple[str, ...] = ()
     unload_after: float | None = 600.0
     keep_seconds: float = 600.0
