@@ -237,15 +237,14 @@ def test_a_signal_ends_it_in_order(tmp_path, number):
         address = address_of(process, tmp_path)
         # The one at hand takes longer than the server waits for it.
         with httpx.Client(base_url=address, timeout=GUARD) as client, concurrent.futures.ThreadPoolExecutor(2) as pool:
-            ids = [
-                client.post("/v1/jobs", json={"prompt": "rain", "steps": 200, "seconds": 100}).json()["id"] for _ in range(2)
-            ]
+            long = {"prompt": "rain", "steps": 200, "seconds": 100}
+            ids = [client.post("/v1/jobs", json=long).json()["id"] for _ in range(2)]
             wait_until(lambda: client.get(f"/v1/jobs/{ids[0]}").json()["step"], process)
             heard = [pool.submit(until_ended, client, id) for id in ids]
             wait_until(lambda: "running" in client.get("/readyz").text, process)
             process.send_signal(number)
             assert [each.result()["state"] for each in heard] == ["cancelled", "cancelled"]
-        assert process.wait(GUARD) in (0, 128 + number, -number)
+        assert process.wait(GUARD) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert "timeout" not in (tmp_path / "log").read_text()
 
@@ -270,7 +269,8 @@ def test_several_clips_at_once_are_those_that_one_at_a_time_makes(tmp_path, clie
         bodies = [QUICK | {"seed": seed} for seed in range(4)]
         ids = [other.post(f"{address}/v1/jobs", json=body).json()["id"] for body in bodies]
         for body, id in zip(bodies, ids, strict=True):
-            wait_until(lambda id=id: other.get(f"{address}/v1/jobs/{id}").json()["state"] == "done", process)
+            with httpx.Client(base_url=address, timeout=GUARD) as listening:
+                assert until_ended(listening, id)["state"] == "done"
             found = samples(other.get(f"{address}/v1/jobs/{id}/audio").content).astype(int)
             alone = samples(client.post("/v1/generate", json=body).content).astype(int)
             # Another number of threads may round otherwise.

@@ -10,6 +10,8 @@ import typer
 from sao_onnx.cli.terminal import note
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from sao_onnx.serve.settings import Settings
 
 BACKLOG = 128
@@ -117,9 +119,9 @@ def _key(path: Path) -> str:
 
 
 def _run(settings: Settings, host: str, port: int) -> None:
-    import asyncio
     import socket
     import sys
+    import threading
 
     import uvicorn
 
@@ -132,12 +134,14 @@ def _run(settings: Settings, host: str, port: int) -> None:
     )
 
     class Server(uvicorn.Server):
-        """Ends its clips before its connections, which wait for them."""
+        """Ends in order at a signal, which is no failure, and its clips at once, because connections wait for them."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.should_exit, self.force_exit = True, self.should_exit
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            closing = asyncio.get_running_loop().run_in_executor(None, jobs.close, GRACE)
+            threading.Thread(target=jobs.close, args=(GRACE,), daemon=True).start()
             await super().shutdown(sockets)
-            await closing
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
