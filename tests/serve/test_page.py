@@ -34,7 +34,7 @@ def page(browser, address, request):
     """The page, which must say nothing on the console."""
     options = getattr(request, "param", {})
     context = browser.new_context(**options)
-    context.set_default_timeout(GUARD * 1000)
+    context.set_default_timeout(40_000)
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))

@@ -138,7 +138,7 @@ def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | No
         placements = extension(audio.shape[1], round(request.extend * rate), manifest.audio.window, rate)
         return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
     window = latents * manifest.latents.ratio / rate
-    if request.seconds is not None and request.seconds > window + TOLERANCE:
+    if request.seconds is not None and request.seconds > window + TOLERANCE and _loop_seconds(request) is None:
         return _long_parts(manifest, request, request.seconds)
     seconds = _seconds(manifest, request, latents)
     return [_Part(0, seconds, kept(request.keep, request.regenerate, min(seconds, window)))]

@@ -255,6 +255,7 @@ async function finished(view, about) {
   for (const name of ["play", "pause", "seeked", "ended"]) {
     audio.addEventListener(name, () => {
       play.textContent = audio.paused ? "Play" : "Pause";
+      play.setAttribute("aria-label", `${play.textContent} ${body.prompt}`);
       draw();
     });
   }
