@@ -7,7 +7,7 @@ const EXAMPLES = {
   "": ["128 BPM tech house drum loop", "warm analog pad, slow", "rain on a tin roof", "glass breaking, close"],
 };
 const TASKS = {
-  "Loop": ["bpm", "bars", "beats"],
+  "Loop": ["loop", "bpm", "bars", "beats"],
   "With a recording": ["init_noise_level", "init_start", "extend", "keep"],
   "Away from something": ["cfg_scale", "negative_prompt"],
   "Sampling": ["steps", "sampler", "window_seconds", "full_window", "numbers"],
@@ -93,7 +93,9 @@ function field(name, schema) {
   const id = `option-${name}`;
   const type = typeOf(schema);
   const unit = schema["x-unit"] ? ` (${schema["x-unit"]})` : "";
-  const hint = element("small", { id: `${id}-hint` }, schema.description + (schema["x-default"] ? ` Default: ${schema["x-default"]}.` : ""));
+  // Options are named as on the command line.
+  const described = schema.description.replace(/--([a-z-]+)/g, (_, option) => option.replaceAll("-", " "));
+  const hint = element("small", { id: `${id}-hint` }, described + (schema["x-default"] ? ` Default: ${schema["x-default"]}.` : ""));
   const common = { id, name, "aria-describedby": `${id}-hint` };
   if (type === "boolean") {
     return element("div", { class: "field" }, element("label", { class: "check" }, element("input", { ...common, type: "checkbox" }), words(name)), hint);
