@@ -269,11 +269,16 @@ def test_what_was_kept_goes_without_anybody_asking(made, monkeypatch):
 def test_who_hears_of_the_end_finds_a_free_worker(made):
     jobs = made(Engine(), waiting=0)
     for _ in range(50):
-        ended = threading.Event()
         one = job()
-        one.watch(lambda one=one, ended=ended: ended.set() if one.status.ended else None)
+        heard = threading.Event()
+
+        def changed(one: Job = one, heard: threading.Event = heard) -> None:
+            if one.status.ended:
+                heard.set()
+
+        one.watch(changed)
         jobs.submit(one)
-        assert ended.wait(60)
+        assert heard.wait(60)
 
 
 def test_a_clip_that_is_cancelled_before_it_begins_loads_nothing(made):
