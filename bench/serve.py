@@ -105,6 +105,7 @@ def growth(client: httpx.Client, pid: int) -> list[tuple[str, str]]:
         client.post("/v1/generate", json=BODY).raise_for_status()
         if index in (REQUESTS // 10, REQUESTS // 2, REQUESTS):
             found.append((f"memory after {index} requests", f"{process.memory_info().rss / 1e6:.0f} MB"))
+            print(*found[-1], file=sys.stderr, flush=True)
     return found
 
 
