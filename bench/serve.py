@@ -45,7 +45,8 @@ def main() -> None:
                 rows += timings(client) + load_of_many(found[0]) + growth(client, process.pid)
         finally:
             process.terminate()
-    about = f"{describe_machine()}; `python -m bench.serve`; sao-tiny, 0.2 s in a window of its own length, 2 steps"
+    machine = describe_machine()
+    about = f"{machine.processor}, {machine.cores} cores, load {psutil.getloadavg()[0]:.1f}; `python -m bench.serve`; sao-tiny, 0.2 s in a window of its own length, 2 steps"
     lines = [
         "# The server",
         "",
