@@ -46,7 +46,8 @@ def main() -> None:
         finally:
             process.terminate()
     machine = describe_machine()
-    about = f"{machine.processor}, {machine.cores} cores, load {psutil.getloadavg()[0]:.1f}; `python -m bench.serve`; sao-tiny, 0.2 s in a window of its own length, 2 steps"
+    about = f"{machine.processor}, {machine.cores} cores, load {psutil.getloadavg()[0]:.1f}; `python -m bench.serve`; "
+    about += "sao-tiny, 0.2 s in a window of its own length, 2 steps"
     lines = [
         "# The server",
         "",
