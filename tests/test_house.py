@@ -36,6 +36,7 @@ FLOORS = [
     "planning",
     "running",
     "engine",
+    "serve",
     "cli",
 ]
 """Folders and single modules of the engine from the ground up: each imports from those below it, and from its own folder."""

@@ -104,7 +104,8 @@ class Request:
     prompt: str
     """A description of the sound. A prompt longer than the model reads is cut, with a warning."""
     seconds: float | None = _option(None, "Length.", unit="seconds", minimum=0, above=True, shown_default="the model's window")
-    """Length in seconds, more than 0 and at most the window of the model."""
+    """Length in seconds. What is longer than the window of the model is made in windows that overlap, as by `extend`, each with
+    the next seed."""
     steps: int | None = _option(None, "Sampling steps.", minimum=1, maximum=1_000_000, shown_default="the model's")
     """Sampling steps."""
     seed: int | None = _option(
@@ -158,6 +159,8 @@ class Request:
     )
     """Seconds to add to the end of `init_audio`, in windows that overlap. The clip is the recording, unchanged, and what was
     added. Each window has the next seed."""
+    loop: bool = _option(False, "The end leads into the start, without a seam.")
+    """The end leads into the start, at any length up to the window. `bpm` and `bars` make a loop of exact bars."""
     bpm: float | None = _option(
         None, "With --bars: a loop that repeats without a seam.", unit="beats a minute", minimum=20, maximum=400
     )
@@ -244,6 +247,7 @@ class Options(TypedDict, total=False):
     keep: Sequence[Region] | None
     regenerate: Sequence[Region] | None
     extend: float | None
+    loop: bool
     bpm: float | None
     bars: int | None
     beats: int | None

@@ -82,6 +82,7 @@ def batch(
     from sao_onnx.cli.batch_answers import Answers
     from sao_onnx.cli.batch_clips import Clips, Files
     from sao_onnx.errors import RequestError, SaoOnnxError
+    from sao_onnx.planning.planner import uses_encoder
     from sao_onnx.runtime.memory import require_memory
 
     if "seed" in fields(name) and seed is None:
@@ -93,7 +94,7 @@ def batch(
     clips = Clips(engine, files)
     answers = Answers(as_json, clips.is_the_end)
     tasks = [] if live else _tasks(clips, lines, answers)
-    initial = any(task.request.init_audio is not None for task in tasks)
+    initial = any(uses_encoder(engine.manifest, task.request) for task in tasks)
     together = jobs if live else min(jobs, max(1, len(tasks)))
     require_memory(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=initial, jobs=together)
     total = None if live else len(tasks)

@@ -15,6 +15,7 @@ from sao_onnx.cli.gen import gen
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.models import models
 from sao_onnx.cli.results import USAGE_ERROR, print_error
+from sao_onnx.cli.serve import serve
 from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
@@ -39,7 +40,7 @@ def _options(
     """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
 
 
-for _function in (gen, batch, models, convert, inspect, verify, tune, doctor):
+for _function in (gen, batch, serve, models, convert, inspect, verify, tune, doctor):
     app.command()(command(_function))
 
 

@@ -55,6 +55,7 @@ def gen(
         from sao_onnx.cli.play import require_player
 
         require_player()
+    from sao_onnx.planning.planner import uses_encoder
     from sao_onnx.provenance import read_provenance
     from sao_onnx.runtime.memory import require_memory
 
@@ -70,7 +71,7 @@ def gen(
         engine.precision,
         tuning=engine.tuning,
         keep_loaded=count > 1,
-        encoder=request.init_audio is not None,
+        encoder=uses_encoder(engine.manifest, request),
         preview=preview is not None,
     )
     if verbose:

@@ -16,7 +16,16 @@ from sao_onnx.planning.initial import Reader, initial_latents, recording
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
 from sao_onnx.planning.regions import kept
-from sao_onnx.request import DEFAULT_BEATS, DEFAULT_NOISE_LEVEL, MAX_SEED, Request, initial_name, random_seed, recorded_options
+from sao_onnx.request import (
+    DEFAULT_BEATS,
+    DEFAULT_NOISE_LEVEL,
+    MAX_EXTENSION,
+    MAX_SEED,
+    Request,
+    initial_name,
+    random_seed,
+    recorded_options,
+)
 from sao_onnx.sampling.objectives import OBJECTIVES
 from sao_onnx.warn import warn
 
@@ -24,8 +33,22 @@ DURATION = "seconds_total"
 """The number conditioner that is told how long the sound shall be."""
 
 
-EXTENSION_DECIDES = ("seconds", "keep", "regenerate", "bpm", "bars", "beats", "window_seconds", "full_window", "latents")
+EXTENSION_DECIDES = (
+    "seconds",
+    "keep",
+    "regenerate",
+    "loop",
+    "bpm",
+    "bars",
+    "beats",
+    "window_seconds",
+    "full_window",
+    "latents",
+)
 """Options that an extension has no room for."""
+
+LONG_EXCLUDES = ("init_audio", "loop", "window_seconds", "full_window", "latents")
+"""Options that a clip of more than one window has no room for."""
 
 
 class _Part(NamedTuple):
@@ -79,6 +102,11 @@ def plan(manifest: Manifest, request: Request, read: Reader | None = None) -> Pl
     )
 
 
+def uses_encoder(manifest: Manifest, request: Request) -> bool:
+    """Whether a clip starts from audio, or goes on from its own first window."""
+    return request.init_audio is not None or (request.seconds or 0.0) > manifest.window_seconds + TOLERANCE
+
+
 def _check_together(request: Request) -> None:
     """Refuse options that need or exclude each other."""
     initial = request.init_audio is not None or request.latents is not None
@@ -109,15 +137,33 @@ def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | No
     if request.extend is not None and audio is not None:
         placements = extension(audio.shape[1], round(request.extend * rate), manifest.audio.window, rate)
         return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
-    seconds = _seconds(manifest, request, latents)
     window = latents * manifest.latents.ratio / rate
+    if request.seconds is not None and request.seconds > window + TOLERANCE and _loop_seconds(request) is None:
+        return _long_parts(manifest, request, request.seconds)
+    seconds = _seconds(manifest, request, latents)
     return [_Part(0, seconds, kept(request.keep, request.regenerate, min(seconds, window)))]
+
+
+def _long_parts(manifest: Manifest, request: Request, seconds: float) -> list[_Part]:
+    """The windows of a clip that is longer than one: the first is made, and then extended."""
+    given = request.given()
+    for name in LONG_EXCLUDES:
+        if name in given:
+            most = "of its own length" if name == "window_seconds" else f"of {rounded_down(manifest.window_seconds)} s"
+            remedy = "; to go on from a recording, use extend" if name == "init_audio" else ""
+            raise RequestError(f"seconds is {seconds:.15g}, and with {name} a clip has one window {most}{remedy}")
+    if seconds > MAX_EXTENSION:
+        raise RequestError(f"seconds is {seconds:.15g}, expected at most {MAX_EXTENSION:g}")
+    rate, first = manifest.audio.sample_rate, manifest.audio.window
+    placements = extension(first, round(seconds * rate) - first, first, rate)
+    extended = [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
+    return [_Part(0, manifest.window_seconds, None), *extended]
 
 
 def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[float, ...], seed: int, part: _Part) -> Window:
     rate, most = manifest.audio.sample_rate, latents * manifest.latents.ratio
     frames = min(round(part.seconds * rate), most)
-    looped = request.bpm is not None and not request.full_window
+    looped = (request.bpm is not None or request.loop) and not request.full_window
     tail = min(round(TAIL * rate), most - frames, frames) if looped else 0
     return Window(
         seed=seed,
@@ -128,7 +174,7 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[fl
         latent_count=latents,
         sigmas=sigmas,
         # A loop must not come to its end.
-        numbers=_numbers(manifest, request, part.seconds if request.bpm is None else most / rate),
+        numbers=_numbers(manifest, request, most / rate if request.bpm is not None or request.loop else part.seconds),
         kept=part.kept,
     )
 
@@ -141,6 +187,8 @@ def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
         if request.seconds is not None or request.trim_silence:
             other = "trim_silence changes" if request.seconds is None else "seconds says"
             raise RequestError(f"{other} the length, which bpm and bars decide; leave one of them out")
+        if request.loop:
+            raise RequestError("bpm and bars make a loop; leave loop out")
         if looped > limit:
             # Rounded up, so that it is longer in what is printed, too.
             length = math.ceil(looped * 1000) / 1000
@@ -150,9 +198,8 @@ def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
             )
         return looped
     if request.seconds is None:
-        return limit
-    if request.seconds > limit + TOLERANCE:
-        raise RequestError(f"seconds is {request.seconds:.15g}, expected more than 0 and at most {limit:.3f}, the window")
+        # The tail of a loop has to fit into the window.
+        return limit - TAIL if request.loop and limit > 2 * TAIL else limit
     if round(request.seconds * manifest.audio.sample_rate) < 1:
         least = one_frame(manifest.audio.sample_rate)
         raise RequestError(f"seconds is {request.seconds:.15g}, expected at least {least}, one frame of audio")

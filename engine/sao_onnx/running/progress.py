@@ -51,11 +51,12 @@ class Progress:
         negative = plan.guidance is not None and plan.guidance.negative_prompt is not None
         self._conditioning = pace.conditioning * (2 if negative else 1)
         self._loads = loads
-        unused = "" if plan.recording is not None else "encoder"
+        # Every window but the first one goes on from audio that there is.
+        encodes = [plan.recording is not None or index > 0 for index in range(len(plan.windows))]
         self._total = sum(
-            pace.load * sum(size for name, size in loads[index].items() if name != unused)
+            pace.load * sum(size for name, size in loads[index].items() if encodes[index] or name != "encoder")
             + self._conditioning
-            + (pace.encoding * window.latent_count if plan.recording is not None else 0.0)
+            + (pace.encoding * window.latent_count if encodes[index] else 0.0)
             + window.steps * self._step(window.latent_count)
             + pace.decoding_start * window.latent_count
             + pace.decoding * window.decoded / plan.ratio

@@ -1,0 +1,158 @@
+"""`sao-onnx serve`: sounds over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sao_onnx.cli.terminal import note
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from sao_onnx.serve.settings import Settings
+
+BACKLOG = 128
+"""Connections that wait to be accepted."""
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _env(name: str) -> str:
+    return f"SAO_ONNX_SERVE_{name}"
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", envvar="SAO_ONNX_MODEL", help="Bundle; may be repeated, the first is the default."),
+    ] = None,
+    host: Annotated[str, typer.Option(envvar=_env("HOST"), help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar=_env("PORT"), min=0, max=65535, help="0 takes a free one.")] = 8005,
+    queue: Annotated[int, typer.Option(envvar=_env("QUEUE"), min=0, help="Clips that may wait.")] = 16,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", envvar=_env("JOBS"), min=1, help="Clips at the same time.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(envvar=_env("THREADS"), min=1, help="Of all jobs together.", show_default="every processor")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(envvar=_env("PRECISION"), help="fp32 or int8.", show_default="the bundle's")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(envvar=_env("KEY_FILE"), help="File with the key that every request must carry.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(envvar=_env("ALLOW_ORIGIN"), help="Pages of this origin may call, https://example.org; may be repeated."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(envvar=_env("ALLOW_HOST"), help="Another name that the server is called by; may be repeated."),
+    ] = None,
+    unload_after: Annotated[
+        float, typer.Option(envvar=_env("UNLOAD_AFTER"), min=0, help="Idle seconds after which memory is given back; 0: never.")
+    ] = 600,
+    keep: Annotated[float, typer.Option(envvar=_env("KEEP"), min=1, help="Seconds that a finished clip is kept.")] = 600,
+    max_seconds: Annotated[
+        float, typer.Option(envvar=_env("MAX_SECONDS"), min=0.1, help="Length that one request may ask for.")
+    ] = 120,
+    max_steps: Annotated[int, typer.Option(envvar=_env("MAX_STEPS"), min=1, help="Steps that one request may ask for.")] = 200,
+    metrics: Annotated[bool, typer.Option("--metrics", envvar=_env("METRICS"), help="Serve /metrics for Prometheus.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", envvar=_env("INSECURE"), help="Listen beyond this machine without a key.")
+    ] = False,
+) -> None:
+    """Serve sounds over HTTP, with a page at /."""
+    from sao_onnx.errors import MissingExtraError
+    from sao_onnx.serve.settings import Limits, Settings
+
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("serving", "starlette and uvicorn", "serve") from error
+    key = "" if key_file is None else _key(key_file)
+    local = host in LOOPBACK or host == "::1"
+    if not local and not key and not insecure:
+        raise typer.BadParameter(f"{host} can be reached by other machines; give --key-file FILE, or --insecure")
+    settings = Settings(
+        models=tuple(model or ()),
+        precision=precision,
+        threads=threads,
+        jobs=jobs,
+        queue=queue,
+        key=key,
+        hosts=_hosts(local, bool(key), tuple(allow_host or ())),
+        addresses=not local,
+        origins=tuple(allow_origin or ()),
+        unload_after=unload_after or None,
+        keep_seconds=keep,
+        metrics=metrics,
+        limits=Limits(seconds=max_seconds, steps=max_steps),
+    )
+    _run(settings, host, port)
+
+
+def _hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Names under which the server may be called; none for any."""
+    import platform
+
+    names = (*LOOPBACK, *(name.lower() for name in allowed))
+    if local or allowed:
+        return names
+    # A page that has another name of its own point here has no key. Without one, only this machine's names are known.
+    name = platform.node().lower()
+    return () if key else (*names, name, f"{name}.local")
+
+
+def _key(path: Path) -> str:
+    from sao_onnx.errors import RequestError
+    from sao_onnx.reading import read_small
+
+    try:
+        key = read_small(path, 4_096).decode("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read as a key: {error}") from error
+    if not key:
+        raise RequestError(f"{path} is empty, expected a key")
+    return key
+
+
+def _run(settings: Settings, host: str, port: int) -> None:
+    import socket
+    import sys
+    import threading
+
+    import uvicorn
+
+    from sao_onnx.errors import SaoOnnxError
+    from sao_onnx.serve.app import GRACE, made
+
+    app, jobs = made(settings)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=round(2 * GRACE + 2)
+    )
+
+    class Server(uvicorn.Server):
+        """Ends in order at a signal, which is no failure, and its clips at once, because connections wait for them."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.should_exit, self.force_exit = True, self.should_exit
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            threading.Thread(target=jobs.close, args=(GRACE,), daemon=True).start()
+            await super().shutdown(sockets)
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.socket(family)
+        if sys.platform != "win32":  # There it would let two servers share a port.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host.strip("[]"), port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise SaoOnnxError(f"{host}:{port} cannot be listened on: {error.strerror or error}; choose another --port") from error
+    with listening:
+        shown = f"[{host.strip('[]')}]" if ":" in host else host
+        note(f"http://{shown}:{listening.getsockname()[1]}  ({', '.join(settings.models) or 'sao-tiny'})")
+        Server(config).run(sockets=[listening])

@@ -1,0 +1,1 @@
+"""Sounds over HTTP. Needs the extra `serve`. Nothing here computes: `Engine.stream` does."""

@@ -1,0 +1,175 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.processes import GUARD, run
+from tests.serve.conftest import serving  # noqa: F401  Skips where the server cannot run.
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--no-first-run", "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"),
+]
+AXE = "axe-core@4.14.1"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address, request):
+    """The page, which must say nothing on the console."""
+    options = getattr(request, "param", {})
+    context = browser.new_context(**options)
+    context.set_default_timeout(GUARD * 1000)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#options details")
+    yield page
+    context.close()
+    # The browser itself says that an answer was a refusal.
+    assert not [text for text in said if "status of 422" not in text]
+
+
+def ask(page, prompt="short kick drum", steps=2, seconds=1, **fields):
+    page.fill("#prompt", prompt)
+    page.fill("#seconds", str(seconds))
+    page.locator("#option-steps").evaluate("(field, steps) => { field.value = steps; }", str(steps))
+    for id, value in fields.items():
+        page.fill(f"#{id}", str(value))
+    page.click("#make")
+
+
+def done(page, count=1):
+    page.wait_for_function("count => document.querySelectorAll('li[data-done]').length >= count", arg=count)
+    return page.locator("li[data-done]").first
+
+
+def test_a_clip_from_words_to_a_file(page, tmp_path):
+    ask(page, steps=40, seed=5)
+    # Progress is seen before the clip.
+    page.wait_for_function("() => document.querySelector('#clips progress')?.value > 0")
+    clip = done(page)
+    assert "seed 5" in clip.inner_text()
+    audio = clip.locator("audio")
+    clip.get_by_label("Loop").check()
+    assert audio.evaluate("audio => audio.loop") is True
+    clip.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('li[data-done] audio').currentTime > 0.1")
+    clip.get_by_role("button", name="Pause").click()
+    clip.locator("canvas").scroll_into_view_if_needed()
+    box = clip.locator("canvas").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("() => Math.abs(document.querySelector('li[data-done] audio').currentTime - 0.5) < 0.05")
+    for format, begins in (("wav", b"RIFF"), ("flac", b"fLaC")):
+        with page.expect_download() as waited:
+            clip.get_by_role("button", name=format, exact=True).click()
+        assert waited.value.suggested_filename == f"sao-5.{format}"
+        waited.value.save_as(tmp_path / format)
+        assert (tmp_path / format).read_bytes().startswith(begins)
+
+
+def test_a_part_is_made_anew_by_dragging(page):
+    ask(page, seconds=2)
+    done(page).get_by_role("button", name="Start from it").click()
+    wave = page.locator("#recorded-wave")
+    wave.wait_for(state="visible")
+    wave.scroll_into_view_if_needed()
+    box = wave.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20, steps=3)
+    page.mouse.up()
+    assert (float(page.input_value("#from")), float(page.input_value("#to"))) == pytest.approx((0.5, 1.0), abs=0.03)
+    with page.expect_request("**/v1/jobs") as waited:
+        page.click("#make")
+    assert "multipart/form-data" in waited.value.headers["content-type"]
+    assert waited.value.response().status == 202
+    done(page, 2)
+
+
+def test_variations_stand_side_by_side_and_outlive_the_page(page):
+    ask(page, seed=10, variations=2)
+    done(page, 2)
+    first, second = (page.locator("li[data-done]").nth(i) for i in (0, 1))
+    assert first.inner_text() != second.inner_text()
+    assert first.bounding_box()["y"] == second.bounding_box()["y"]
+    page.reload()
+    done(page, 2)
+
+
+def test_with_the_keyboard_alone(page):
+    page.keyboard.type("short kick drum")  # The first field has the focus.
+    page.keyboard.press("Control+Enter")
+    clip = done(page)
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.getAttribute('role') === 'slider'"):
+            break
+    page.keyboard.press("End")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.activeElement.getAttribute('aria-valuenow') === '0.10'")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent") == "Play"
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('li[data-done] audio').currentTime > 0.2")
+    assert clip.locator("canvas").is_visible()
+
+
+def test_a_refusal_is_told(page):
+    page.locator("#option-bpm").evaluate("field => { field.value = 120; }")
+    ask(page)
+    page.wait_for_function("() => document.querySelector('#problem').textContent.includes('bars')")
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 700}}], indirect=True)
+def test_a_narrow_screen_is_wide_enough(page):
+    ask(page)
+    done(page).get_by_role("button", name="Start from it").click()
+    page.locator("#recorded-wave").wait_for(state="visible")
+    page.evaluate("() => document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+@pytest.mark.parametrize("page", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True)
+def test_no_barriers(page, tmp_path_factory):
+    ask(page)
+    done(page).get_by_role("button", name="Start from it").click()
+    page.locator("#recorded-wave").wait_for(state="visible")
+    page.evaluate("() => document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    page.evaluate(axe())
+    found = page.evaluate("() => axe.run()")
+    assert not [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
+
+
+def axe() -> str:
+    """The checker of barriers, fetched from the npm registry once."""
+    folder = Path(__file__).parents[2] / "scratch" / "axe"
+    script = folder / "package" / "axe.min.js"
+    if not script.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed")
+        folder.mkdir(parents=True, exist_ok=True)
+        fetched = run([npm, "pack", AXE, "--silent"], cwd=folder)
+        if fetched.returncode:
+            pytest.skip("axe-core cannot be fetched from the npm registry")
+        shutil.unpack_archive(next(folder.glob("axe-core-*.tgz")), folder)
+    return script.read_text(encoding="utf-8")
