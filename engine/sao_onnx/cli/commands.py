@@ -19,7 +19,7 @@ from sao_onnx.cli.serve import serve
 from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
-from sao_onnx.errors import SaoOnnxError
+from sao_onnx.errors import SaoOnnxError, memory_errors
 from sao_onnx.version import __version__
 
 app = typer.Typer(name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -52,7 +52,8 @@ def run() -> int:
     """
     prepare_process()
     try:
-        code = app(standalone_mode=False)
+        with memory_errors():
+            code = app(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except USAGE_ERROR as error:
