@@ -22,7 +22,7 @@ demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
 	touch $@
 
 test: lint  ## Style, types and tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-arm: .venv/ready  ## The wheel on four emulated Arm cores and both releases of Raspberry Pi OS: minutes
 	SAO_ONNX_ARM=all $(BIN)/python -m pytest tests/test_arm.py
