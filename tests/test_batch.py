@@ -94,7 +94,7 @@ def test_nothing_is_begun_that_would_replace_a_file(call, tmp_path):
 def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
     rows = [
         {"prompt": "soft rain", "seconds": 0.2, "seed": 5},
-        {"prompt": "kick", "seconds": 99},
+        {"prompt": "kick", "seconds": 9999},
         {"prompt": "wind", "second": 1},
         {"prompt": "bell", "seconds": 0.1, "output": "my bell.flac", "steps": 2},
         {"prompt": "tone", "output": "tone.xyz"},
@@ -107,7 +107,7 @@ def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
     assert done.stdout.split("\n")[:-1] == [str(Path("clips") / "001-soft-rain.wav"), str(Path("clips") / "my bell.flac")]
     assert "2 made, 0 there before, 5 failed" in done.stderr
     for message in (
-        "line 2: seconds is 99, expected more than 0 and at most 3.994",
+        "line 2: seconds is 9999, expected at most 3600",
         "line 3: there is no option 'second'; did you mean 'seconds'",
         "line 5: ",
         "line 6: clips/my bell.flac is the file of another line",

@@ -77,7 +77,7 @@ def test_a_line_is_answered_before_the_next_one_comes(worker, tmp_path, jobs):
 
 def test_every_line_has_an_answer(worker, tmp_path):
     with worker("--json") as process:
-        ask(process, {"prompt": "rain"}, "", "{", {"prompt": "a", "seconds": 9}, {"prompt": "b", "output": "../b.wav"})
+        ask(process, {"prompt": "rain"}, "", "{", {"prompt": "a", "seconds": 9999}, {"prompt": "b", "output": "../b.wav"})
         answers = [answer(process) for _ in range(4)]
         ask(process, {"prompt": "rain", "output": "001-rain.wav"})
         answers.append(answer(process))

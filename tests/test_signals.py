@@ -131,8 +131,8 @@ SWALLOWED = """
 import sys, time
 from sao_onnx.cli.signals import hear_signals
 hear_signals()
-print("here", flush=True)
 try:
+    print("here", flush=True)
     time.sleep(1800)
 except KeyboardInterrupt:
     pass
