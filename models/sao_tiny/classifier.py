@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +25,7 @@ from models.sao_tiny.features import BANDS, FRAMES, features
 from models.sao_tiny.loop import Schedule, fit
 from models.sao_tiny.requests import KINDS, render
 from models.sao_tiny.train import say
+from sao_onnx_convert.export.modules import remove_origin
 
 SOUNDS = 15_500
 TESTS = 620
@@ -138,6 +140,9 @@ def main() -> None:
         model, example, str(MODEL), input_names=["spectrogram"], output_names=["logits"], dynamo=True, external_data=False,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
+    graph = onnx.load(MODEL)
+    remove_origin(graph)
+    onnx.save(graph, MODEL)
 
 
 if __name__ == "__main__":

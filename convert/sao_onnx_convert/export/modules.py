@@ -63,7 +63,7 @@ def export_module(module: nn.Module, path: Path, inputs: Mapping[str, tuple[Tens
         raise RuntimeError("torch.onnx.export returned no program")
     program.save(path, external_data=True)
     graph = onnx.load(path, load_external_data=False)
-    _remove_origin(graph)
+    remove_origin(graph)
     onnx.save(graph, path)
     onnx.checker.check_model(path)
 
@@ -99,7 +99,7 @@ def export_text_encoder(module: nn.Module, path: Path) -> None:
     simplified, agrees = simplify(copy.deepcopy(graph))
     if agrees and len(simplified.graph.node) < len(graph.graph.node):
         graph = simplified
-    _remove_origin(graph)
+    remove_origin(graph)
     for leftover in path.parent.glob(f"{path.name}?data"):
         leftover.unlink()
     save(graph, path)
@@ -120,7 +120,7 @@ def save(graph: onnx.ModelProto, path: Path) -> None:
     onnx.checker.check_model(path)
 
 
-def _remove_origin(graph: onnx.ModelProto) -> None:
+def remove_origin(graph: onnx.ModelProto) -> None:
     """Remove stack traces and source paths, which are large and tell about this machine."""
     del graph.metadata_props[:]
     graph.doc_string = ""
