@@ -196,7 +196,7 @@ def test_many_clients_at_once_get_what_each_asked_for(address):
     def ask(index: int) -> tuple[int, str, bytes]:
         chance = random.Random(index)
         with httpx.Client(base_url=address, timeout=GUARD) as client:
-            job = client.post("/v1/jobs", json=QUICK | {"seed": index % 10}).json()
+            job = client.post("/v1/jobs", json=QUICK | {"seed": index % 10, "window_seconds": 0.2}).json()
             if index % 4 == 0:
                 time.sleep(chance.random() / 10)
                 client.delete(f"/v1/jobs/{job['id']}")
