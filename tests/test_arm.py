@@ -1,6 +1,7 @@
 """The built wheel on emulated Arm cores: it does there what it does here.
 
-One core is enough in every run of the tests; `make test-arm` takes all four, and both releases of Raspberry Pi OS.
+One core and the miniature are enough in every run of the tests; `make test-arm` takes all four, both releases of Raspberry Pi OS,
+and the model inside the package, too.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ LOSSY_SNR = 40.0
 """Decibels. Encoders of another build make other choices, far below what the format loses."""
 
 
+WHOLE = os.environ.get("SAO_ONNX_ARM") == "all"
+
+
 def _wanted() -> list[tuple[str, str]]:
-    every = os.environ.get("SAO_ONNX_ARM") == "all"
-    return [(suite, core) for suite in SUITES for core in CORES if every or (suite, core) == ("bookworm", "cortex-a76")]
+    return [(suite, core) for suite in SUITES for core in CORES if WHOLE or (suite, core) == ("bookworm", "cortex-a76")]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def _oldest() -> list[str]:
 @pytest.fixture(scope="module")
 def here(miniature, tmp_path_factory) -> Path:
     results = tmp_path_factory.mktemp("here")
-    exercise.main(miniature, results)
+    exercise.main(miniature, results, whole=WHOLE)
     return results
 
 
@@ -91,7 +94,7 @@ def there(request, machines, miniature, tmp_path_factory) -> tuple[str, Path]:
     suite, core = request.param
     results = tmp_path_factory.mktemp("there")
     environment = os.environ | {"QEMU_CPU": core}
-    command = [machines[suite], ROOT / "tests" / "arm" / "exercise.py", miniature, results]
+    command = [machines[suite], ROOT / "tests" / "arm" / "exercise.py", miniature, results, *["--shipped"] * WHOLE]
     succeed(command, env=environment)
     return core, results
 
@@ -133,6 +136,7 @@ def test_arrays(here, there):
             np.testing.assert_allclose(theirs[name], array, atol=1e-3, err_msg=name)
 
 
+@pytest.mark.skipif(not WHOLE, reason="an emulator takes minutes for it: make test-arm")
 def test_the_model_inside_the_package(there):
     found = np.load(there[1] / "arrays.npz")
     assert abs(1200 * np.log2(listen.pitch(found["shipped/A4 saw wave"][:, :44_100]) / 440)) < 50

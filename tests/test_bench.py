@@ -36,6 +36,7 @@ def test_compare(folder):
     assert {"stages.png", "memory.png"} <= {path.name for path in (folder / "results").iterdir()}
 
 
+@pytest.mark.slow
 def test_fidelity(folder):
     arguments = ["--model", MINIATURE, "--folder", folder / "models", "--results", folder / "results", "--prompts", "20"]
     _bench("fidelity", *arguments)

@@ -1,8 +1,9 @@
 """What a user does with the engine, on whatever machine runs this. Needs the installed wheel and nothing else.
 
-    python exercise.py BUNDLE RESULTS
+    python exercise.py BUNDLE RESULTS [--shipped]
 
-writes arrays and texts to the folder RESULTS, to be compared with those of another machine.
+writes arrays and texts to the folder RESULTS, to be compared with those of another machine; of the model inside the package, too,
+with `--shipped`, which takes an emulator minutes.
 """
 
 from __future__ import annotations
@@ -90,13 +91,13 @@ def commands(folder: Path) -> dict[str, str]:
     return said
 
 
-def main(folder: Path, results: Path) -> None:
-    """Do all of it."""
+def main(folder: Path, results: Path, *, whole: bool) -> None:
+    """Do all of it; with the model inside the package if it shall be `whole`."""
     results.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = clips(folder) | shipped() | files(results)
+    arrays: dict[str, Any] = clips(folder) | files(results) | (shipped() if whole else {})
     np.savez(results / "arrays.npz", **arrays)
     (results / "said.json").write_text(json.dumps(commands(folder)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), whole="--shipped" in sys.argv[3:])
