@@ -33,9 +33,62 @@ def test_a_picture(clip, tmp_path, suffix, start):
 def test_a_picture_of_any_sound(tmp_path):
     sound = types.SimpleNamespace(samples=np.zeros((2, 4410), np.float32), sample_rate=44100)
     assert plot(sound, tmp_path / "a.svg", title="nothing").exists()
-    above, below = draw(sound, "nothing").axes
-    assert above.get_title() == "nothing"
+    left, right, below, levels = draw(sound, "nothing").axes
+    assert left.get_title() == "nothing"
+    assert (left.get_ylabel(), right.get_ylabel()) == ("left", "right")
+    assert levels.get_ylabel() == "dB below the loudest"
     assert below.get_xlim() == (0, 0.1)
+
+
+def test_frequencies_are_written_as_musicians_read_them():
+    *_, below, _ = draw(_sound(44100), "").axes
+    assert [label.get_text() for label in below.get_yticklabels()] == ["100", "1k", "10k"]
+    assert not any(label.get_text() for label in below.get_yticklabels(minor=True))
+
+
+def test_channels_of_opposite_phase_are_seen():
+    tone = np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100).astype(np.float32)
+    together, _, _ = spectrogram(np.stack([tone, tone]), 44100)
+    opposite, _, _ = spectrogram(np.stack([tone, -tone]), 44100)
+    np.testing.assert_array_equal(together, opposite)
+    left, right, *_ = draw(types.SimpleNamespace(samples=np.stack([tone, 0.5 * tone]), sample_rate=44100), "").axes
+    assert left.lines[0].get_ydata().max() == pytest.approx(1, abs=0.01)
+    assert right.lines[0].get_ydata().max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_single_frame_is_seen():
+    sound = types.SimpleNamespace(samples=np.full((2, 1), 0.5, np.float32), sample_rate=44100)
+    figure = draw(sound, "")
+    figure.savefig(drawn := io.BytesIO(), format="png")
+    pixels = _pixels(drawn)
+    sound.samples[:] = 2  # Beyond the axes.
+    draw(sound, "").savefig(drawn := io.BytesIO(), format="png")
+    assert (pixels != _pixels(drawn)).any()
+
+
+def _pixels(drawn):
+    from matplotlib import image
+
+    drawn.seek(0)
+    return image.imread(drawn)
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_usual_font_lacks_come_from_another():
+    letter = "\u1d81"  # Both DejaVu Sans, which lacks it, and STIXGeneral, which has it, come with matplotlib.
+    assert picture._lacking(_font("DejaVu Sans"), {letter, "a"}) == {letter}
+    families, missing = picture._fonts({"a", letter, "\x07"})
+    assert missing == {"\x07"}
+    assert any(not picture._lacking(_font(family), {letter}) for family in families)
+    figure = draw(_sound(100), f"a {letter}")
+    figure.savefig(io.BytesIO(), format="png")
+    assert figure.axes[0].get_title() == f"a {letter}"
+
+
+def _font(family):
+    from matplotlib import font_manager
+
+    return font_manager.findfont(family)
 
 
 def test_a_picture_names_the_prompt_and_the_seed(clip, tmp_path, monkeypatch):
@@ -47,7 +100,7 @@ def test_a_picture_names_the_prompt_and_the_seed(clip, tmp_path, monkeypatch):
 
     monkeypatch.setattr(picture, "draw", remembered)
     plot(clip, tmp_path / "a.svg")
-    assert titles == ["rain   (seed 1)"]
+    assert titles == ["rain\nseed 1"]
 
 
 def test_a_picture_that_cannot_be_written_is_no_audio_file(clip, tmp_path):
@@ -95,7 +148,7 @@ def test_a_picture_with_any_title(tmp_path, suffix):
 def test_a_title_stays_in_the_picture(title):
     figure = draw(_sound(100), title)
     figure.savefig(io.BytesIO(), format="png")
-    above, _ = figure.axes
+    above, *_ = figure.axes
     box, whole = above.title.get_window_extent(), figure.bbox
     assert whole.x0 <= box.x0
     assert box.x1 <= whole.x1
@@ -103,24 +156,26 @@ def test_a_title_stays_in_the_picture(title):
 
 
 def test_a_long_title_keeps_its_end():
-    above, _ = draw(_sound(100), f"{'rain ' * 1000}  (seed 7)").axes
+    above, *_ = draw(_sound(100), f"{'rain ' * 1000}\nseed 7").axes
     lines = above.get_title().splitlines()
     assert len(lines) == 4
     assert lines[2] == "…"
-    assert lines[3].endswith("(seed 7)")
+    assert lines[3] == "seed 7"
 
 
 def test_the_style_of_a_user_makes_no_formula_of_a_title():
     import matplotlib as mpl
 
     with mpl.rc_context({"text.usetex": True}):
-        above, _ = draw(_sound(100), "for 5$").axes
+        above, *_ = draw(_sound(100), "for 5$").axes
     assert not above.title.get_usetex()
     assert not above.title.get_parse_math()
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("frames", "channels", "rate"), [(1, 2, 44100), (2, 1, 44100), (4410, 6, 44100), (100, 2, 50)])
+@pytest.mark.parametrize(
+    ("frames", "channels", "rate"), [(1, 2, 44100), (2, 1, 44100), (4410, 6, 44100), (100, 40, 44100), (100, 2, 50)]
+)
 def test_a_picture_of_little(tmp_path, frames, channels, rate):
     assert plot(_sound(frames, channels, rate), tmp_path / "a.png").exists()
 
@@ -136,8 +191,8 @@ def test_what_cannot_be_drawn(tmp_path, samples):
 def test_a_long_sound_is_drawn_with_few_points():
     sound = _sound(5_000_000)
     sound.samples[:, 2_500_000] = 0.9
-    above, below = draw(sound, "").axes
-    for line in above.lines:
+    left, right, below, _ = draw(sound, "").axes
+    for line in [*left.lines, *right.lines]:
         assert len(line.get_xdata()) <= 2 * picture.COLUMNS
         assert line.get_ydata().max() == np.float32(0.9)
         assert line.get_xdata()[line.get_ydata().argmax()] == pytest.approx(2_500_000 / 44100, abs=0.1)

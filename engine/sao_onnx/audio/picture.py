@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,25 @@ LINE, LINES = 80, 4
 """Characters of a line of the title, and lines; of a longer title the middle is left out."""
 
 NO_GLYPH = "□"
-"""For characters that the font does not have, some of which cannot even be asked for."""
+"""For characters that no font of the system has, some of which cannot even be asked for."""
+
+BOXES = "Last Resort"
+"""A font that comes with matplotlib and has a box for every character."""
+
+SIDES: Mapping[int, tuple[str, ...]] = {1: ("mono",), 2: ("left", "right")}
+"""What the waveforms of one and two channels are called; of more, they are numbered."""
+
+COLOURS = ("#1f6f8b", "#e08e45")
+"""Of the waveforms, by turns."""
+
+HERTZ: Mapping[float, str] = {10: "10", 100: "100", 1000: "1k", 10_000: "10k", 100_000: "100k"}
+"""The marks of the axis of frequencies."""
+
+MOST = 8
+"""Waveforms of a picture; further channels are in the spectrogram alone."""
+
+FEW = 200
+"""Frames that are marked one by one: a line through fewer than two is not seen."""
 
 
 def require_plotting(path: Path) -> None:
@@ -94,40 +114,79 @@ def draw(clip: Recording, title: str) -> Any:
     """
     # Not pyplot, which keeps figures and looks for a screen.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     if clip.samples.ndim != 2 or not clip.samples.size or not np.isfinite(clip.samples).all():
         raise RequestError(f"a sound of shape {clip.samples.shape} cannot be drawn, expected finite samples [channels, frames]")
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    frames = clip.samples.shape[1]
-    for channel, colour in zip(clip.samples, ("#1f6f8b", "#e08e45"), strict=False):
+    channels, frames = clip.samples.shape
+    rows = min(channels, MOST)
+    figure = Figure(figsize=(10, 3.5 + rows), layout="constrained")
+    *above, below = figure.subplots(rows + 1, 1, sharex=True, height_ratios=(*[1] * rows, 3))
+    names = SIDES.get(channels) or [f"channel {number}" for number in range(1, rows + 1)]
+    for axes, channel, name, colour in zip(above, clip.samples, names, itertools.cycle(COLOURS), strict=False):
         places, levels = outline(channel)
-        above.plot(places / clip.sample_rate, levels, color=colour, linewidth=0.4, alpha=0.8)
-    above.set(ylim=(-1.05, 1.05), ylabel="amplitude")
-    # A prompt is no formula, whatever its $, _ and ^ look like.
-    above.set_title(_lines(title), parse_math=False, usetex=False)
-    decibels, seconds, hertz = spectrogram(clip.samples.mean(axis=0), clip.sample_rate)
-    below.pcolormesh(seconds, hertz, decibels, vmin=FLOOR, vmax=0, cmap="magma", shading="auto", rasterized=True)
+        axes.plot(places / clip.sample_rate, levels, color=colour, linewidth=0.4, marker="." if frames <= FEW else "")
+        axes.set(ylim=(-1.05, 1.05), ylabel=name)
+    _write_title(above[0], title)
+    decibels, seconds, hertz = spectrogram(clip.samples, clip.sample_rate)
+    mesh = below.pcolormesh(seconds, hertz, decibels, vmin=FLOOR, vmax=0, cmap="magma", shading="auto", rasterized=True)
     lowest, highest = min(40, clip.sample_rate / 8), clip.sample_rate / 2
     below.set(yscale="log", ylim=(lowest, highest), xlim=(0, frames / clip.sample_rate), xlabel="seconds", ylabel="hertz")
+    marks = {at: name for at, name in HERTZ.items() if lowest <= at <= highest}
+    below.set_yticks(list(marks), list(marks.values()))
+    below.yaxis.set_minor_formatter(NullFormatter())
+    figure.colorbar(mesh, ax=below, pad=0.01, label="dB below the loudest")
     return figure
 
 
 def _title(clip: Recording) -> str:
     """Prompt and seed of a `Clip`, which this module cannot import; "" for other sounds."""
     provenance = getattr(clip, "provenance", None)
-    return "" if provenance is None else f"{provenance.prompt}   (seed {getattr(clip, 'seed', 'unknown')})"
+    # The seed has a line of its own, the last one, which is never left out.
+    return "" if provenance is None else f"{provenance.prompt}\nseed {getattr(clip, 'seed', 'unknown')}"
 
 
-def _lines(title: str) -> str:
-    """A title of few lines, in characters that the font has."""
-    from matplotlib import font_manager
+def _write_title(axes: Any, title: str) -> None:
+    """Write a title of few lines above a picture, in characters that the system's fonts have."""
+    from matplotlib import rcParams
 
     lines = [part for line in title.splitlines() for part in textwrap.wrap(line, LINE) or [""]]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 2], "…", lines[-1]]
-    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
-    return "\n".join("".join(c if font.get_char_index(ord(c)) else NO_GLYPH for c in line) for line in lines)
+    families, missing = _fonts({character for line in lines for character in line})
+    written = "\n".join("".join(NO_GLYPH if c in missing else c for c in line) for line in lines)
+    # A prompt is no formula, whatever its $, _ and ^ look like.
+    axes.set_title(written, parse_math=False, usetex=False, fontfamily=[*rcParams["font.family"], *families])
+
+
+def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
+    """Fonts for the characters that the usual font lacks, and the characters that no font of the system has."""
+    from matplotlib import font_manager
+
+    usual = font_manager.findfont(font_manager.FontProperties())
+    missing, families = _lacking(usual, characters), []
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: entry.name):
+        if not missing:
+            break
+        if entry.name.startswith(BOXES) or entry.name in families:
+            continue
+        # Upright and plain, because that is what the name alone will find.
+        plain = entry.style == entry.variant == "normal" and entry.weight in (400, "normal")
+        if plain and (rest := _lacking(entry.fname, missing)) != missing:
+            families.append(entry.name)
+            missing = rest
+    return families, missing
+
+
+def _lacking(font: str, characters: set[str]) -> set[str]:
+    """Those of the characters that a font's file does not have; all of them if it cannot be read."""
+    from matplotlib import font_manager
+
+    try:
+        glyphs = font_manager.get_font(font)
+    except (OSError, RuntimeError):  # Removed since the list was made; or a font of pictures, as many of emojis are.
+        return characters
+    return {character for character in characters if not glyphs.get_char_index(ord(character))}
 
 
 def outline(channel: Samples) -> tuple[np.ndarray[Any, Any], Samples]:
@@ -149,12 +208,13 @@ def outline(channel: Samples) -> tuple[np.ndarray[Any, Any], Samples]:
 def spectrogram(
     samples: Samples, sample_rate: int, size: int = 2048
 ) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], ...]:
-    """Magnitude spectrogram of Hann windows, three quarters of which overlap; less where there would be too many.
+    """Spectrogram of Hann windows, three quarters of which overlap; less where there would be too many.
 
-    The component at 0 Hz is left out, because a logarithmic axis has no place for it.
+    It shows the mean power of the channels, so that channels of opposite phase do not cancel. The component at 0 Hz is left
+    out, because a logarithmic axis has no place for it.
 
     Args:
-        samples: float32 [frames].
+        samples: float32 [channels, frames] or [frames].
         sample_rate: In hertz.
         size: Frames in a window.
 
@@ -162,13 +222,19 @@ def spectrogram(
         Levels in decibels relative to the loudest, float64 [size // 2, n], at least `FLOOR`; the middle of each window in
         seconds, [n], about `COLUMNS` at most; and the frequencies in hertz, [size // 2].
     """
-    step = max(size // 4, -(-len(samples) // COLUMNS))
-    padded = np.pad(samples, (size // 2, size))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::step]
-    magnitudes = np.abs(np.fft.rfft(windows * np.hanning(size)))[:, 1:].T
-    decibels = 20 * np.log10(np.maximum(magnitudes / max(magnitudes.max(), 1e-12), 10 ** (FLOOR / 20)))
+    channels = np.atleast_2d(samples)
+    step = max(size // 4, -(-channels.shape[1] // COLUMNS))
+    power = sum(_power(channel, size, step) for channel in channels) / len(channels)
+    levels = power / max(power.max(), 1e-24)
     return (
-        decibels,
-        np.arange(magnitudes.shape[1]) * step / sample_rate,
+        10 * np.log10(np.maximum(levels, 10 ** (FLOOR / 10))),
+        np.arange(levels.shape[1]) * step / sample_rate,
         np.arange(1, size // 2 + 1) * sample_rate / size,
     )
+
+
+def _power(channel: Samples, size: int, step: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Power of a channel's windows, [size // 2, n]."""
+    padded = np.pad(channel, (size // 2, size))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::step]
+    return np.asarray(np.abs(np.fft.rfft(windows * np.hanning(size)))[:, 1:].T ** 2)
