@@ -171,3 +171,12 @@ def test_what_the_bug_form_asks_for(command):
     done = command("doctor", "--json")
     assert done.returncode == 0, done.stderr
     assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_a_checkout_is_the_same_on_every_system():
+    """Where git turns ends of lines into those of Windows, bundles would be damaged."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    paths = ["README.md", "models/miniature/bundle/tokenizer.json", "engine/sao_onnx/bundles/sao-tiny/manifest.json"]
+    told = succeed(["git", "check-attr", "text", "--", *paths], cwd=ROOT)
+    assert told.splitlines() == [f"{path}: text: unset" for path in paths]
