@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tomllib
+from typing import Any
 
 import pytest
 
@@ -46,11 +47,11 @@ def test_links_on_an_index(monkeypatch, tmp_path):
 
     shutil.copy(ROOT / "README.md", tmp_path)
     monkeypatch.delenv("SAO_ONNX_REPOSITORY", raising=False)
-    plain = {"version": "1.2.3"}
+    plain: dict[str, Any] = {"version": "1.2.3"}
     Addresses(str(tmp_path), {}).update(plain)
     assert plain == {"version": "1.2.3", "readme": {"content-type": "text/markdown", "text": _readme()}}
     monkeypatch.setenv("SAO_ONNX_REPOSITORY", "https://example.invalid/a/b/")
-    found = {"version": "1.2.3"}
+    found: dict[str, Any] = {"version": "1.2.3"}
     Addresses(str(tmp_path), {}).update(found)
     assert found["urls"]["Source"] == "https://example.invalid/a/b"
     text = found["readme"]["text"]
