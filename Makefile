@@ -5,7 +5,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-arm test-engine test-faults test-floors test-slow lint miniature bench bench-quick clean
+.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint miniature bench bench-quick clean
+
+.DEFAULT_GOAL := help
+
+help:  ## This list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv-demo/ready  ## The engine alone, without PyTorch, and one clip
 	.venv-demo/bin/sao-onnx gen "128 BPM tech house drum loop" --seed 42 -o demo.wav --force
@@ -39,7 +44,7 @@ test-floors: .venv/ready  ## The oldest and the newest releases of what the engi
 test-engine: .venv/ready  ## The sdist's own tests, in an environment with the engine and pytest alone: minutes
 	$(BIN)/python -m pytest -m slow tests/test_sdist.py
 
-lint: .venv/ready
+lint: .venv/ready  ## Style and types
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -58,5 +63,5 @@ bench: .venv/ready  ## Every contender, growth, fidelity and the rehearsal; writ
 	$(BIN)/python -m bench.profile
 	$(BIN)/python -m bench.rehearsal
 
-clean:
+clean:  ## Remove environments, builds and scratch
 	rm -rf .venv .venv-demo build dist scratch

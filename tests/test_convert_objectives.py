@@ -7,13 +7,13 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from sao_onnx.bundle.manifest import Sampling
+from sao_onnx.bundle.manifest import SamplerName, Sampling
 from sao_onnx_convert import convert
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 from sao_onnx_convert.family.stable_audio_open.sampling import SAMPLERS, schedule
@@ -99,6 +99,10 @@ def _dpmpp(velocity, x, sigmas, noise):
 
 
 REFERENCE = {"pingpong": _pingpong, "euler": _euler, "dpmpp": _dpmpp}
+
+
+def test_every_sampler_of_the_engine_has_its_twin():
+    assert tuple(SAMPLERS) == get_args(SamplerName)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 9])

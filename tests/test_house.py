@@ -195,14 +195,14 @@ def test_the_library_neither_prints_nor_asserts():
             assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"print", "exit"}), path
 
 
-def test_version_is_said_once(pytestconfig):
+def test_every_place_says_the_same_version():
     import tomllib
 
     import sao_onnx
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == sao_onnx.__version__
-    assert f"## [{sao_onnx.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {sao_onnx.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_the_middle_loads_no_edge():

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import pytest
 
+from sao_onnx.bundle.manifest import SamplerName
 from sao_onnx.sampling.inpainting import inpainting
 from sao_onnx.sampling.objectives import OBJECTIVES, Objective, RectifiedFlow
 from sao_onnx.sampling.samplers import SAMPLERS
@@ -22,6 +23,10 @@ def _noise(seed=0):
 def _towards(target):
     """The prediction of a perfect model that knows where it is going, under any objective."""
     return lambda x, sigma: FLOW.prediction(x, target, sigma)
+
+
+def test_every_name_has_its_sampler():
+    assert tuple(SAMPLERS) == get_args(SamplerName)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -1,0 +1,72 @@
+"""Files of every format that a release wrote go on to open. They lie in `tests/former`, as that release wrote them.
+
+A new format brings a new file: the present release writes it, and it is never written again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sao_onnx.bundle import manifest
+from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.manifest_json import parse_manifest
+from sao_onnx.errors import BundleError
+from sao_onnx.provenance import FORMAT, read_provenance
+from sao_onnx.runtime.tuning import Tuning, saved_tuning, tuning_path
+
+FORMER = Path(__file__).parent / "former"
+FIRST_MANIFEST = Path(__file__).parent / "first_sao_tiny" / "manifest.json"
+
+records = pytest.mark.parametrize("version", range(1, FORMAT + 1))
+
+
+@records
+@pytest.mark.parametrize("suffix", [".flac", ".json"])
+def test_records(version, suffix):
+    found = read_provenance(FORMER / f"record_{version}{suffix}")
+    assert (found.format, found.prompt, found.seed, found.model) == (version, "slow rain, 雨", 5, "miniature")
+    assert found.options == {"seconds": 0.1, "steps": 2, "sampler": "euler", "fade_out": 0.05, "mono": True}
+    assert found.tuning == Tuning(2, 2, (16, 2), "fp32", "fp32")
+    assert (found.init_audio, found.init_sha256) == (None, None)
+    assert found.bits == (None if version == 1 else 24)
+
+
+@records
+def test_clips_are_made_again(version, miniature, command, tmp_path):
+    shutil.copy(FORMER / f"record_{version}.flac", tmp_path / "old.flac")
+    done = command("gen", "--from", "old.flac", "--model", str(miniature), "-o", "new.flac")
+    assert done.returncode == 0, done.stderr
+    old, new = (soundfile.read(tmp_path / name)[0] for name in ("old.flac", "new.flac"))
+    # A value of single precision may be rounded to the next of 16 bits on another processor.
+    np.testing.assert_allclose(new, old, rtol=0, atol=1.1 / 2**15)
+
+
+def test_tunings(miniature, monkeypatch, tmp_path):
+    monkeypatch.setattr("platformdirs.user_state_path", lambda name: tmp_path / name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    bundle = open_bundle(miniature)
+    path = tuning_path(bundle)
+    path.parent.mkdir(parents=True)
+    shutil.copy(FORMER / "tuning.json", path)
+    assert saved_tuning(bundle) == Tuning(1, 2, (3, 1), "fp32", "int8", {"session.intra_op.allow_spinning": "0"})
+
+
+def test_bundles(miniature):
+    """What a bundle of the present format held when the format was new; the first edition of sao-tiny is opened elsewhere."""
+    for path in (FIRST_MANIFEST, miniature / "manifest.json"):
+        text = path.read_text(encoding="utf-8")
+        assert json.loads(text)["format"] == manifest.FORMAT
+        assert parse_manifest(text).format == manifest.FORMAT
+
+
+@pytest.mark.parametrize(("version", "remedy"), [(manifest.FORMAT - 1, "convert the model again"), (9, "upgrade sao-onnx")])
+def test_bundles_of_other_formats_name_the_remedy(miniature, version, remedy):
+    data = json.loads((miniature / "manifest.json").read_text(encoding="utf-8")) | {"format": version}
+    with pytest.raises(BundleError, match=rf"format {version}, this release reads format {manifest.FORMAT}: {remedy}"):
+        parse_manifest(json.dumps(data))

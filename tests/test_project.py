@@ -1,0 +1,183 @@
+"""What strangers meet first: metadata, links, the changelog, the chores."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import shutil
+import tomllib
+from typing import Any
+
+import pytest
+
+import sao_onnx
+from tests.conftest import ROOT
+from tests.processes import succeed
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PATTERNS = ("*.md", ".github/**/*.md", "engine/**/*.md", "models/**/*.md")
+DOCUMENTS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, heading = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        if heading:
+            assert heading in _anchors(found.read_text(encoding="utf-8")), target
+
+
+def _anchors(text):
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_on_an_index(monkeypatch, tmp_path):
+    """Whoever releases says where the repository is; then every link of the README works anywhere."""
+    pytest.importorskip("hatchling")
+    from hatch_build import Addresses
+
+    shutil.copy(ROOT / "README.md", tmp_path)
+    monkeypatch.delenv("SAO_ONNX_REPOSITORY", raising=False)
+    plain: dict[str, Any] = {"version": "1.2.3"}
+    Addresses(str(tmp_path), {}).update(plain)
+    assert plain == {"version": "1.2.3", "readme": {"content-type": "text/markdown", "text": _readme()}}
+    monkeypatch.setenv("SAO_ONNX_REPOSITORY", "https://example.invalid/a/b/")
+    found: dict[str, Any] = {"version": "1.2.3"}
+    Addresses(str(tmp_path), {}).update(found)
+    assert found["urls"]["Source"] == "https://example.invalid/a/b"
+    text = found["readme"]["text"]
+    assert not [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith(("https://", "#"))]
+    assert "[ARCHITECTURE.md](https://example.invalid/a/b/blob/v1.2.3/ARCHITECTURE.md)" in text
+    assert "](https://example.invalid/a/b/raw/v1.2.3/bench/results/stages.png)" in text
+    # Nothing but the links is another.
+    assert re.sub(r"https://example\.invalid/a/b/(blob|raw)/v1\.2\.3/", "", text) == _readme()
+    # An archive of the source brings what was said when it was made.
+    packed = {"version": "1.2.3", "readme": "kept", "urls": {"Source": "kept"}}
+    Addresses(str(tmp_path), {}).update(packed)
+    assert packed == {"version": "1.2.3", "readme": "kept", "urls": {"Source": "kept"}}
+
+
+def _readme():
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def pythons() -> list[str]:
+    """The releases of Python that the metadata name, in their order."""
+    found = [
+        text.rpartition(" ")[2] for text in PROJECT["classifiers"] if text.startswith("Programming Language :: Python :: 3.")
+    ]
+    return sorted(found, key=lambda release: int(release.partition(".")[2]))
+
+
+def test_metadata():
+    releases = pythons()
+    assert PROJECT["requires-python"] == f">={releases[0]}"
+    assert releases == [f"3.{minor}" for minor in range(11, 11 + len(releases))]
+    assert len(set(PROJECT["keywords"])) == len(PROJECT["keywords"])
+
+
+SECTION = re.compile(r"\[(?P<version>Unreleased|\d+\.\d+\.\d+)\](?: - (?P<date>\d{4}-\d\d-\d\d))?(?: \[YANKED\])?")
+KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def changelog_problems(text: str) -> list[str]:
+    """In what a text is no changelog of the form of Keep a Changelog 1.1."""
+    title, *sections = re.split(r"^## ", text, flags=re.M)
+    problems = [] if title.startswith("# Changelog\n") else ["its title is not Changelog"]
+    versions: list[tuple[float, ...]] = []
+    for section in sections:
+        heading, _, body = section.partition("\n")
+        found = SECTION.fullmatch(heading)
+        if not found or (found["version"] == "Unreleased") != (found["date"] is None):
+            problems.append(f"the heading {heading!r}")
+            continue
+        if found["date"]:
+            datetime.date.fromisoformat(found["date"])
+        released = found["date"] is not None
+        versions.append(tuple(map(float, found["version"].split("."))) if released else (float("inf"),))
+        intro, *kinds = re.split(r"^### ", body, flags=re.M)
+        names = [kind.partition("\n")[0] for kind in kinds]
+        problems += [f"{heading}: {name!r}" for name in names if name not in KINDS or names.count(name) > 1]
+        problems += [f"{heading}: text outside of its parts"] if intro.strip() else []
+        for kind in kinds:
+            lines = [line for line in kind.splitlines()[1:] if line]
+            problems += [f"{heading}: {line!r}" for line in lines if not re.match(r"- \S|  +\S", line)]
+            problems += [] if lines else [f"{heading}: an empty part"]
+    return problems + ([] if versions == sorted(set(versions), reverse=True) else ["the order of its versions"])
+
+
+def test_the_changelog_is_one():
+    assert changelog_problems(CHANGELOG) == []
+    newest = re.search(r"^## \[([^\]]+)\]", CHANGELOG, flags=re.M)
+    assert newest is not None
+    assert newest[1] in ("Unreleased", sao_onnx.__version__)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# Changelog", "# News"),
+        ("## [1.0.0] - 2025-02-03", "## 1.0.0"),
+        ("## [1.0.0] - 2025-02-03", "## [1.0.0] - unreleased"),
+        ("## [1.0.0] - 2025-02-03", "## [1.0.0] - 03.02.2025"),
+        ("## [1.0.0] - 2025-02-03", "## [0.8.0] - 2025-02-03"),
+        ("### Fixed", "### Bugs"),
+        ("### Fixed", "### Added"),
+        ("- A thing\n", ""),
+        ("- A thing", "A thing"),
+        ("### Added", "words\n\n### Added"),
+    ],
+)
+def test_what_is_no_changelog(before, after):
+    text = (
+        "# Changelog\n\n## [Unreleased]\n\n## [1.0.0] - 2025-02-03\n\n### Added\n- A thing\n  of two lines\n\n### Fixed\n- B\n"
+    )
+    text = text.replace("\n  of two lines", "") if not after else text
+    text += "\n## [0.9.0] - 2025-01-02 [YANKED]\n\n### Removed\n- C\n"
+    assert changelog_problems(text) == []
+    assert changelog_problems(text.replace(before, after, 1))
+
+
+def chores() -> set[str]:
+    """The targets of the Makefile that do something."""
+    return set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, flags=re.M)[1].split())  # type: ignore[index]
+
+
+def test_make_tells_every_chore():
+    if shutil.which("make") is None or shutil.which("awk") is None:
+        pytest.skip("there is no make")
+    told = succeed(["make", "--no-print-directory"], cwd=ROOT)
+    assert {line.split()[1] for line in told.splitlines()} == chores()
+    assert all(re.fullmatch(r"make [a-z-]+ +\S.*", line) for line in told.splitlines())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_chores_that_are_named_exist(path):
+    text = path.read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<=`)make ([a-z-]+)", text)) <= chores()
+    assert set(re.findall(r"^make ([a-z-]+)(?= *(?:#|[A-Z]+=|$))", text, flags=re.M)) <= chores()
+
+
+def test_what_the_bug_form_asks_for(command):
+    assert "sao-onnx doctor --json" in (ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text(encoding="utf-8")
+    done = command("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_a_checkout_is_the_same_on_every_system():
+    """Where git turns ends of lines into those of Windows, bundles would be damaged."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    paths = ["README.md", "models/miniature/bundle/tokenizer.json", "engine/sao_onnx/bundles/sao-tiny/manifest.json"]
+    told = succeed(["git", "check-attr", "text", "--", *paths], cwd=ROOT)
+    assert told.splitlines() == [f"{path}: text: unset" for path in paths]
