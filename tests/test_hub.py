@@ -312,15 +312,17 @@ def test_other_names_of_files(published, checkpoint, tmp_path):
 
 def test_a_folder_of_a_repository(published):
     """`/tree/main/FOLDER`: its own files, and the licence at the top."""
-    from sao_onnx_convert.source.files import choose_checkpoint
+    from sao_onnx_convert.source.config_names import choose_config
+    from sao_onnx_convert.source.files import choose_checkpoint, weight_names
 
     files = published.repositories["owner/name"]
     inside = {f"small/{name}": files[name] for name in (CONFIG, WEIGHTS)}
     published.add("owner/many", inside | {"LICENSE": b"Do good.", "large/LICENSE": b"No."})
     source = locate(f"{published.url}/owner/many/tree/main/small", (CONFIG,))
-    chosen = choose_checkpoint(source)
-    assert (chosen.config, chosen.weights.path, chosen.licenses) == (f"small/{CONFIG}", f"small/{WEIGHTS}", ("LICENSE",))
-    assert (source.fetch([chosen.config, *chosen.licenses]) / chosen.config).read_bytes() == files[CONFIG]
+    chosen, config = choose_checkpoint(source, weight_names(source)), choose_config(source, None, [])
+    assert config is not None
+    assert (config, chosen.weights.path, chosen.licenses) == (f"small/{CONFIG}", f"small/{WEIGHTS}", ("LICENSE",))
+    assert (source.fetch([config, *chosen.licenses]) / config).read_bytes() == files[CONFIG]
 
 
 def _stop_at(step: str):
