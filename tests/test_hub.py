@@ -283,11 +283,13 @@ def test_a_folder_comes_first(published, checkpoint, tmp_path, monkeypatch):
 def test_other_names_of_files(published, checkpoint, tmp_path):
     """In a repository, in a folder, and by the address of a file."""
     files = published.repositories["owner/name"]
-    renamed = {"conf/small.json": files[CONFIG], "small.safetensors": files[WEIGHTS], "model.ckpt": b"\x80"}
+    renamed = {"conf/small.json": files[CONFIG], "small.safetensors": files[WEIGHTS], "other.ckpt": b"\x80"}
     published.add("owner/renamed", renamed)
-    message = _refused(CheckpointError, "lacks model_config.json and model.safetensors", "owner/renamed")
-    assert "it holds model.ckpt, small.safetensors, conf/small.json; name another file with --config-name" in message
-    assert "--weights-name" in message
+    message = _refused(CheckpointError, "holds several files of weights: other.ckpt, small.safetensors", "owner/renamed")
+    assert "--weights NAME" in message
+    message = _refused(CheckpointError, "lacks model_config.json", "owner/renamed", weights_name="small.safetensors")
+    assert "it holds other.ckpt, small.safetensors, conf/small.json; name another file with --config FILE" in message
+    assert "--weights" not in message
     folder = tmp_path / "renamed"
     for name, content in renamed.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -305,9 +307,13 @@ def test_other_names_of_files(published, checkpoint, tmp_path):
             config_name="conf/small.json",
             progress=_stop_at("exporting text_encoder"),
         )
-    _refused(CheckpointError, "model.ckpt is a pickled", "owner/renamed", weights_name="model.ckpt")
-    _refused(CheckpointError, "model.ckpt is a pickled", f"{published.url}/owner/renamed/blob/main/model.ckpt")
-    _refused(CheckpointError, "weights.npz is not a .safetensors file", "owner/renamed", weights_name="weights.npz")
+    names["weights_name"] = "other.ckpt"
+    _refused(CheckpointError, "other.ckpt cannot be read as a checkpoint: it is a pickle", "owner/renamed", **names)
+    del names["weights_name"]
+    address = f"{published.url}/owner/renamed/blob/main/other.ckpt"
+    _refused(CheckpointError, "other.ckpt cannot be read as a checkpoint: it is a pickle", address, **names)
+    names["weights_name"] = "weights.npz"
+    _refused(CheckpointError, "weights.npz is no file of weights; expected .safetensors", "owner/renamed", **names)
 
 
 def test_a_folder_of_a_repository(published):
@@ -416,7 +422,7 @@ def test_a_repository_without_the_wanted_files_says_what_it_holds(published):
     assert ".gitattributes" not in message
     config = published.repositories["owner/name"][CONFIG]
     published.add("owner/pickles", {CONFIG: config, "model.ckpt": b"\x80", "vae/model.safetensors": b""})
-    _refused(CheckpointError, r"model\.ckpt is a pickled checkpoint", "owner/pickles")
+    _refused(CheckpointError, r"model\.ckpt cannot be read as a checkpoint: it is a pickle", "owner/pickles")
 
 
 # --- what the hub refuses

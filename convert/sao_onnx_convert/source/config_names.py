@@ -18,8 +18,8 @@ def choose_config(source: Source, given: str | None, weights: list[str]) -> str 
     """The path of an audio model's configuration in its source; None where there is none.
 
     Fine-tunes keep it under other names, and several models may be in one folder. It is the one that the user named; the one
-    whose name begins as that of the weights (`acid_v1_base_model_config.json` of `acid_v1_saos_e21.ckpt`, `base_model_config.json` of
-    `base_model.ckpt`); `model_config.json`; or the only one.
+    whose name begins as that of the weights (`acid_v1_base_model_config.json` for `acid_v1_saos_e21.ckpt`,
+    `base_model_config.json` for `base_model.ckpt`); `model_config.json`; or the only one.
 
     Args:
         source: Where it is.

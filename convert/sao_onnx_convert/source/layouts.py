@@ -98,7 +98,7 @@ def unusable(expected: Collection[str], found: Collection[str]) -> str | None:
     """
     names = list(found)
     if not names:
-        return f"it holds no tensors; {WHOLE}"
+        return f"it holds no weights of a model; {WHOLE}"
     unknown = set(names) - {origin.source for origin in arrange(expected, names).values()}
     for description, pattern in LAYOUTS.items():
         if any(re.search(pattern, name) for name in unknown):
@@ -129,7 +129,7 @@ def _part(names: list[str]) -> str | None:
             )
         return None
     if not there:
-        return None
+        return f"it holds nothing of such a model, but {', '.join(sorted(names)[:4])}; {WHOLE}"
     found = {"transformer": "the transformer alone", "autoencoder": "an autoencoder alone"}.get(there[0], "conditioners alone")
     if len(there) > 1:
         found = f"a model without its {next(part for part in starts if part not in there)}"

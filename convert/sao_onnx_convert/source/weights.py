@@ -60,12 +60,12 @@ def read_weights(
             other = stack.enter_context(open_stored(base))
             rest = {name: shape for name, shape in expected.items() if _of(name, missing)}
             lent = _find(expected, other, average)
-            places = {name: place for name, place in lent.places.items() if _of(name, missing)}
-            if not places:
+            if lost := [part for part in missing if part not in lent.prefixes]:
                 raise CheckpointError(
-                    f"{base} lacks the {' and the '.join(missing)}, and so does {path.name}; give the whole model that "
+                    f"{base} lacks the {' and the '.join(lost)}, and so does {path.name}; give the whole model that "
                     f"{path.name} was made from with --base (base=...)"
                 )
+            places = {name: place for name, place in lent.places.items() if _of(name, missing)}
             tensors |= _read(rest, other, Found(places, lent.prefixes, lent.averaged), rotary)
     return Reading(tensors, tuple(sorted(found.averaged)), tuple(missing))
 
