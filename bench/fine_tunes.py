@@ -57,7 +57,8 @@ def main() -> None:
     text = (
         f"# Memory of a fine-tune\n\nA snapshot of a training at full size ({size:.2f} GB: the model, the average of its "
         f"transformer, two moments of its optimizer), and the plain file of the same weights ({plain:.2f} GB), on "
-        f"{machine.processor}, {machine.cores} cores: `python -m bench.fine_tunes`.\n\n| process | GB at its peak |\n|---|---|\n"
+        f"{machine.processor}, {machine.cores} cores: `python -m bench.fine_tunes`.\n\n"
+        "| process | GB at its peak |\n|---|---|\n"
     )
     (options.results / "fine-tunes.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import safetensors.torch
+import torch
 from huggingface_hub import constants
 
 from sao_onnx import SaoOnnxWarning
@@ -314,6 +317,36 @@ def test_other_names_of_files(published, checkpoint, tmp_path):
     _refused(CheckpointError, "other.ckpt cannot be read as a checkpoint: it is a pickle", address, **names)
     names["weights_name"] = "weights.npz"
     _refused(CheckpointError, "weights.npz is no file of weights; expected .safetensors", "owner/renamed", **names)
+
+
+def test_a_fine_tune_and_its_base(published, tmp_path, monkeypatch):
+    """Found by their names, small files first; offline only what is named, because the hub may have other files."""
+    if int(torch.__version__.split(".")[1]) < 10 and torch.__version__.startswith("2."):
+        pytest.skip("this PyTorch is too old for files of torch.save")
+    files, content = published.repositories["owner/name"], io.BytesIO()
+    transformer = {name: tensor for name, tensor in safetensors.torch.load(files[WEIGHTS]).items() if name.startswith("model.")}
+    torch.save({"state_dict": transformer}, content)
+    published.add("owner/bass", {"base_model_config.json": files[CONFIG], "bass_e1.ckpt": content.getvalue()})
+    steps: list[str] = []
+
+    def stop(progress):
+        steps.append(progress.step)
+        _stop_at("exporting text_encoder")(progress)
+
+    named = {"weights_name": "bass_e1.ckpt", "config_name": "base_model_config.json"}
+    every: list[dict[str, Any]] = [{}, named]
+    for options in every:
+        notes: list[str] = []
+        with pytest.raises(KeyboardInterrupt):
+            convert("owner/bass", "owner/t5", tmp_path / "x", base="owner/name", progress=stop, note=notes.append, **options)
+        assert notes[-1] == "the conditioners and the autoencoder are of owner/name"
+        _offline(monkeypatch)
+    assert [step for step in steps if step.startswith("downloading")] == [
+        "downloading bass_e1.ckpt of owner/bass",
+        "downloading model.safetensors of owner/name",
+        "downloading model.safetensors of owner/t5",
+    ]
+    _refused(CheckpointNotFoundError, "^model_config.json and model.safetensors of owner/bass .*cache", "owner/bass")
 
 
 def test_a_folder_of_a_repository(published):

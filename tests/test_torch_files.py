@@ -71,7 +71,7 @@ def _tensor(count: bytes, shape: bytes, key: bytes = b"0") -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".pth", ".bin"])
-@pytest.mark.parametrize("content", [STATE, STATE["state_dict"], {"model": STATE["state_dict"]}, {"ema": STATE["state_dict"]}])
+@pytest.mark.parametrize("content", [STATE, STATE["state_dict"], {"state_dict": {"a": {"weight": WEIGHT}}}])
 def test_tensors_of_a_state_dict(tmp_path, suffix, content):
     path = tmp_path / f"model{suffix}"
     torch.save(content, path)

@@ -148,6 +148,10 @@ def load_pickled(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # Whatever a damaged list of instructions leads to.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, MemoryError) or "allocate memory" in reason:
+            raise CheckpointError(
+                f"{path} cannot be opened: there is too little memory to map its {path.stat().st_size} bytes"
+            ) from error
         raise CheckpointError(f"{path} is damaged ({reason[:200]}); {DOWNLOAD}") from error
 
 

@@ -20,9 +20,6 @@ from sao_onnx_convert.source.pickles import is_archive, load_pickled
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
-STATES = ("state_dict", "model_state_dict", "model", "module", "ema", "weights")
-"""Under which name a checkpoint holds its tensors, if they are not at its top."""
-
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
@@ -157,14 +154,11 @@ class _Pickled:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The state dictionary in what was saved: the whole, or what has one of the names of `STATES`; with dots for levels."""
+    """Tensors by name, with dots for levels: those of the `state_dict`, or else of the whole."""
     if not isinstance(content, Mapping):
         return {}
-    inner = next((content[name] for name in STATES if isinstance(content.get(name), Mapping)), None)
-    return _flat(content if inner is None else inner)
-
-
-def _flat(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    inner = content.get("state_dict")
+    content = inner if isinstance(inner, Mapping) else content
     found: dict[str, Tensor] = {}
     # A dictionary may occur in itself or in many others, so each is read once.
     waiting: list[tuple[str, Mapping[Any, Any]]] = [("", content)]
