@@ -347,4 +347,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        data = asdict(self)
+        # Left out where there is nothing to say, so that releases that do not know them read the manifest.
+        for name in ("weights", "base"):
+            if data["model"][name] is None:
+                del data["model"][name]
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
