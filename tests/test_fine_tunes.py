@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sao_onnx_convert import CheckpointError, UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.dit import rotary_frequencies
-from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel, load_model
+from sao_onnx_convert.family.stable_audio_open.networks.model import AudioModel
 from sao_onnx_convert.source import pickles
 from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.selection import Selection, select
@@ -356,14 +356,6 @@ def test_only_what_is_used_is_read(read, plain, trained, monkeypatch):
     ]
 
 
-def test_weights_are_changed_before_they_are_put_in(config, checkpoint, plain):
-    def doubled(tensors: Tensors) -> Tensors:
-        return {name: tensor * 2 for name, tensor in tensors.items()}
-
-    model = load_model(config, T5_WIDTH, checkpoint / "model.safetensors", change=doubled)
-    _same(model.state_dict(), doubled(plain))
-
-
 # --- names of files
 
 
@@ -502,6 +494,11 @@ def test_a_base_gives_the_configuration_as_well(publish, chosen, checkpoint):
     assert selection.base.files.weights.path == "model.safetensors"
     assert "because" in chosen.notes[0]
     assert "has none" in chosen.notes[0]
+    small = publish("model_config.json", "base_model_config.json", "model.ckpt", "base_model.ckpt", folder="small")
+    with pytest.raises(CheckpointError, match=r"no configuration, and .*small holds several: base_.*, model_.*--config FILE"):
+        chosen(publish("bass.ckpt", folder="again"), base=small)
+    selection = chosen(small.parent / "again", base=small / "base_model.ckpt")
+    assert selection.config.sample_rate == 8000 + len("base_model_config.json")
     with pytest.raises(CheckpointError, match=r"base lacks model\.safetensors"):
         chosen(publish("model_config.json", "a.ckpt", folder="other"), base=publish("model_config.json", folder="base"))
 

@@ -47,6 +47,23 @@ def choose_config(source: Source, given: str | None, weights: list[str]) -> str 
     return source.base + fitting[0] if len(fitting) == 1 else None
 
 
+def lent_config(lender: Source, weights: list[str]) -> str | None:
+    """The path of the configuration that a base lends to a model that has none; None where it has none either.
+
+    Several in the base are those of several models, with other objectives, and nothing says which of them was trained further.
+
+    Raises:
+        CheckpointError: There are several, and the user has not named the weights.
+    """
+    models = [name for name in lender.beside if _KINDS.search(_stem(name)) and name.endswith("config.json")]
+    if len(models) > 1 and lender.file is None:
+        raise CheckpointError(
+            f"the model has no configuration, and {lender.title} holds several: {', '.join(sorted(models)[:20])}; give one "
+            "with --config FILE (config_name=...), or the file of the weights that it was made from with --base"
+        )
+    return choose_config(lender, None, weights)
+
+
 def local_config(source: Source, given: str | None) -> Path | None:
     """The configuration that the user named by its path on this machine; None if it is one in the source, or nothing."""
     if given is None or source.base + given in source.names:

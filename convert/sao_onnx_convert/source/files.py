@@ -110,14 +110,13 @@ def no_config(source: Source, given: str | None, names: list[str]) -> Conversion
 
 
 def _lacking(source: Source, missing: list[str]) -> ConversionError:
-    options = []
-    if any(name.endswith(".json") for name in missing):
-        options.append("--config FILE (config_name=...)")
-    if any(not name.endswith(".json") for name in missing) and any(
-        name.endswith((".safetensors", *PICKLES)) for name in source.names
-    ):
+    weights = any(name.endswith((".safetensors", *PICKLES)) for name in source.names)
+    options = ["--config FILE (config_name=...)"] if missing[0].endswith(".json") else []
+    if weights and not missing[-1].endswith(".json"):
         options.append("--weights NAME (weights_name=...)")
     remedy = f"name another file with {' and '.join(options)}" if options and source.names else "is this the right model?"
+    if weights and missing[-1].endswith(".json"):
+        remedy += ", or give the model that it was made from with --base (base=...)"
     return source.lacking(missing, other_model(source.names) or remedy)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sao_onnx_convert.errors import CheckpointNotFoundError
 from sao_onnx_convert.source.config import load_config
 from sao_onnx_convert.source.config_fields import ModelConfig
-from sao_onnx_convert.source.config_names import choose_config, local_config
+from sao_onnx_convert.source.config_names import choose_config, lent_config, local_config
 from sao_onnx_convert.source.file_names import CONFIG, PICKLED_WEIGHTS, WEIGHTS
 from sao_onnx_convert.source.files import CheckpointFiles, choose_checkpoint, no_config, several, weight_names
 from sao_onnx_convert.source.locate import locate
@@ -119,7 +119,7 @@ def _config(source: Source, given: str | None, weights: list[str], lender: Sourc
         return local
     place, name = source, choose_config(source, given, weights)
     if name is None and given is None and lender is not None:
-        place, name = lender, choose_config(lender, None, weight_names(lender))
+        place, name = lender, lent_config(lender, weight_names(lender))
     if name is None:
         return None
     if place is not source:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 from sao_onnx_convert.family.stable_audio_open.networks.conditioners import NumberConditioner, PromptProjection
@@ -78,7 +78,6 @@ def load_model(
     *,
     base: Path | None = None,
     average: bool = True,
-    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     told: Callable[[Reading], None] = lambda reading: None,
 ) -> AudioModel:
     """The networks of a checkpoint with its weights in single precision.
@@ -89,8 +88,6 @@ def load_model(
         path: Its weights. If they are sharded, the name of the index without `.index.json`.
         base: Weights of another checkpoint, for the parts that are not in the first.
         average: Take averaged weights (EMA) where there are some.
-        change: Makes other weights of those that were read, by the names of the model, before they are put into the networks.
-            It may return the same dictionary.
         told: Is called with what was read.
 
     Raises:
@@ -101,6 +98,5 @@ def load_model(
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     reading = read_weights(expected, path, rotary_frequencies, base=base, average=average)
     told(reading)
-    tensors = reading.tensors if change is None else change(reading.tensors)
-    model.load_state_dict(tensors, strict=True, assign=True)
+    model.load_state_dict(reading.tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False)
