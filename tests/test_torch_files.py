@@ -73,11 +73,20 @@ def _tensor(count: bytes, shape: bytes, key: bytes = b"0") -> bytes:
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".pth", ".bin"])
 @pytest.mark.parametrize("content", [STATE, STATE["state_dict"], {"state_dict": {"a": {"weight": WEIGHT}}}])
 def test_tensors_of_a_state_dict(tmp_path, suffix, content):
+    """As people write it; the next test has one as PyTorch makes it."""
     path = tmp_path / f"model{suffix}"
     torch.save(content, path)
     ((name, tensor),) = _read(path).items()
     assert name == "a.weight"
     assert torch.equal(tensor, WEIGHT)
+
+
+def test_tensors_of_a_module(tmp_path):
+    module = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 2)})
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "a.ckpt")
+    assert {name: tensor.tolist() for name, tensor in _read(tmp_path / "a.ckpt").items()} == {
+        name: tensor.tolist() for name, tensor in module.state_dict().items()
+    }
 
 
 def test_what_a_state_dict_may_hold_besides(tmp_path):
