@@ -55,6 +55,23 @@ NO_IDENTITY = {"identity": False}
 
 
 @dataclass(frozen=True)
+class Base:
+    """Another checkpoint, which gave the parts that the converted one does not have.
+
+    Attributes:
+        source: Repository id or folder name of the checkpoint.
+        revision: Commit of the repository; None for a folder.
+        weights: Name of the file with the weights; None for `model.safetensors`.
+        parts: What it gave: transformer, conditioners, autoencoder.
+    """
+
+    source: str
+    revision: str | None
+    weights: str | None
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Model:
     """The checkpoint that was converted.
 
@@ -62,11 +79,15 @@ class Model:
         name: Short name of the model.
         source: Repository id or folder name of the checkpoint.
         revision: Commit of the repository; None for a folder.
+        weights: Name of the file with the weights; None for `model.safetensors`.
+        base: Where parts of the model came from that the checkpoint does not have; None if it is whole.
     """
 
     name: str
     source: str
     revision: str | None
+    weights: str | None = None
+    base: Base | None = None
 
 
 @dataclass(frozen=True)
@@ -326,4 +347,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        data = asdict(self)
+        # Left out where there is nothing to say, so that releases that do not know them read the manifest.
+        for name in ("weights", "base"):
+            if data["model"][name] is None:
+                del data["model"][name]
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"

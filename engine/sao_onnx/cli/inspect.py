@@ -24,6 +24,11 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     numbers = ", ".join(f"{n.id} ({n.minimum:g} to {n.maximum:g})" for n in manifest.conditioning.numbers)
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     print(printable(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else "")))
+    if model.weights:
+        print(printable(f"weights     {model.weights}"))
+    if model.base:
+        commit = f" at {model.base.revision}" if model.base.revision else ""
+        print(printable(f"base        {', '.join(model.base.parts)} from {model.base.source}{commit}"))
     print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")
     print(f"latents     {latents.channels} channels, one for {latents.ratio} frames, {manifest.window_latents} in the window")
     print(f"prompt      up to {manifest.conditioning.prompt.max_length} tokens")
