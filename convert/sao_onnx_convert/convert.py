@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Model
+from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Lora, Model
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
@@ -18,9 +18,12 @@ from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, stag
 from sao_onnx_convert.bundle.writer import license_name, write_manifest
 from sao_onnx_convert.errors import ConversionError, UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
-from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
+from sao_onnx_convert.family.stable_audio_open.networks.model import load_model, outline
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 from sao_onnx_convert.family.stable_audio_open.text_encoder import load_t5
+from sao_onnx_convert.lora.adapter import read_adapter
+from sao_onnx_convert.lora.low_rank import Adapter
+from sao_onnx_convert.lora.merge import merge, require_fit
 from sao_onnx_convert.source.cache import cache_folder
 from sao_onnx_convert.source.file_names import TOKENIZER
 from sao_onnx_convert.source.selection import Selection, select
@@ -54,6 +57,7 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     precisions: Sequence[str] = ("fp32",),
     config_name: str | None = None,
     weights_name: str | None = None,
+    loras: Sequence[str | Path | tuple[str | Path, float]] = (),
     force: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
     note: Callable[[str], None] = lambda text: None,
@@ -73,6 +77,8 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
         precisions: Precisions to write, of `sao_onnx.bundle.manifest.PRECISIONS`.
         config_name: Name of the configuration in `checkpoint`; None for `model_config.json`.
         weights_name: Name of the weights in `checkpoint`; None for `model.safetensors`.
+        loras: LoRAs to merge into the weights, in this order: files of stable-audio-tools or LoRAW, or folders of PEFT, each
+            alone or with its strength (default 1), for example `["rain.safetensors", ("drums.safetensors", 0.7)]`.
         force: Replace an existing bundle.
         progress: Called before every step, and about twice a second during a download.
         note: Called with lines that a person should see, such as the fields of the configuration that have no effect.
@@ -95,9 +101,11 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     except RuntimeError as error:
         raise ConversionError(f"{output} cannot be written: {error}") from error
     require_free(target, force)
+    adapters = [read_adapter(*(lora if isinstance(lora, tuple) else (lora, 1.0)), note) for lora in loras]
     selection = select(checkpoint, t5, config_name, weights_name, note)
     if selection.doubt:
         warnings.warn(selection.doubt, SaoOnnxWarning, stacklevel=2)
+    require_fit(outline(selection.config, selection.t5_config.d_model), adapters)
     downloads = selection.downloads
     # Gigabytes, which would count as taken.
     remove_leftovers(target)
@@ -114,11 +122,12 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     _download(downloads, steps)
     steps.next("reading the weights")
     pipeline = _load(selection)
+    merge(pipeline.model, adapters)
     segments = split_decoder(pipeline.model.autoencoder.decoder, strides)
     with staged(target, force) as folder:
         graphs = make_graphs(folder, precisions, pipeline, segments, steps.next)
         steps.next("writing the manifest")
-        _complete(folder, selection, pipeline, segments, graphs)
+        _complete(folder, selection, pipeline, segments, graphs, adapters)
         open_bundle(folder)
     return open_bundle(target)
 
@@ -143,6 +152,7 @@ def _complete(
     pipeline: TorchPipeline,
     segments: list[DecoderSegment],
     graphs: tuple[Graph, ...],
+    adapters: Sequence[Adapter],
 ) -> None:
     """Write all that a bundle holds besides its graphs: the tokenizer, the licences, and the manifest last."""
     roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
@@ -156,7 +166,8 @@ def _complete(
     source = selection.source
     model = Model(source.name, source.origin, source.revision)
     files = describe_files(folder, roles)
-    write_manifest(folder, describe_model(model, selection.config, pipeline.t5.pad_id, segments, graphs, files))
+    loras = tuple(Lora(adapter.name, adapter.strength, adapter.sha256) for adapter in adapters)
+    write_manifest(folder, describe_model(model, selection.config, pipeline.t5.pad_id, segments, graphs, files, loras))
 
 
 class _Steps:

@@ -70,6 +70,21 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA that was merged into the weights.
+
+    Attributes:
+        name: Name of its file or folder.
+        strength: What its changes were multiplied by.
+        sha256: SHA-256 digest of its weights' file, in hexadecimal.
+    """
+
+    name: str
+    strength: float
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Audio:
     """The audio that the model generates.
 
@@ -263,6 +278,7 @@ class Manifest:
         files: All files of the bundle, but the manifest.
         graphs: All graphs, in all precisions.
         tools: Versions of the programs that made the bundle, by name.
+        loras: The LoRAs in its weights, in the order in which they were merged.
     """
 
     format: int
@@ -276,6 +292,7 @@ class Manifest:
     files: tuple[File, ...]
     graphs: tuple[Graph, ...]
     tools: dict[str, str]
+    loras: tuple[Lora, ...] = ()
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -325,5 +342,8 @@ class Manifest:
         raise BundleError(f"the bundle holds no {role} in {precision}; it holds {', '.join(self.precisions)}")
 
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        """The text of `manifest.json`. LoRAs are in it only if there are any, so that former releases can read all others."""
+        data = asdict(self)
+        if not self.loras:
+            del data["loras"]
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"

@@ -44,6 +44,16 @@ def convert(
     weights_name: Annotated[
         str | None, typer.Option("--weights-name", help="The weights' name.", show_default="model.safetensors")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lora",
+            metavar="FILE[:STRENGTH]",
+            help="LoRA to merge into the model, of stable-audio-tools or LoRAW, or a folder of PEFT; strength 1 is as it was "
+            "trained. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -59,9 +69,15 @@ def convert(
     try:
         from sao_onnx_convert import convert as run
         from sao_onnx_convert.bundle.staging import abandon
+        from sao_onnx_convert.errors import ConversionError
+        from sao_onnx_convert.lora.argument import parse
     except ModuleNotFoundError as error:
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None
+    try:
+        loras = [parse(text) for text in lora or ()]
+    except ConversionError as error:
+        raise typer.BadParameter(str(error), param_hint="--lora") from error
 
     def tell(text: str) -> None:
         if not quiet:
@@ -76,6 +92,7 @@ def convert(
                 precisions=precision or ["fp32"],
                 config_name=config_name,
                 weights_name=weights_name,
+                loras=loras,
                 force=force,
                 progress=report,
                 note=tell,

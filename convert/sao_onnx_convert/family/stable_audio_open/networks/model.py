@@ -70,6 +70,12 @@ class AudioModel(nn.Module):
         return cast(PromptProjection, self.conditioner.conditioners[id])
 
 
+def outline(config: ModelConfig, t5_width: int) -> AudioModel:
+    """The networks of a checkpoint without their weights and without memory, on the device `meta`."""
+    with torch.device("meta"):
+        return AudioModel(config, t5_width)
+
+
 def load_model(config: ModelConfig, t5_width: int, path: Path) -> AudioModel:
     """The networks of a checkpoint with its weights in single precision.
 
@@ -81,7 +87,6 @@ def load_model(config: ModelConfig, t5_width: int, path: Path) -> AudioModel:
     Raises:
         CheckpointError: As `load_weights` does.
     """
-    with torch.device("meta"):  # No memory is taken before the sizes have been compared with the file's.
-        model = AudioModel(config, t5_width)
+    model = outline(config, t5_width)  # No memory is taken before the sizes have been compared with the file's.
     load_weights(model, path, rotary_frequencies)
     return model.eval().requires_grad_(False)
