@@ -12,8 +12,8 @@ or columns of V:
 
 So the strength of a DoRA says how far its direction turns; its magnitudes count at every strength but 0, which turns it off. So
 it is in stable-audio-tools 0.0.20 (`LoRAParametrization`), at generation as in training. PEFT has no strength; scaling its
-layers (`scale_layer`) gives the same but for 0. `dora-outputs` is what LoRAW computes in training (`LoRAModule.forward`), but for
-0. Its own interface merges otherwise, and not what was trained: strength squared, and no magnitudes.
+layers (`scale_layer`) gives the same but for 0. `dora-outputs` is what LoRAW computes in training (`LoRAModule.forward`), again
+but for 0. Its own interface merges otherwise, and not what was trained: strength squared, and no magnitudes.
 """
 
 from __future__ import annotations

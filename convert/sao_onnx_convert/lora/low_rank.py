@@ -61,6 +61,10 @@ class Adapter:
     layers: Mapping[str, LowRank]
 
 
+LONGEST_NAME = 500
+"""Characters of a tensor's name."""
+
+
 def by_layer(title: str, tensors: Mapping[str, Array], pattern: re.Pattern[str]) -> dict[str, dict[str, Array]]:
     """Tensors by layer and part.
 
@@ -75,7 +79,7 @@ def by_layer(title: str, tensors: Mapping[str, Array], pattern: re.Pattern[str])
     layers: dict[str, dict[str, Array]] = {}
     strange = []
     for name, tensor in tensors.items():
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(name) if len(name) <= LONGEST_NAME else None
         if match is None or match["part"] in layers.setdefault(match["layer"], {}):
             strange.append(name)
         else:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from sao_onnx.bundle.schema import SchemaError, read, shown
 from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.lora.low_rank import Array, LowRank, by_layer, require_parts
+from sao_onnx_convert.lora.low_rank import LONGEST_NAME, Array, LowRank, by_layer, require_parts
 from sao_onnx_convert.lora.stored import Stored
 from sao_onnx_convert.source.file_kinds import read_json
 
@@ -42,7 +42,9 @@ BASES = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
 NAME = r"[\w.^$|()-]|\\[.d]|\[[\w-]+\]"
 SAFE = re.compile(rf"(?:\.\*)?(?:\\d\+|\[0-9\]\+|{NAME})*")
-"""Patterns of layers that cannot take for ever to match: nothing is repeated but digits."""
+"""Patterns of layers that cannot take for ever to match: nothing is repeated but digits, and these not often."""
+
+MOST_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ def _patterns(config: Path, given: Mapping[str, float]) -> dict[re.Pattern[str],
     patterns = {}
     for text, alpha in given.items():
         try:
-            if len(text) > 500 or not SAFE.fullmatch(text):
-                raise re.error("it repeats more than digits")
+            if len(text) > LONGEST_NAME or text.count("+") > MOST_REPEATS or not SAFE.fullmatch(text):
+                raise re.error("it is too long or repeats too much")
             patterns[re.compile(rf"(.*\.)?({text})$")] = alpha
         except re.error as error:
             raise CheckpointError(

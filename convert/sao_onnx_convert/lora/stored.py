@@ -59,6 +59,9 @@ def read_stored(path: Path) -> Stored:
         raise CheckpointError(f"{path} is no LoRA: expected a .safetensors or .ckpt file, or a folder of PEFT")
     if others := [name for name, tensor in tensors.items() if not _plain(tensor)]:
         raise CheckpointError(f"{path} holds {listed(others)}, expected plain tensors in single or half precision or bfloat16")
+    if 4 * sum(tensor.numel() for tensor in tensors.values()) > 2 * LARGEST:
+        # Tensors of a pickle can share their numbers.
+        raise CheckpointError(f"{path} is no LoRA: its tensors take more than {2 * LARGEST} bytes in single precision")
     arrays = {name: np.asarray(tensor.detach().to(torch.float32)) for name, tensor in tensors.items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise CheckpointError(f"{path} holds NaN or infinite values in {listed(broken)}; download or train it again")
