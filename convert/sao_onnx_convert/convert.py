@@ -116,13 +116,15 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
         }
     )
     strides = selection.config.model.pretransform.config.decoder.config.strides
-    # The others: reading the weights, and writing the manifest.
-    total = len(downloads) + step_count(len(decoder_cuts(strides)) + 1, precisions) + 2
+    # The others: reading the weights, perhaps merging, and writing the manifest.
+    total = len(downloads) + step_count(len(decoder_cuts(strides)) + 1, precisions) + 2 + bool(adapters)
     steps = _Steps(progress, total)
     _download(downloads, steps)
     steps.next("reading the weights")
     pipeline = _load(selection)
-    merge(pipeline.model, adapters)
+    if adapters:
+        steps.next("merging LoRAs")
+        merge(pipeline.model, adapters)
     segments = split_decoder(pipeline.model.autoencoder.decoder, strides)
     with staged(target, force) as folder:
         graphs = make_graphs(folder, precisions, pipeline, segments, steps.next)
