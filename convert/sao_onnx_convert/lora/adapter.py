@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read_adapter(path: str | Path, strength: float = 1.0, note: Callable[[str], 
         CheckpointNotFoundError: There is no such file.
         CheckpointError: It is no LoRA, or one that cannot be merged, or is damaged; or the strength is not finite.
     """
-    if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not math.isfinite(strength):
+    if isinstance(strength, bool) or not isinstance(strength, numbers.Real) or not math.isfinite(strength):
         raise CheckpointError(f"the strength of {path} is {strength!r}, expected a finite number, for example 0.8")
     try:
         place = Path(path).expanduser()
@@ -38,7 +39,7 @@ def read_adapter(path: str | Path, strength: float = 1.0, note: Callable[[str], 
         if not layers:
             raise CheckpointError(f"{place} holds no LoRA; {EXPECTED}")
         return Adapter(str(place), (folder or place).resolve().name, float(strength), digest(file), layers)
-    except (OSError, ValueError, RuntimeError, OverflowError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"the LoRA {path} cannot be read: {error}") from error
