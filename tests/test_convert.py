@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import sao_onnx
 import sao_onnx_convert
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.manifest import Base
 from sao_onnx_convert import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -86,6 +87,40 @@ def test_the_committed_miniature_is_what_the_converter_writes(converted, miniatu
     assert new.manifest.decoder == old.manifest.decoder
 
 
+def test_a_snapshot_and_its_base_give_the_same_graphs(converted, checkpoint, tmp_path):
+    """The average of a training, without the autoencoder and under other names: every graph has the same bytes."""
+    plain = load_file(checkpoint / "model.safetensors")
+    state = {"diffusion_ema.step": torch.tensor([9])}
+    for name, tensor in plain.items():
+        if name.startswith("model."):
+            state |= {f"diffusion.{name}": tensor + 1, f"diffusion_ema.ema_model.{name.removeprefix('model.')}": tensor}
+        elif name.startswith("conditioner."):
+            state[f"diffusion.{name}"] = tensor
+    folder = tmp_path / "bass"
+    folder.mkdir()
+    torch.save({"state_dict": state, "optimizer_states": [{"state": {0: torch.ones(3)}}]}, folder / "bass_e2.ckpt")
+    shutil.copyfile(checkpoint / "model_config.json", folder / "bass_model_config.json")
+    (folder / "LICENSE").write_text("Do good.")
+    base = shutil.copytree(checkpoint, tmp_path / "base")
+    (base / "LICENSE").write_text("Do well.")
+    notes: list[str] = []
+    bundle = convert(folder, checkpoint / "t5", tmp_path / "bundle", base=base, note=notes.append)
+    graphs = [
+        {file.path: file.sha256 for file in b.manifest.files if file.role != "license"}
+        for b in (bundle, open_bundle(converted))
+    ]
+    assert graphs[0] == graphs[1]
+    model = bundle.manifest.model
+    assert (model.name, model.source, model.weights) == ("bass", "bass", "bass_e2.ckpt")
+    assert model.base == Base("base", None, None, ("autoencoder",))
+    licenses = [bundle.path(file.path).read_text() for file in bundle.manifest.files if file.role == "license"]
+    assert sorted(licenses) == ["Do good.", "Do well."]
+    assert notes[-2:] == [
+        "averaged weights (EMA) are taken of the transformer; --no-ema takes the others",
+        f"the autoencoder is of {base}",
+    ]
+
+
 def test_generates_what_pytorch_generates(converted, checkpoint):
     pipeline = TorchPipeline.load(checkpoint, checkpoint / "t5")
     latents = pipeline.sample(*pipeline.condition("dark drums", {"seconds_total": 2.0}), seed=8, steps=8)
@@ -149,17 +184,19 @@ def test_unknown_precision(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".pt"])
-def test_pickles_are_refused(copy, suffix):
+def test_bare_pickles_are_refused(copy, suffix):
     (copy / "model.safetensors").unlink()
     (copy / f"model{suffix}").write_bytes(b"\x80\x04")
-    _refused(copy, CheckpointError, rf"model{suffix} is a pickled checkpoint, which can run any program.*safetensors")
-    with pytest.raises(CheckpointError, match="pickled"):
+    match = rf"model{suffix} cannot be read as a checkpoint: it is a pickle .*cannot be read without running it.*safetensors"
+    _refused(copy, CheckpointError, match)
+    with pytest.raises(CheckpointError, match=match):
         convert(copy / f"model{suffix}", copy / "t5", copy.parent / "x")
 
 
 def test_missing_files(copy, tmp_path):
     _refused(tmp_path / "nothing here", CheckpointNotFoundError, "neither a folder nor a repository")
-    _refused(copy / "model.safetensors", CheckpointError, "is a file; expected the folder")
+    (copy / "notes.txt").write_text("")
+    _refused(copy / "notes.txt", CheckpointError, r"is a file that holds no weights; expected a \.safetensors or \.ckpt file")
     (copy / "model_config.json").unlink()
     _refused(copy, CheckpointError, r"lacks model_config\.json")
 

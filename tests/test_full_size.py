@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 
 from tests.conftest import ROOT
+from tests.processes import succeed
 
 
 @pytest.mark.slow
@@ -21,3 +25,12 @@ def test_rehearsal():
         entry = report["differences"]["fp32"][name]
         assert entry["max"] < 1e-4 * max(1, entry["peak"])
         assert entry["peak"] > 0.1
+
+
+@pytest.mark.slow
+def test_a_snapshot_of_a_training(tmp_path):
+    """6 GB on the disk, 10 GB with what is made of it; the weights are those of the plain file."""
+    succeed([sys.executable, "-m", "bench.fine_tunes", "--results", tmp_path], cwd=ROOT)
+    peaks = dict(re.findall(r"\| ([a-z ]+),? ?.* \| ([\d.]+) \|", (tmp_path / "fine-tunes.md").read_text(encoding="utf-8")))
+    assert float(peaks["the snapshot read"]) < 4
+    assert float(peaks["the snapshot converted"]) < 10

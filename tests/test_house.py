@@ -63,7 +63,9 @@ CONVERTER_FLOORS = [
 
 CONVERTER_LIBRARIES = {
     "source": {"huggingface_hub"},
-    "source/weights.py": {"torch", "safetensors"},
+    "source/pickles.py": {"torch"},
+    "source/stored.py": {"torch", "safetensors"},
+    "source/weights.py": {"torch"},
     "source/config_checks.py": {"torch"},
     "source/spiece.py": {"tokenizers", "transformers"},
     "lora/stored.py": {"torch", "safetensors"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import safetensors.torch
+import torch
 from huggingface_hub import constants
 
 from sao_onnx import SaoOnnxWarning
@@ -283,11 +286,13 @@ def test_a_folder_comes_first(published, checkpoint, tmp_path, monkeypatch):
 def test_other_names_of_files(published, checkpoint, tmp_path):
     """In a repository, in a folder, and by the address of a file."""
     files = published.repositories["owner/name"]
-    renamed = {"conf/small.json": files[CONFIG], "small.safetensors": files[WEIGHTS], "model.ckpt": b"\x80"}
+    renamed = {"conf/small.json": files[CONFIG], "small.safetensors": files[WEIGHTS], "other.ckpt": b"\x80"}
     published.add("owner/renamed", renamed)
-    message = _refused(CheckpointError, "lacks model_config.json and model.safetensors", "owner/renamed")
-    assert "it holds model.ckpt, small.safetensors, conf/small.json; name another file with --config-name" in message
-    assert "--weights-name" in message
+    message = _refused(CheckpointError, "holds several files of weights: other.ckpt, small.safetensors", "owner/renamed")
+    assert "--weights NAME" in message
+    message = _refused(CheckpointError, "lacks model_config.json", "owner/renamed", weights_name="small.safetensors")
+    assert "it holds other.ckpt, small.safetensors, conf/small.json; name another file with --config FILE" in message
+    assert "--weights" not in message
     folder = tmp_path / "renamed"
     for name, content in renamed.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -305,22 +310,58 @@ def test_other_names_of_files(published, checkpoint, tmp_path):
             config_name="conf/small.json",
             progress=_stop_at("exporting text_encoder"),
         )
-    _refused(CheckpointError, "model.ckpt is a pickled", "owner/renamed", weights_name="model.ckpt")
-    _refused(CheckpointError, "model.ckpt is a pickled", f"{published.url}/owner/renamed/blob/main/model.ckpt")
-    _refused(CheckpointError, "weights.npz is not a .safetensors file", "owner/renamed", weights_name="weights.npz")
+    names["weights_name"] = "other.ckpt"
+    _refused(CheckpointError, "other.ckpt cannot be read as a checkpoint: it is a pickle", "owner/renamed", **names)
+    del names["weights_name"]
+    address = f"{published.url}/owner/renamed/blob/main/other.ckpt"
+    _refused(CheckpointError, "other.ckpt cannot be read as a checkpoint: it is a pickle", address, **names)
+    names["weights_name"] = "weights.npz"
+    _refused(CheckpointError, "weights.npz is no file of weights; expected .safetensors", "owner/renamed", **names)
+
+
+def test_a_fine_tune_and_its_base(published, tmp_path, monkeypatch):
+    """Found by their names, small files first; offline only what is named, because the hub may have other files."""
+    if int(torch.__version__.split(".")[1]) < 10 and torch.__version__.startswith("2."):
+        pytest.skip("this PyTorch is too old for files of torch.save")
+    files, content = published.repositories["owner/name"], io.BytesIO()
+    transformer = {name: tensor for name, tensor in safetensors.torch.load(files[WEIGHTS]).items() if name.startswith("model.")}
+    torch.save({"state_dict": transformer}, content)
+    published.add("owner/bass", {"base_model_config.json": files[CONFIG], "bass_e1.ckpt": content.getvalue()})
+    steps: list[str] = []
+
+    def stop(progress):
+        steps.append(progress.step)
+        _stop_at("exporting text_encoder")(progress)
+
+    named = {"weights_name": "bass_e1.ckpt", "config_name": "base_model_config.json"}
+    every: list[dict[str, Any]] = [{}, named]
+    for options in every:
+        notes: list[str] = []
+        with pytest.raises(KeyboardInterrupt):
+            convert("owner/bass", "owner/t5", tmp_path / "x", base="owner/name", progress=stop, note=notes.append, **options)
+        assert notes[-1] == "the conditioners and the autoencoder are of owner/name"
+        _offline(monkeypatch)
+    assert [step for step in steps if step.startswith("downloading")] == [
+        "downloading bass_e1.ckpt of owner/bass",
+        "downloading model.safetensors of owner/name",
+        "downloading model.safetensors of owner/t5",
+    ]
+    _refused(CheckpointNotFoundError, "^model_config.json and model.safetensors of owner/bass .*cache", "owner/bass")
 
 
 def test_a_folder_of_a_repository(published):
     """`/tree/main/FOLDER`: its own files, and the licence at the top."""
-    from sao_onnx_convert.source.files import choose_checkpoint
+    from sao_onnx_convert.source.config_names import choose_config
+    from sao_onnx_convert.source.files import choose_checkpoint, weight_names
 
     files = published.repositories["owner/name"]
     inside = {f"small/{name}": files[name] for name in (CONFIG, WEIGHTS)}
     published.add("owner/many", inside | {"LICENSE": b"Do good.", "large/LICENSE": b"No."})
     source = locate(f"{published.url}/owner/many/tree/main/small", (CONFIG,))
-    chosen = choose_checkpoint(source)
-    assert (chosen.config, chosen.weights.path, chosen.licenses) == (f"small/{CONFIG}", f"small/{WEIGHTS}", ("LICENSE",))
-    assert (source.fetch([chosen.config, *chosen.licenses]) / chosen.config).read_bytes() == files[CONFIG]
+    chosen, config = choose_checkpoint(source, weight_names(source)), choose_config(source, None, [])
+    assert config is not None
+    assert (config, chosen.weights.path, chosen.licenses) == (f"small/{CONFIG}", f"small/{WEIGHTS}", ("LICENSE",))
+    assert (source.fetch([config, *chosen.licenses]) / config).read_bytes() == files[CONFIG]
 
 
 def _stop_at(step: str):
@@ -414,7 +455,7 @@ def test_a_repository_without_the_wanted_files_says_what_it_holds(published):
     assert ".gitattributes" not in message
     config = published.repositories["owner/name"][CONFIG]
     published.add("owner/pickles", {CONFIG: config, "model.ckpt": b"\x80", "vae/model.safetensors": b""})
-    _refused(CheckpointError, r"model\.ckpt is a pickled checkpoint", "owner/pickles")
+    _refused(CheckpointError, r"model\.ckpt cannot be read as a checkpoint: it is a pickle", "owner/pickles")
 
 
 # --- what the hub refuses

@@ -123,7 +123,7 @@ class _Command:
 def test_a_pickle_runs_nothing(tmp_path):
     mark = tmp_path / "ran"
     torch.save({f"{QKV}/lora_down.weight".replace(".", "/", 1): torch.ones(2, 2), "more": _Command(mark)}, tmp_path / "a.ckpt")
-    _refused(tmp_path / "a.ckpt", "cannot be read")
+    _refused(tmp_path / "a.ckpt", "is refused")
     torch.save({"a": _Command(mark)}, tmp_path / "b.ckpt", _use_new_zipfile_serialization=False)
     _refused(tmp_path / "b.ckpt", "cannot be read")
     (tmp_path / "c.ckpt").write_bytes(pickle.dumps(_Command(mark)))
@@ -131,21 +131,35 @@ def test_a_pickle_runs_nothing(tmp_path):
     assert not mark.exists()
 
 
+def test_an_archive_that_ends_early(tmp_path):
+    """Its table says that the instructions go on past its end."""
+    path = tmp_path / "a.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/version", "3" * 100)
+        archive.writestr("a/data.pkl", "pickle")
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    more = struct.pack("<II", *[len(content) - content.index(b"pickle") + 1] * 2)
+    content[entry + 20 : entry + 28] = more
+    path.write_bytes(content)
+    _refused(path, "is damaged or cut short")
+
+
 @pytest.mark.parametrize(
-    "value",
+    ("value", "words"),
     [
-        torch.ones(1).expand(1 << 40, 1 << 20),
-        torch.ones(2, 2).to_sparse(),
-        torch.ones(2, 2, dtype=torch.int64),
-        torch.ones(2, 2, device="meta"),
-        [1.0],
-        3,
+        (torch.ones(1).expand(1 << 40, 1 << 20), "holds model/x/lora_down.weight, expected plain tensors"),
+        (torch.ones(2, 2, dtype=torch.int64), "holds model/x/lora_down.weight, expected plain tensors"),
+        ([1.0], "holds model/x/lora_down.weight, expected plain tensors"),
+        (3, "holds model/x/lora_down.weight, expected plain tensors"),
+        (torch.ones(2, 2).to_sparse(), "is refused: it holds torch._utils._rebuild_sparse_tensor"),
+        (torch.ones(2, 2, device="meta"), "is refused: it holds torch._utils._rebuild_meta_tensor_no_storage"),
     ],
-    ids=["a number repeated", "sparse", "whole", "meta", "list", "number"],
+    ids=["a number repeated", "whole", "list", "number", "sparse", "meta"],
 )
-def test_what_is_no_plain_tensor(tmp_path, value):
+def test_what_is_no_plain_tensor(tmp_path, value, words):
     torch.save({"model/x/lora_down.weight": value, "model/x/lora_up.weight": torch.ones(2, 2)}, tmp_path / "a.ckpt")
-    _refused(tmp_path / "a.ckpt", "holds model/x/lora_down.weight, expected plain tensors")
+    _refused(tmp_path / "a.ckpt", words)
 
 
 def test_what_is_too_large(tmp_path, monkeypatch):
@@ -165,7 +179,7 @@ def test_what_is_too_large(tmp_path, monkeypatch):
         for name in stored_.namelist():
             packed.writestr(name, stored_.read(name))
     assert (tmp_path / "d.ckpt").stat().st_size < 20_000
-    _refused(tmp_path / "d.ckpt", "is no LoRA: unpacked it has 3")
+    _refused(tmp_path / "d.ckpt", "is no archive that torch.save wrote: found packed files")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.bundle.manifest import FORMAT, Manifest, Sampling, StageName
+from sao_onnx.bundle.manifest import FORMAT, Base, Manifest, Sampling, StageName
 from sao_onnx.bundle.manifest_json import parse_manifest, safe_path
 from sao_onnx.errors import BundleError
 from tests.conftest import ROOT
@@ -30,6 +30,16 @@ def test_round_trip(miniature):
     assert manifest.precisions == ("int8", "fp32")
     assert manifest.window_latents * manifest.latents.ratio == manifest.audio.window
     assert {graph.role for graph in manifest.graphs} == set(manifest.roles)
+
+
+def test_where_parts_came_from_is_written_only_where_there_are_such():
+    """So that releases that do not know the fields read every other manifest; and no fingerprint changes."""
+    plain = parse_manifest(SMALL.read_text(encoding="utf-8"))
+    assert json.loads(plain.to_json())["model"].keys() == {"name", "source", "revision"}
+    base = Base("owner/base", "abc", None, ("autoencoder",))
+    mixed = replace(plain, model=replace(plain.model, weights="bass.ckpt", base=base))
+    assert parse_manifest(mixed.to_json()) == mixed
+    assert Bundle(SMALL.parent, mixed).fingerprint != FINGERPRINT
 
 
 def test_every_role_belongs_to_one_stage(miniature):

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Lora, Model
+from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Lora
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
+from sao_onnx_convert.bundle.origin import describe_origin, reading_notes
 from sao_onnx_convert.bundle.space import bundle_bytes, require_space
 from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, staged
 from sao_onnx_convert.bundle.writer import license_name, write_manifest
@@ -26,8 +27,10 @@ from sao_onnx_convert.lora.low_rank import Adapter
 from sao_onnx_convert.lora.merge import merge, require_fit
 from sao_onnx_convert.source.cache import cache_folder
 from sao_onnx_convert.source.file_names import TOKENIZER
+from sao_onnx_convert.source.files import CheckpointFiles
 from sao_onnx_convert.source.selection import Selection, select
 from sao_onnx_convert.source.source import Source
+from sao_onnx_convert.source.weights import Reading
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     precisions: Sequence[str] = ("fp32",),
     config_name: str | None = None,
     weights_name: str | None = None,
+    base: str | Path | None = None,
+    ema: bool = True,
     loras: Sequence[str | Path | tuple[str | Path, float]] = (),
     force: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
@@ -68,15 +73,20 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     are downloaded.
 
     Args:
-        checkpoint: Folder with `model_config.json` and `model.safetensors`, or a repository on the Hugging Face hub:
-            `owner/name`, `owner/name@revision` or its address. A folder of that name comes first.
+        checkpoint: Folder with a configuration and weights (`model_config.json` and `model.safetensors`, or others if they are
+            the only ones), the weights in it, or a repository on the Hugging Face hub: `owner/name`, `owner/name@revision` or
+            its address. A folder of that name comes first. Weights are safetensors, or what `torch.save` writes: the model
+            alone, or a snapshot of its training.
         t5: Folder or repository of a T5 encoder with `config.json`, `model.safetensors` (or its shards) and `tokenizer.json`
             (or `spiece.model`), in one folder or in `text_encoder` and `tokenizer`; None for the one that the configuration
             names.
         output: The bundle to write. It appears when it is complete, and not at all when the conversion fails.
         precisions: Precisions to write, of `sao_onnx.bundle.manifest.PRECISIONS`.
-        config_name: Name of the configuration in `checkpoint`; None for `model_config.json`.
-        weights_name: Name of the weights in `checkpoint`; None for `model.safetensors`.
+        config_name: Name of the configuration in `checkpoint`, or its path on this machine; None to find it.
+        weights_name: Name of the weights in `checkpoint`; None to find them.
+        base: Folder or repository of the model that it was made from, or a file in it: for the configuration and the parts
+            of the model that `checkpoint` does not have.
+        ema: Take averaged weights (EMA) where a snapshot has some, as the reference does.
         loras: LoRAs to merge into the weights, in this order: files of stable-audio-tools or LoRAW, or folders of PEFT, each
             alone or with its strength (default 1), for example `["rain.safetensors", ("drums.safetensors", 0.7)]`.
         force: Replace an existing bundle.
@@ -102,7 +112,7 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
         raise ConversionError(f"{output} cannot be written: {error}") from error
     require_free(target, force)
     adapters = [read_adapter(*(lora if isinstance(lora, tuple) else (lora, 1.0)), note) for lora in loras]
-    selection = select(checkpoint, t5, config_name, weights_name, note)
+    selection = select(checkpoint, t5, config_name, weights_name, base, note)
     if selection.doubt:
         warnings.warn(selection.doubt, SaoOnnxWarning, stacklevel=2)
     require_fit(outline(selection.config, selection.t5_config.d_model), adapters)
@@ -121,7 +131,7 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     steps = _Steps(progress, total)
     _download(downloads, steps)
     steps.next("reading the weights")
-    pipeline = _load(selection)
+    pipeline, borrowed = _load(selection, ema, note)
     if adapters:
         steps.next("merging LoRAs")
         merge(pipeline.model, adapters)
@@ -129,7 +139,7 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     with staged(target, force) as folder:
         graphs = make_graphs(folder, precisions, pipeline, segments, steps.next)
         steps.next("writing the manifest")
-        _complete(folder, selection, pipeline, segments, graphs, adapters)
+        _complete(folder, selection, pipeline, segments, graphs, borrowed, adapters)
         open_bundle(folder)
     return open_bundle(target)
 
@@ -140,12 +150,26 @@ def _download(downloads: dict[tuple[Source, str], int], steps: _Steps) -> None:
         source.fetch([name], steps.within)
 
 
-def _load(selection: Selection) -> TorchPipeline:
-    """The model in PyTorch."""
-    folder = selection.source.fetch(selection.files.weights.all)
+def _load(selection: Selection, ema: bool, note: Callable[[str], None]) -> tuple[TorchPipeline, tuple[str, ...]]:
+    """The model in PyTorch, and the parts of it that came from the base."""
+    base = selection.base
     t5_folder = selection.t5_source.fetch(selection.t5_files.all)
-    model = load_model(selection.config, selection.t5_config.d_model, folder / selection.files.weights.path)
-    return TorchPipeline(selection.config, model, load_t5(t5_folder, selection.t5_files))
+    readings: list[Reading] = []
+    model = load_model(
+        selection.config,
+        selection.t5_config.d_model,
+        _fetched(selection.source, selection.files),
+        base=None if base is None else _fetched(base.source, base.files),
+        average=ema,
+        told=readings.append,
+    )
+    for line in reading_notes(readings[0], base, ema):
+        note(line)
+    return TorchPipeline(selection.config, model, load_t5(t5_folder, selection.t5_files)), readings[0].borrowed
+
+
+def _fetched(source: Source, files: CheckpointFiles) -> Path:
+    return source.fetch(files.weights.all) / files.weights.path
 
 
 def _complete(
@@ -154,19 +178,23 @@ def _complete(
     pipeline: TorchPipeline,
     segments: list[DecoderSegment],
     graphs: tuple[Graph, ...],
+    borrowed: tuple[str, ...],
     adapters: Sequence[Adapter],
 ) -> None:
     """Write all that a bundle holds besides its graphs: the tokenizer, the licences, and the manifest last."""
     roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
     pipeline.t5.tokenizer.save(str(folder / TOKENIZER))
-    for license in selection.files.licenses:
-        name = license_name(license, roles)
-        shutil.copyfile(selection.source.fetch([license]) / license, folder / name)
-        roles[name] = "license"
+    origins = [(selection.source, selection.files)]
+    if selection.base is not None and borrowed:
+        origins.append((selection.base.source, selection.base.files))
+    for source, chosen in origins:
+        for license in chosen.licenses:
+            name = license_name(license, roles)
+            shutil.copyfile(source.fetch([license]) / license, folder / name)
+            roles[name] = "license"
     for graph in graphs:
         roles |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
-    source = selection.source
-    model = Model(source.name, source.origin, source.revision)
+    model = describe_origin(selection, borrowed)
     files = describe_files(folder, roles)
     loras = tuple(Lora(adapter.name, adapter.strength, adapter.sha256) for adapter in adapters)
     write_manifest(folder, describe_model(model, selection.config, pipeline.t5.pad_id, segments, graphs, files, loras))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from sao_onnx_convert.errors import CheckpointError, CheckpointNotFoundError
 from sao_onnx_convert.lora.low_rank import Array, listed
 from sao_onnx_convert.source.file_kinds import explain_unreadable
 from sao_onnx_convert.source.file_names import PICKLES
+from sao_onnx_convert.source.pickles import load_pickled
 
 LARGEST = 2 << 30
 """The largest file, in bytes: more than the whole released model."""
@@ -82,34 +81,13 @@ def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], object]:
 
 
 def _pickle(path: Path) -> tuple[dict[str, torch.Tensor], object]:
-    data = _unpickled(path)
+    data = load_pickled(path)
     settings = None
     if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
         data, settings = data["state_dict"], data.get(SETTINGS)
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
         raise CheckpointError(f"{path} is no LoRA: expected tensors by name")
     return dict(data), settings
-
-
-def _unpickled(path: Path) -> Any:
-    """What a pickle holds, if it is made of tensors and plain values. No program in it is run."""
-    try:
-        # Archives since 2020. Those before say themselves how much memory they want.
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        reason = "it is no archive as PyTorch writes them" if isinstance(error, zipfile.BadZipFile) else str(error)
-        raise CheckpointError(f"{path} cannot be read: {reason}; download it again") from error
-    if size > LARGEST:
-        raise CheckpointError(f"{path} is no LoRA: unpacked it has {size} bytes, expected at most {LARGEST}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A damaged pickle fails in any way.
-        raise CheckpointError(
-            f"{path} cannot be read: it is damaged, or it holds more than tensors and plain values, which could run a program; "
-            "load it where you trust it and write its tensors with safetensors.torch.save_file"
-        ) from error
 
 
 def _plain(tensor: object) -> bool:

@@ -10,6 +10,7 @@ from sao_onnx_convert.errors import UnsupportedModelError
 from sao_onnx_convert.source.config_checks import check, check_family
 from sao_onnx_convert.source.config_fields import ModelConfig
 from sao_onnx_convert.source.file_kinds import JsonObject, read_json
+from sao_onnx_convert.source.file_names import CONFIG
 
 __all__ = ["ModelConfig", "load_config", "parse_config"]
 
@@ -29,14 +30,14 @@ def load_config(path: Path, note: Note = lambda text: None) -> ModelConfig:
         UnsupportedModelError: The file is not JSON, has a field or value that is not supported, or contradicts itself.
     """
     data = read_json(path, UnsupportedModelError)
-    config = parse_config(data, note)
+    config = parse_config(data, note, path.name)
     for name in _repeated(data):
-        raise UnsupportedModelError(f"model_config.json: {name}: occurs twice with different values")
+        raise UnsupportedModelError(f"{path.name}: {name}: occurs twice with different values")
     return config
 
 
-def parse_config(data: object, note: Note = lambda text: None) -> ModelConfig:
-    """Check a decoded `model_config.json`; see `load_config`."""
+def parse_config(data: object, note: Note = lambda text: None, title: str = CONFIG) -> ModelConfig:
+    """Check a decoded `model_config.json`; see `load_config`. `title` is what messages call it."""
     unread: list[str] = []
     try:
         if isinstance(data, Mapping):
@@ -44,10 +45,10 @@ def parse_config(data: object, note: Note = lambda text: None) -> ModelConfig:
         config = read(ModelConfig, data, skipped=unread)
         check(config)
     except SchemaError as error:
-        raise UnsupportedModelError(f"model_config.json: {error}") from error
+        raise UnsupportedModelError(f"{title}: {error}") from error
     if unread:
         shown = ", ".join(unread[:20]) + (f" and {len(unread) - 20} more" if len(unread) > 20 else "")
-        note(f"model_config.json: fields that have no effect and are not read: {shown}")
+        note(f"{title}: fields that have no effect and are not read: {shown}")
     return config
 
 

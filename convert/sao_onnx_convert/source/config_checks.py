@@ -39,7 +39,11 @@ def check_family(data: Mapping[str, Any]) -> None:
     """
     networks = data.get("model")
     if data.get("model_type") == "autoencoder":
-        _refuse("model_type", "found 'autoencoder', expected 'diffusion_cond': this describes an autoencoder alone")
+        _refuse(
+            "model_type",
+            "found 'autoencoder', expected 'diffusion_cond': this describes an autoencoder alone; "
+            "give the configuration of a whole model with --config, and that model with --base",
+        )
     if data.get("model_type") != "diffusion_cond" or not isinstance(networks, Mapping):
         return
     diffusion = networks.get("diffusion")

@@ -83,8 +83,7 @@ BINARIES: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ),
     (
         (b"PK\x03\x04", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95", b"\x80\x02\x8a"),
-        "it is a pickled checkpoint or an archive under another name; a pickle can run any program when it is opened, "
-        "so load it where you trust it and write its state_dict with safetensors.torch.save_file",
+        "it is a pickled checkpoint or an archive under another name; give what torch.save wrote a name that ends in .ckpt",
     ),
     ((b"GGUF",), "it is a GGUF file; expected the original weights as safetensors"),
     ((b"\x1f\x8b", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd"), "it is a compressed file; unpack it"),
@@ -137,12 +136,3 @@ def _data_bytes(header: bytes) -> int | None:
         return max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
-
-
-def pickled(name: str) -> str:
-    """Why a pickled checkpoint is refused, and what to do."""
-    return (
-        f"{name} is a pickled checkpoint, which can run any program when it is opened; expected a .safetensors file. "
-        "Download the safetensors file of the same model, or load the checkpoint where you trust it and write its state_dict "
-        "with safetensors.torch.save_file"
-    )

@@ -4,6 +4,8 @@ import re
 
 CONFIG = "model_config.json"
 WEIGHTS = "model.safetensors"
+PICKLED_WEIGHTS = "model.ckpt"
+"""What the reference looks for where there is no `model.safetensors`."""
 
 INDEX = ".index.json"
 """End of the name of an index: the file that says in which shard each tensor is."""
@@ -12,7 +14,7 @@ SHARD = re.compile(r"-(\d+)-of-(\d+)\.safetensors")
 """End of the name of a shard: its number, from 1, and the number of shards."""
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
-"""Ends of the names of pickled checkpoints. They are never opened."""
+"""Ends of the names of what `torch.save` writes. `pickles` opens it without running anything in it."""
 
 LICENSES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*")
 

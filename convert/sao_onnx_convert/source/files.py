@@ -1,4 +1,4 @@
-"""Chooses the files of an audio model from those in its folder or repository."""
+"""Chooses the weights of an audio model from the files in its folder or repository."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import fnmatch
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sao_onnx_convert.errors import CheckpointError
-from sao_onnx_convert.source.file_kinds import pickled
-from sao_onnx_convert.source.file_names import CONFIG, INDEX, LICENSES, PICKLES, SHARD, WEIGHTS
+from sao_onnx_convert.errors import CheckpointError, ConversionError
+from sao_onnx_convert.source.file_names import CONFIG, INDEX, LICENSES, PICKLED_WEIGHTS, PICKLES, SHARD, WEIGHTS
 from sao_onnx_convert.source.source import Source
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A safetensors file, or the shards in its place.
+    """A file of weights, or the shards in its place.
 
     Attributes:
         path: The file. If it is sharded, the name of the index without `.index.json`.
@@ -36,61 +35,89 @@ class WeightFiles:
 class CheckpointFiles:
     """Files of an audio model, by their paths in its source."""
 
-    config: str
     weights: WeightFiles
     licenses: tuple[str, ...]
 
 
-def choose_config(source: Source, config: str | None = None) -> str | None:
-    """The path of an audio model's configuration in its source; None where there is none.
+def weight_names(source: Source, given: str | None = None) -> list[str]:
+    """Files in a source's folder that may be the weights: one, if it is known which.
+
+    It is the one that the user named, `model.safetensors` or its shards, or `model.ckpt`, as in the reference; otherwise
+    whatever file of weights there is.
 
     Args:
-        source: Where it is. If the user named a configuration in it, that one is taken.
-        config: Its name in the source's folder, None for `model_config.json`.
+        source: Where they are.
+        given: Name of the weights in the source's folder; None if the user did not name them.
     """
     named = (source.file or "").removeprefix(source.base)
-    if config is None and named.endswith(".json") and not named.endswith(INDEX):
-        config = named
-    path = source.base + (config or CONFIG)
-    return path if path in source.names else None
+    if given is None and named.removesuffix(INDEX).endswith((".safetensors", *PICKLES)):
+        given = named
+    if given is not None:
+        return [given.removesuffix(INDEX)]
+    beside = set(source.beside)
+    if WEIGHTS in beside or WEIGHTS + INDEX in beside or not source.complete:
+        return [WEIGHTS]
+    if PICKLED_WEIGHTS in beside:
+        return [PICKLED_WEIGHTS]
+    found = {name for name in beside if name.endswith(".safetensors") and not SHARD.search(name)}
+    found |= {name.removesuffix(INDEX) for name in beside if name.endswith(f".safetensors{INDEX}")}
+    found = {name for name in found if not name.startswith("adapter_model.")}
+    stems = {name.removesuffix(".safetensors") for name in found}
+    # The same model in both forms is one.
+    return sorted(found | {name for name in beside if name.endswith(PICKLES) and name.rpartition(".")[0] not in stems})
 
 
-def choose_checkpoint(source: Source, config: str | None = None, weights: str | None = None) -> CheckpointFiles:
-    """The files of an audio model.
+def choose_checkpoint(source: Source, names: list[str]) -> CheckpointFiles:
+    """The weights of an audio model, and the licences beside them.
 
     Args:
-        source: Where they are. If the user named a file in it, that one is taken as the configuration or the weights.
-        config: Name of the configuration in the source's folder, None for `model_config.json`.
-        weights: Name of the weights in the source's folder, None for `model.safetensors`.
+        source: Where they are.
+        names: Files that may be the weights, from `weight_names`.
 
     Raises:
-        ConversionError: A file is missing, or is a pickle.
+        ConversionError: There are no weights, or several.
     """
-    if source.file is not None and source.file.endswith(PICKLES):
-        raise CheckpointError(pickled(source.file))
-    named = (source.file or "").removeprefix(source.base)
-    if named.removesuffix(INDEX).endswith(".safetensors"):
-        weights = weights or named
-    weights = (weights or WEIGHTS).removesuffix(INDEX)
-    if not weights.endswith(".safetensors"):
-        raise CheckpointError(pickled(weights) if weights.endswith(PICKLES) else f"{weights} is not a .safetensors file")
-    config_path, weights_path = choose_config(source, config), source.base + weights
-    found = choose_weights(source, weights_path)
-    if config_path is not None and found is not None:
-        return CheckpointFiles(config_path, found, _licenses(source))
-    missing, options = [], []
-    if config_path is None:
-        missing.append(source.base + (config or CONFIG))
-        if any(name.endswith(".json") for name in source.names):
-            options.append("--config-name (config_name=...)")
-    if found is None:
-        missing.append(weights_path)
-        if pickle := lone_pickle(source, weights_path):
-            raise source.lacking(missing, pickled(pickle))
-        if any(name.endswith(".safetensors") for name in source.names):
-            options.append("--weights-name (weights_name=...)")
-    remedy = f"name another file with {' and '.join(options)}" if options else "is this the right model?"
-    raise source.lacking(missing, other_model(source.names) or remedy)
+    if len(names) > 1:
+        raise several(source, names)
+    name = names[0] if names else WEIGHTS
+    if not name.endswith((".safetensors", *PICKLES)):
+        raise CheckpointError(f"{name} is no file of weights; expected .safetensors, or {', '.join(PICKLES)} of torch.save")
+    if (found := choose_weights(source, source.base + name)) is None:
+        raise _lacking(source, [source.base + name])
+    return CheckpointFiles(found, _licenses(source))
+
+
+def several(source: Source, names: list[str]) -> CheckpointError:
+    """The error to raise where any of some files may be the weights."""
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return CheckpointError(
+        f"{source.title} holds several files of weights: {shown}; say which with --weights NAME (weights_name=...)"
+    )
+
+
+def no_config(source: Source, given: str | None, names: list[str]) -> ConversionError:
+    """The error to raise where there is no configuration.
+
+    Args:
+        source: Where it should be.
+        given: Its name, if the user named it.
+        names: Files that may be the weights, from `weight_names`.
+    """
+    missing = [source.base + (given or CONFIG)]
+    if not names or choose_weights(source, source.base + names[0]) is None:
+        missing.append(source.base + (names[0] if names else WEIGHTS))
+    return _lacking(source, missing)
+
+
+def _lacking(source: Source, missing: list[str]) -> ConversionError:
+    weights = any(name.endswith((".safetensors", *PICKLES)) for name in source.names)
+    options = ["--config FILE (config_name=...)"] if missing[0].endswith(".json") else []
+    if weights and not missing[-1].endswith(".json"):
+        options.append("--weights NAME (weights_name=...)")
+    remedy = f"name another file with {' and '.join(options)}" if options and source.names else "is this the right model?"
+    if weights and missing[-1].endswith(".json"):
+        remedy += ", or give the model that it was made from with --base (base=...)"
+    return source.lacking(missing, other_model(source.names) or remedy)
 
 
 def choose_weights(source: Source, path: str) -> WeightFiles | None:
@@ -138,11 +165,11 @@ def other_model(names: Collection[str]) -> str | None:
     if "model_index.json" in names:
         return "it is in the Diffusers layout; expected the original files, model_config.json and model.safetensors"
     if "adapter_config.json" in names or any(name.startswith("adapter_model.") for name in names):
-        return "it is an adapter (a LoRA), not a whole model; convert the model that it was made for"
+        return "it is an adapter (a LoRA), not a whole model; convert the model that it was made for, and give it with --lora"
     if not any(name.endswith((".safetensors", *PICKLES)) for name in names):
         other = next((name for name in sorted(names) if name.endswith((".gguf", ".onnx", ".tflite"))), None)
         if other is not None:
-            return f"it holds {other}, another format; expected the original weights as safetensors"
+            return f"it holds {other}, another format; expected the original weights, as safetensors or .ckpt"
     return None
 
 

@@ -74,6 +74,7 @@ class Repository(Source):
         self._files = files
         # The error because of which only the cache can be used; None where the hub can be asked.
         self._unreachable = unreachable
+        self.complete = unreachable is None
         self._attempt = _attempt(address)
 
     @classmethod

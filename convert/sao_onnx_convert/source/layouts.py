@@ -11,18 +11,17 @@ Shape = tuple[int, ...]
 
 WHOLE = "expected a whole checkpoint of stable-audio-tools, with tensors under model., conditioner. and pretransform."
 
+BASE = "give the model that it was made from with --base (base=...), and the other parts come from there"
+
 PARAMETRIZED = ("parametrizations.weight.original0", "parametrizations.weight.original1")
 """What PyTorch's newer weight norm calls the magnitude and the direction, `weight_g` and `weight_v` of the older one."""
 
 LAYOUTS = {
-    "a LoRA or another adapter, not a whole model; convert the model that it was made for, or merge it into that one first": (
+    "a LoRA or another adapter, not a whole model; convert the model that it was made for, and give the adapter with --lora": (
         r"(^|[._])lora[._]|lora_?(up|down|A|B)\b|dora_scale|hada_w|lokr_w"
     ),
     "quantized (it holds scales beside its weights); expected weights in single or half precision": (
         r"\.(qweight|qzeros|absmax|quant_map|SCB|weight_scale|scale_weight|weight_format)$|\.quant_state\."
-    ),
-    "a training snapshot (a Lightning checkpoint); export the model from it with unwrap_model.py of stable-audio-tools": (
-        r"^(state_dict\.)?(diffusion|diffusion_ema|autoencoder|autoencoder_ema|ema_model|discriminator|losses|optimizer_states)\."
     ),
     "in the Diffusers layout; " + WHOLE: (
         r"(^|\.)transformer_blocks\.\d|^(encoder|decoder)\.(block\.\d+\.(conv|res_unit|snake)|conv\d\.|snake\d\.)"
@@ -63,21 +62,26 @@ def arrange(expected: Collection[str], found: Collection[str]) -> dict[str, Orig
     """
     origins: dict[str, Origin] = {}
     for name in expected:
-        base, _, last = name.rpartition(".")
-        if name in found:
-            origins[name] = Origin("stored", name)
-        elif last in ("weight_g", "weight_v"):
-            index = ("weight_g", "weight_v").index(last)
-            if (parametrized := f"{base}.{PARAMETRIZED[index]}") in found:
-                origins[name] = Origin("stored", parametrized)
-            elif (plain := f"{base}.weight") in found:
-                origins[name] = Origin("norm" if last == "weight_g" else "direction", plain)
+        last = name.rpartition(".")[2]
+        source = next((other for other in alternatives(name) if other in found), None)
+        if source is not None and source.endswith(".weight") and source != name:
+            origins[name] = Origin("norm" if last == "weight_g" else "direction", source)
+        elif source is not None:
+            origins[name] = Origin("stored", source)
         # Buffers whose values are the same in every checkpoint.
         elif name.endswith("_norm.beta"):
             origins[name] = Origin("zeros", "")
         elif last == "inv_freq":
             origins[name] = Origin("rotary", "")
     return origins
+
+
+def alternatives(name: str) -> tuple[str, ...]:
+    """Names under which a tensor of the model may be stored, its own first."""
+    base, _, last = name.rpartition(".")
+    if last not in ("weight_g", "weight_v"):
+        return (name,)
+    return name, f"{base}.{PARAMETRIZED[last == 'weight_v']}", f"{base}.weight"
 
 
 def norm_shape(shape: Shape) -> Shape:
@@ -94,12 +98,12 @@ def unusable(expected: Collection[str], found: Collection[str]) -> str | None:
     """
     names = list(found)
     if not names:
-        return f"it holds no tensors; {WHOLE}"
+        return f"it holds no weights of a model; {WHOLE}"
     unknown = set(names) - {origin.source for origin in arrange(expected, names).values()}
     for description, pattern in LAYOUTS.items():
         if any(re.search(pattern, name) for name in unknown):
             return f"it is {description}"
-    return _wrapped(expected, names) or _part(names)
+    return _part(names)
 
 
 def transformer_size(shapes: Mapping[str, Shape]) -> str:
@@ -113,40 +117,20 @@ def transformer_size(shapes: Mapping[str, Shape]) -> str:
     return f"{len(blocks)} blocks" + (f" and {width[0]} channels" if width else "")
 
 
-def _wrapped(expected: Collection[str], names: list[str]) -> str | None:
-    """What is wrong where names have a prefix, or where the model was compiled."""
-    if any("_orig_mod." in name for name in names):
-        return "it was saved from a compiled model (its names hold `_orig_mod.`); save the model as it is before torch.compile"
-    wanted = set(expected)
-    for name in names:
-        for start in ("model.model.", "pretransform.model.", "conditioner.conditioners."):
-            prefix, found, _ = name.partition(start)
-            if found and prefix and name.removeprefix(prefix) in wanted:
-                return (
-                    f"its names begin with {prefix!r}, as of a model inside a wrapper; save the state_dict of the model alone"
-                )
-    return None
-
-
 def _part(names: list[str]) -> str | None:
     """What is wrong where only a part of the model was saved."""
-    transformer = any(re.match(r"model\.model\.", name) for name in names)
-    autoencoder = any(name.startswith("pretransform.") for name in names)
-    conditioners = any(name.startswith("conditioner.") for name in names)
-    if transformer and autoencoder and conditioners:
+    starts = {"transformer": "model.model.", "autoencoder": "pretransform.", "conditioners": "conditioner."}
+    there = [part for part, start in starts.items() if any(name.startswith(start) for name in names)]
+    if len(there) == len(starts):
         if any(re.match(r"conditioner\.conditioners\.[^.]+\.model\.", name) for name in names):
             return (
                 "it holds a text encoder of its own, trained with the rest (`enable_grad`), which is not supported; expected a "
                 "model that was trained with a T5 as it is published"
             )
         return None
-    whole = "the other parts of the model are needed too; " + WHOLE
-    if autoencoder or any(re.match(r"(model\.)?(encoder|decoder)\.layers\.", name) for name in names):
-        return None if transformer else f"it is an autoencoder alone; {whole}"
-    if transformer and conditioners:
-        return f"it is a model without its autoencoder; {whole}"
-    if transformer or any(
-        re.match(r"(model\.)?(transformer\.layers|to_timestep_embed|diffusion_model)\.", name) for name in names
-    ):
-        return f"it is the transformer alone; {whole}"
-    return f"it holds conditioners alone; {whole}" if conditioners else None
+    if not there:
+        return f"it holds nothing of such a model, but {', '.join(sorted(names)[:4])}; {WHOLE}"
+    found = {"transformer": "the transformer alone", "autoencoder": "an autoencoder alone"}.get(there[0], "conditioners alone")
+    if len(there) > 1:
+        found = f"a model without its {next(part for part in starts if part not in there)}"
+    return f"it is {found}; {BASE}"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sao_onnx_convert.errors import CheckpointError, CheckpointNotFoundError
 from sao_onnx_convert.source.address import parse_address
-from sao_onnx_convert.source.file_kinds import pickled
 from sao_onnx_convert.source.file_names import PICKLES
 from sao_onnx_convert.source.hub import Repository, endpoint
 from sao_onnx_convert.source.source import Folder, Source
@@ -17,12 +16,12 @@ def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
     """Find a model, and list its files. Nothing is downloaded yet.
 
     Args:
-        place: Folder, `owner/name`, `owner/name@revision`, or the address of a repository or of a file in it.
+        place: Folder, file in a folder, `owner/name`, `owner/name@revision`, or the address of a repository or of a file in it.
         landmarks: Files of which at least one must be in the download cache, if the hub cannot be asked.
 
     Raises:
         CheckpointNotFoundError: There is no such folder or repository, or no right to read it.
-        CheckpointError: The place is a file.
+        CheckpointError: The place is a file of another kind.
         DownloadError: The hub cannot be asked, and nothing is in the cache.
     """
     if not str(place).strip():
@@ -34,11 +33,11 @@ def locate(place: str | Path, landmarks: Sequence[str]) -> Source:
         raise CheckpointNotFoundError(f"{place} cannot be read: {error}") from error
     if folder:
         return Folder(path)
-    if path.suffix in PICKLES:
-        raise CheckpointError(pickled(path.name))
+    if exists and path.suffix in (".safetensors", ".json", *PICKLES):
+        return Folder(path.parent, file=path.name)
     if exists:
         raise CheckpointError(
-            f"{path} is a file; expected the folder that holds it (--config-name and --weights-name name files in it)"
+            f"{path} is a file that holds no weights; expected a .safetensors or .ckpt file, or the folder that holds one"
         )
     try:
         address = parse_address(str(place), endpoint())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sao_onnx_convert.errors import CheckpointError, ConversionError
+from sao_onnx_convert.source.file_names import PICKLES
 
 Report = Callable[[str, int, int], None]
 """Is called with the name of a file that is being downloaded, the bytes that have arrived, and its size in bytes."""
@@ -23,7 +24,10 @@ class Source(ABC):
         names: Paths of all its files, with `/`.
         base: The folder among them that the user named, ending in `/`; "" for the whole.
         file: The file among them that the user named; None if it was none.
+        complete: Whether `names` are all; otherwise they are those that this machine has.
     """
+
+    complete = True
 
     def __init__(
         self,
@@ -43,6 +47,12 @@ class Source(ABC):
         self.names = tuple(names)
         self.base = base
         self.file = file
+
+    @property
+    def beside(self) -> list[str]:
+        """Names of the files in the folder that the user named, without that folder."""
+        own = (name.removeprefix(self.base) for name in self.names if name.startswith(self.base))
+        return [name for name in own if "/" not in name]
 
     @abstractmethod
     def absent(self, names: Sequence[str]) -> dict[str, int]:
@@ -81,13 +91,15 @@ class Folder(Source):
     Args:
         folder: The folder.
         base: The subfolder with the model, ending in `/`; "" for the folder itself.
+        file: The file in it that the user named; the model is called after it.
     """
 
-    def __init__(self, folder: Path, base: str = "") -> None:
+    def __init__(self, folder: Path, base: str = "", file: str | None = None) -> None:
         paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file()]
-        name = folder.resolve().name
+        origin = folder.resolve().name
         names = sorted(path.relative_to(folder).as_posix() for path in paths)
-        super().__init__(name, name, str(folder), None, names, base=base)
+        name = Path(file).stem if file else origin
+        super().__init__(name, origin, str(folder), None, names, base=base, file=file)
         self.folder = folder
 
     def absent(self, names: Sequence[str]) -> dict[str, int]:
@@ -103,8 +115,7 @@ def held(names: Sequence[str], most: int = 12) -> str:
         return "it is empty"
 
     def rank(name: str) -> tuple[bool, bool, int, str]:
-        weights = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
-        return not name.endswith(weights), not name.endswith((".json", ".model")), name.count("/"), name
+        return not name.endswith((".safetensors", *PICKLES)), not name.endswith((".json", ".model")), name.count("/"), name
 
     shown = sorted((name for name in names if not name.rpartition("/")[2].startswith(".")), key=rank) or sorted(names)
     rest = len(shown) - most

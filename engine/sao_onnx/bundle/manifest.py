@@ -55,6 +55,23 @@ NO_IDENTITY = {"identity": False}
 
 
 @dataclass(frozen=True)
+class Base:
+    """Another checkpoint, which gave the parts that the converted one does not have.
+
+    Attributes:
+        source: Repository id or folder name of the checkpoint.
+        revision: Commit of the repository; None for a folder.
+        weights: Name of the file with the weights; None for `model.safetensors`.
+        parts: What it gave: transformer, conditioners, autoencoder.
+    """
+
+    source: str
+    revision: str | None
+    weights: str | None
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Model:
     """The checkpoint that was converted.
 
@@ -62,11 +79,15 @@ class Model:
         name: Short name of the model.
         source: Repository id or folder name of the checkpoint.
         revision: Commit of the repository; None for a folder.
+        weights: Name of the file with the weights; None for `model.safetensors`.
+        base: Where parts of the model came from that the checkpoint does not have; None if it is whole.
     """
 
     name: str
     source: str
     revision: str | None
+    weights: str | None = None
+    base: Base | None = None
 
 
 @dataclass(frozen=True)
@@ -342,8 +363,12 @@ class Manifest:
         raise BundleError(f"the bundle holds no {role} in {precision}; it holds {', '.join(self.precisions)}")
 
     def to_json(self) -> str:
-        """The text of `manifest.json`. LoRAs are in it only if there are any, so that former releases can read all others."""
+        """The text of `manifest.json`."""
         data = asdict(self)
+        # Left out where there is nothing to say, so that releases that do not know them read the manifest.
+        for name in ("weights", "base"):
+            if data["model"][name] is None:
+                del data["model"][name]
         if not self.loras:
             del data["loras"]
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"

@@ -23,8 +23,8 @@ def convert(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="Folder with model_config.json and model.safetensors, or a repository: owner/name, owner/name@revision or its "
-            "address.",
+            help="Folder with a configuration and weights (.safetensors, .ckpt), the weights in it, or a repository: "
+            "owner/name, owner/name@revision or its address.",
             show_default=False,
         ),
     ],
@@ -39,11 +39,32 @@ def convert(
         list[str] | None, typer.Option("--precision", help="int8 or fp32; may be given several times.", show_default="fp32")
     ] = None,
     config_name: Annotated[
-        str | None, typer.Option("--config-name", help="The configuration's name.", show_default="model_config.json")
+        str | None,
+        typer.Option(
+            "--config",
+            "--config-name",
+            help="The configuration: its name beside the weights, or a file.",
+            show_default="model_config.json, or the only one that fits",
+        ),
     ] = None,
     weights_name: Annotated[
-        str | None, typer.Option("--weights-name", help="The weights' name.", show_default="model.safetensors")
+        str | None,
+        typer.Option(
+            "--weights",
+            "--weights-name",
+            help="The weights' name.",
+            show_default="model.safetensors, model.ckpt, or the only ones",
+        ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            help="Folder or repository of the model that it was made from, for parts that are missing.",
+            show_default=False,
+        ),
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, where a snapshot has them.")] = True,
     lora: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,6 +113,8 @@ def convert(
                 precisions=precision or ["fp32"],
                 config_name=config_name,
                 weights_name=weights_name,
+                base=base,
+                ema=ema,
                 loras=loras,
                 force=force,
                 progress=report,

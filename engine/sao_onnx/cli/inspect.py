@@ -24,6 +24,11 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     numbers = ", ".join(f"{n.id} ({n.minimum:g} to {n.maximum:g})" for n in manifest.conditioning.numbers)
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     print(printable(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else "")))
+    if model.weights:
+        print(printable(f"weights     {model.weights}"))
+    if model.base:
+        commit = f" at {model.base.revision}" if model.base.revision else ""
+        print(printable(f"base        {', '.join(model.base.parts)} from {model.base.source}{commit}"))
     for lora in manifest.loras:
         print(printable(f"lora        {lora.name} at strength {lora.strength:g}, SHA-256 {lora.sha256[:12]}"))
     print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")

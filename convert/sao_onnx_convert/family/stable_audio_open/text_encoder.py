@@ -19,9 +19,10 @@ from sao_onnx_convert.quiet import quiet
 from sao_onnx_convert.source.file_kinds import actual_kind, explain_unreadable, read_json
 from sao_onnx_convert.source.file_names import PIECES
 from sao_onnx_convert.source.spiece import tokenizer_from_pieces
+from sao_onnx_convert.source.stored import weight_files
 from sao_onnx_convert.source.t5_config import T5Config, read_t5_config
 from sao_onnx_convert.source.t5_files import T5Files, choose_t5, t5_folder
-from sao_onnx_convert.source.weights import require_finite, require_floats, weight_files
+from sao_onnx_convert.source.weights import require_finite, require_floats
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoe
 from sao_onnx_convert.family.stable_audio_open.networks.conditioners import NumberConditioner, PromptProjection
 from sao_onnx_convert.family.stable_audio_open.networks.dit import DiffusionTransformer, rotary_frequencies
 from sao_onnx_convert.source.config_fields import ModelConfig, NumberConditionerConfig
-from sao_onnx_convert.source.weights import load_weights
+from sao_onnx_convert.source.weights import Reading, read_weights
 
 
 class _Model(nn.Module):
@@ -76,17 +77,31 @@ def outline(config: ModelConfig, t5_width: int) -> AudioModel:
         return AudioModel(config, t5_width)
 
 
-def load_model(config: ModelConfig, t5_width: int, path: Path) -> AudioModel:
+def load_model(
+    config: ModelConfig,
+    t5_width: int,
+    path: Path,
+    *,
+    base: Path | None = None,
+    average: bool = True,
+    told: Callable[[Reading], None] = lambda reading: None,
+) -> AudioModel:
     """The networks of a checkpoint with its weights in single precision.
 
     Args:
         config: The checkpoint's configuration.
         t5_width: Channels of the T5 encoder's embeddings.
-        path: Its safetensors file. If it is sharded, the name of the index without `.index.json`.
+        path: Its weights. If they are sharded, the name of the index without `.index.json`.
+        base: Weights of another checkpoint, for the parts that are not in the first.
+        average: Take averaged weights (EMA) where there are some.
+        told: Is called with what was read.
 
     Raises:
-        CheckpointError: As `load_weights` does.
+        CheckpointError: As `read_weights` does.
     """
     model = outline(config, t5_width)  # No memory is taken before the sizes have been compared with the file's.
-    load_weights(model, path, rotary_frequencies)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    reading = read_weights(expected, path, rotary_frequencies, base=base, average=average)
+    told(reading)
+    model.load_state_dict(reading.tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False)
