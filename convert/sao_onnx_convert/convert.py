@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph
+from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Lora
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
@@ -19,9 +19,12 @@ from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, stag
 from sao_onnx_convert.bundle.writer import license_name, write_manifest
 from sao_onnx_convert.errors import ConversionError, UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
-from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
+from sao_onnx_convert.family.stable_audio_open.networks.model import load_model, outline
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 from sao_onnx_convert.family.stable_audio_open.text_encoder import load_t5
+from sao_onnx_convert.lora.adapter import read_adapter
+from sao_onnx_convert.lora.low_rank import Adapter
+from sao_onnx_convert.lora.merge import merge, require_fit
 from sao_onnx_convert.source.cache import cache_folder
 from sao_onnx_convert.source.file_names import TOKENIZER
 from sao_onnx_convert.source.files import CheckpointFiles
@@ -59,6 +62,7 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     weights_name: str | None = None,
     base: str | Path | None = None,
     ema: bool = True,
+    loras: Sequence[str | Path | tuple[str | Path, float]] = (),
     force: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
     note: Callable[[str], None] = lambda text: None,
@@ -83,6 +87,8 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
         base: Folder or repository of the model that it was made from, or a file in it: for the configuration and the parts
             of the model that `checkpoint` does not have.
         ema: Take averaged weights (EMA) where a snapshot has some, as the reference does.
+        loras: LoRAs to merge into the weights, in this order: files of stable-audio-tools or LoRAW, or folders of PEFT, each
+            alone or with its strength (default 1), for example `["rain.safetensors", ("drums.safetensors", 0.7)]`.
         force: Replace an existing bundle.
         progress: Called before every step, and about twice a second during a download.
         note: Called with lines that a person should see, such as the fields of the configuration that have no effect.
@@ -105,9 +111,11 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     except RuntimeError as error:
         raise ConversionError(f"{output} cannot be written: {error}") from error
     require_free(target, force)
+    adapters = [read_adapter(*(lora if isinstance(lora, tuple) else (lora, 1.0)), note) for lora in loras]
     selection = select(checkpoint, t5, config_name, weights_name, base, note)
     if selection.doubt:
         warnings.warn(selection.doubt, SaoOnnxWarning, stacklevel=2)
+    require_fit(outline(selection.config, selection.t5_config.d_model), adapters)
     downloads = selection.downloads
     # Gigabytes, which would count as taken.
     remove_leftovers(target)
@@ -118,17 +126,20 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
         }
     )
     strides = selection.config.model.pretransform.config.decoder.config.strides
-    # The others: reading the weights, and writing the manifest.
-    total = len(downloads) + step_count(len(decoder_cuts(strides)) + 1, precisions) + 2
+    # The others: reading the weights, perhaps merging, and writing the manifest.
+    total = len(downloads) + step_count(len(decoder_cuts(strides)) + 1, precisions) + 2 + bool(adapters)
     steps = _Steps(progress, total)
     _download(downloads, steps)
     steps.next("reading the weights")
     pipeline, borrowed = _load(selection, ema, note)
+    if adapters:
+        steps.next("merging LoRAs")
+        merge(pipeline.model, adapters)
     segments = split_decoder(pipeline.model.autoencoder.decoder, strides)
     with staged(target, force) as folder:
         graphs = make_graphs(folder, precisions, pipeline, segments, steps.next)
         steps.next("writing the manifest")
-        _complete(folder, selection, pipeline, segments, graphs, borrowed)
+        _complete(folder, selection, pipeline, segments, graphs, borrowed, adapters)
         open_bundle(folder)
     return open_bundle(target)
 
@@ -168,6 +179,7 @@ def _complete(
     segments: list[DecoderSegment],
     graphs: tuple[Graph, ...],
     borrowed: tuple[str, ...],
+    adapters: Sequence[Adapter],
 ) -> None:
     """Write all that a bundle holds besides its graphs: the tokenizer, the licences, and the manifest last."""
     roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
@@ -184,7 +196,8 @@ def _complete(
         roles |= {graph.path: "graph", **dict.fromkeys(graph.weights, "weights")}
     model = describe_origin(selection, borrowed)
     files = describe_files(folder, roles)
-    write_manifest(folder, describe_model(model, selection.config, pipeline.t5.pad_id, segments, graphs, files))
+    loras = tuple(Lora(adapter.name, adapter.strength, adapter.sha256) for adapter in adapters)
+    write_manifest(folder, describe_model(model, selection.config, pipeline.t5.pad_id, segments, graphs, files, loras))
 
 
 class _Steps:

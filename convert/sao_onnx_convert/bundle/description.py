@@ -19,6 +19,7 @@ from sao_onnx.bundle.manifest import (
     FileRole,
     Graph,
     Latents,
+    Lora,
     Manifest,
     Model,
     Number,
@@ -112,6 +113,7 @@ def describe_model(
     segments: Sequence[DecoderSegment],
     graphs: tuple[Graph, ...],
     files: tuple[File, ...],
+    loras: tuple[Lora, ...] = (),
 ) -> Manifest:
     """The manifest of a bundle.
 
@@ -122,6 +124,7 @@ def describe_model(
         segments: The decoder's.
         graphs: Entries of all graphs.
         files: Entries of all files but the manifest itself.
+        loras: Entries of the LoRAs in the weights.
     """
     autoencoder = config.model.pretransform.config
     return Manifest(
@@ -138,6 +141,7 @@ def describe_model(
         files=files,
         graphs=graphs,
         tools={"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in TOOLS}},
+        loras=loras,
     )
 
 

@@ -174,7 +174,7 @@ def _instructions(path: Path) -> bytes:
             records = archive.infolist()
             _check_records(records, path)
             return archive.read(f"{_folder(records)}/data.pkl")
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} is damaged or cut short, because the table at the end of its archive cannot be read ({error}); {DOWNLOAD}"
         ) from error

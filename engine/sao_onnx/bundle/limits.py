@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sao_onnx.bundle.manifest import DECODER_ROLES, Conditioners, File, Manifest, SegmentTiling
+from sao_onnx.bundle.manifest import DECODER_ROLES, Conditioners, File, Lora, Manifest, SegmentTiling
 from sao_onnx.bundle.schema import SchemaError
 
 SIZE = 1 << 16
@@ -55,7 +55,10 @@ def check_limits(manifest: Manifest) -> None:
     _require("sampling.cfg_scale", manifest.sampling.cfg_scale, 0, GUIDANCE)
     _check_decoder(manifest.decoder, manifest.latents.ratio)
     for index, file in enumerate(manifest.files):
-        _check_file(f"files[{index}]", file)
+        _require(f"files[{index}].size", file.size, 0, FILE)
+        _check_digest(f"files[{index}]", file)
+    for index, lora in enumerate(manifest.loras):
+        _check_digest(f"loras[{index}]", lora)
 
 
 def _require(field: str, value: float, least: float, most: float) -> None:
@@ -69,6 +72,7 @@ def _check_counts(manifest: Manifest) -> None:
     conditioning = manifest.conditioning
     _require("files", len(manifest.files), 1, ENTRIES)
     _require("tools", len(manifest.tools), 0, ENTRIES)
+    _require("loras", len(manifest.loras), 0, ENTRIES)
     for name in ("numbers", "cross_attention", "global_condition"):
         _require(f"conditioning.{name}: number of entries", len(getattr(conditioning, name)), 1, ENTRIES)
     made = [(graph.role, graph.precision) for graph in manifest.graphs]
@@ -120,7 +124,6 @@ def _check_decoder(segments: Sequence[SegmentTiling], ratio: int) -> None:
         _require(f"decoder[{i}].tile", segment.tile, 1, TILE)
 
 
-def _check_file(field: str, file: File) -> None:
-    _require(f"{field}.size", file.size, 0, FILE)
-    if not re.fullmatch("[0-9a-f]{64}", file.sha256):
+def _check_digest(field: str, entry: File | Lora) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", entry.sha256):
         raise SchemaError(f"{field}.sha256", "expected 64 hexadecimal digits")

@@ -91,6 +91,21 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA that was merged into the weights.
+
+    Attributes:
+        name: Name of its file or folder.
+        strength: What its changes were multiplied by.
+        sha256: SHA-256 digest of its weights' file, in hexadecimal.
+    """
+
+    name: str
+    strength: float
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Audio:
     """The audio that the model generates.
 
@@ -284,6 +299,7 @@ class Manifest:
         files: All files of the bundle, but the manifest.
         graphs: All graphs, in all precisions.
         tools: Versions of the programs that made the bundle, by name.
+        loras: The LoRAs in its weights, in the order in which they were merged.
     """
 
     format: int
@@ -297,6 +313,7 @@ class Manifest:
     files: tuple[File, ...]
     graphs: tuple[Graph, ...]
     tools: dict[str, str]
+    loras: tuple[Lora, ...] = ()
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -352,4 +369,6 @@ class Manifest:
         for name in ("weights", "base"):
             if data["model"][name] is None:
                 del data["model"][name]
+        if not self.loras:
+            del data["loras"]
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"

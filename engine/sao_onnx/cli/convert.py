@@ -65,6 +65,16 @@ def convert(
         ),
     ] = None,
     ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, where a snapshot has them.")] = True,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lora",
+            metavar="FILE[:STRENGTH]",
+            help="LoRA to merge into the model, of stable-audio-tools or LoRAW, or a folder of PEFT; strength 1 is as it was "
+            "trained. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -80,9 +90,15 @@ def convert(
     try:
         from sao_onnx_convert import convert as run
         from sao_onnx_convert.bundle.staging import abandon
+        from sao_onnx_convert.errors import ConversionError
+        from sao_onnx_convert.lora.argument import parse
     except ModuleNotFoundError as error:
         note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
         raise typer.Exit(FAILED) from None
+    try:
+        loras = [parse(text) for text in lora or ()]
+    except ConversionError as error:
+        raise typer.BadParameter(str(error), param_hint="--lora") from error
 
     def tell(text: str) -> None:
         if not quiet:
@@ -99,6 +115,7 @@ def convert(
                 weights_name=weights_name,
                 base=base,
                 ema=ema,
+                loras=loras,
                 force=force,
                 progress=report,
                 note=tell,

@@ -29,6 +29,8 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     if model.base:
         commit = f" at {model.base.revision}" if model.base.revision else ""
         print(printable(f"base        {', '.join(model.base.parts)} from {model.base.source}{commit}"))
+    for lora in manifest.loras:
+        print(printable(f"lora        {lora.name} at strength {lora.strength:g}, SHA-256 {lora.sha256[:12]}"))
     print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")
     print(f"latents     {latents.channels} channels, one for {latents.ratio} frames, {manifest.window_latents} in the window")
     print(f"prompt      up to {manifest.conditioning.prompt.max_length} tokens")

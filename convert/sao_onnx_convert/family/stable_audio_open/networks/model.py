@@ -71,6 +71,12 @@ class AudioModel(nn.Module):
         return cast(PromptProjection, self.conditioner.conditioners[id])
 
 
+def outline(config: ModelConfig, t5_width: int) -> AudioModel:
+    """The networks of a checkpoint without their weights and without memory, on the device `meta`."""
+    with torch.device("meta"):
+        return AudioModel(config, t5_width)
+
+
 def load_model(
     config: ModelConfig,
     t5_width: int,
@@ -93,8 +99,7 @@ def load_model(
     Raises:
         CheckpointError: As `read_weights` does.
     """
-    with torch.device("meta"):  # No memory is taken before the sizes have been compared with the file's.
-        model = AudioModel(config, t5_width)
+    model = outline(config, t5_width)  # No memory is taken before the sizes have been compared with the file's.
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     reading = read_weights(expected, path, rotary_frequencies, base=base, average=average)
     told(reading)
