@@ -13,6 +13,7 @@ from sao_onnx.cli.terminal import closeness, megabytes
 def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     """Show what is in a bundle."""
     from sao_onnx.bundle.bundle import open_bundle
+    from sao_onnx.bundle.manifest import DURATION
     from sao_onnx.bundle.names import find
 
     opened = open_bundle(find(bundle))
@@ -21,13 +22,14 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
         print(json.dumps(asdict(manifest)))
         return
     model, audio, latents, sampling = manifest.model, manifest.audio, manifest.latents, manifest.sampling
-    numbers = ", ".join(f"{n.id} ({n.minimum:g} to {n.maximum:g})" for n in manifest.conditioning.numbers)
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     print(printable(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else "")))
     print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")
     print(f"latents     {latents.channels} channels, one for {latents.ratio} frames, {manifest.window_latents} in the window")
     print(f"prompt      up to {manifest.conditioning.prompt.max_length} tokens")
-    print(printable(f"numbers     {numbers}"))
+    for number in manifest.conditioning.numbers:
+        otherwise = "the length" if number.id == DURATION else f"{number.default:g}"
+        print(printable(f"number      {number.id} {number.minimum:g} to {number.maximum:g} (by default {otherwise})"))
     print(f"sampling    {sampling.objective}: {sampling.steps} steps of {sampling.sampler}, guidance {sampling.cfg_scale:g}")
     for precision in manifest.precisions:
         print(precision)
