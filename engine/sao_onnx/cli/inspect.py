@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from sao_onnx.cli.command_options import Bundle, Json
 from sao_onnx.cli.streams import printable
 from sao_onnx.cli.terminal import closeness, megabytes
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sao_onnx.bundle import bundle as bundles
+
+RELEASED = "stabilityai/stable-audio-open-small"
+"""The repository of the released model. What comes from elsewhere was trained further, or is another model of its family."""
+
+SHOWN = 3
+"""Prompts of a model that are shown."""
+
+LONGEST = 80
+"""Characters of a title or a prompt that are shown."""
+
 
 def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     """Show what is in a bundle."""
     from sao_onnx.bundle.bundle import open_bundle
-    from sao_onnx.bundle.manifest import DURATION
     from sao_onnx.bundle.names import find
 
     opened = open_bundle(find(bundle))
@@ -21,15 +35,15 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(asdict(manifest)))
         return
-    model, audio, latents, sampling = manifest.model, manifest.audio, manifest.latents, manifest.sampling
+    audio, latents, sampling = manifest.audio, manifest.latents, manifest.sampling
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
-    print(printable(f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else "")))
+    for line in _what(opened):
+        print(printable(line))
     print(f"audio       {audio.channels} channels at {audio.sample_rate} Hz, window {manifest.window_seconds:.2f} s")
     print(f"latents     {latents.channels} channels, one for {latents.ratio} frames, {manifest.window_latents} in the window")
     print(f"prompt      up to {manifest.conditioning.prompt.max_length} tokens")
-    for number in manifest.conditioning.numbers:
-        otherwise = "the length" if number.id == DURATION else f"{number.default:g}"
-        print(printable(f"number      {number.id} {number.minimum:g} to {number.maximum:g} (by default {otherwise})"))
+    for line in (*_numbers(opened), *_prompts(opened)):
+        print(printable(line))
     print(f"sampling    {sampling.objective}: {sampling.steps} steps of {sampling.sampler}, guidance {sampling.cfg_scale:g}")
     for precision in manifest.precisions:
         print(precision)
@@ -37,6 +51,58 @@ def inspect(bundle: Bundle = None, as_json: Json = False) -> None:
             print(f"  {graph.role:<20} {megabytes(opened.weight(graph)):>10}  {closeness(graph)}")
     print(f"size        {megabytes(opened.size)} in {len(manifest.files)} files")
     print(printable(f"made with   {tools}"))
-    for file in manifest.files:
+    for line in _licences(opened):
+        print(printable(line))
+
+
+def _what(opened: bundles.Bundle) -> Iterator[str]:
+    """What kind of model it is, and where it comes from."""
+    model = opened.manifest.model
+    yield f"model       {model.name} from {model.source}" + (f" at {model.revision}" if model.revision else "")
+    released = model.source.lower() == RELEASED
+    yield f"kind        {'the released model' if released else f'a fine-tune of {RELEASED}, or another model of its family'}"
+
+
+def _numbers(opened: bundles.Bundle) -> Iterator[str]:
+    from sao_onnx.bundle.manifest import DURATION
+
+    for number in opened.manifest.conditioning.numbers:
+        otherwise = "the length" if number.id == DURATION else f"{number.default:g}"
+        yield f"number      {number.id} {number.minimum:g} to {number.maximum:g} (by default {otherwise})"
+
+
+def _prompts(opened: bundles.Bundle) -> Iterator[str]:
+    """Prompts that the model brings. One that cannot be read hides nothing else."""
+    from sao_onnx.bundle.prompts import bundle_prompts
+    from sao_onnx.errors import BundleError
+
+    try:
+        groups = bundle_prompts(opened)
+    except BundleError as error:
+        yield f"prompts     cannot be used: {error}"
+        return
+    if groups:
+        counts = ", ".join(f"{len(prompts)} of {name}" for name, prompts in groups.items())
+        yield f"prompts     {_short(counts)}, which gen --surprise draws from"
+        first = [prompt for prompts in groups.values() for prompt in prompts][:SHOWN]
+        yield from (f"            {_short(prompt)}" for prompt in first)
+
+
+def _licences(opened: bundles.Bundle) -> Iterator[str]:
+    """The licences: their first line, and the file."""
+    from sao_onnx.errors import FileError
+    from sao_onnx.reading import read_small
+
+    for file in opened.manifest.files:
         if file.role == "license":
-            print(f"licence     {opened.path(file.path)}")
+            path = opened.path(file.path)
+            try:
+                text = read_small(path, 10_000_000).decode("utf-8", "replace")
+            except (FileError, FileNotFoundError):
+                text = ""
+            title = next((line.strip(" #*=\t") for line in text.splitlines() if line.strip(" #*=\t")), "")
+            yield f"licence     {_short(title)}, in {path}" if title else f"licence     {path}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
