@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_gen_and_from(numbered, command, tmp_path):
 
 
 def test_lists(numbered, command, tmp_path):
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"prompt": "one", "numbers": {"bpm": 180, "swing": 1}, "seed": 1},
         {"prompt": "two", "number": "bpm=180 swing=1", "seed": 1},
         {"prompt": "three", "numbers": {"swing": 2}},

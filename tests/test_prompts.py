@@ -117,7 +117,8 @@ def test_conversion(tmp_path):
     from sao_onnx_convert.bundle.writer import copy_prompts
     from sao_onnx_convert.source.source import Folder
 
-    checkpoint, target, notes = tmp_path / "checkpoint", tmp_path / "bundle", []
+    checkpoint, target = tmp_path / "checkpoint", tmp_path / "bundle"
+    notes: list[str] = []
     (checkpoint / "small").mkdir(parents=True)
     target.mkdir()
     assert not copy_prompts(Folder(checkpoint), target, notes.append)
