@@ -1,14 +1,13 @@
-"""Prompts that a model brings: converted with it, read as what anybody may have written, and drawn."""
+"""Prompts that a model brings: read as what anybody may have written, and drawn."""
 
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.bundle.prompts import LARGEST, OWN, PROMPTS, bundle_prompts, drawn_prompt, parse_prompts
+from sao_onnx.bundle.prompts import OWN, PROMPTS, bundle_prompts, drawn_prompt, parse_prompts
 from sao_onnx.errors import BundleError
 from sao_onnx.provenance import read_provenance
 from tests.numbered import describe_files
@@ -110,30 +109,3 @@ def test_inspect_hides_nothing_else(prompted, command):
 
 def test_a_bundle_without_prompts_is_what_it_was(miniature):
     assert open_bundle(miniature).fingerprint == "21ce0b65d65e"
-
-
-def test_conversion(tmp_path):
-    pytest.importorskip("torch")
-    from sao_onnx_convert.bundle.writer import copy_prompts
-    from sao_onnx_convert.source.source import Folder
-
-    checkpoint, target = tmp_path / "checkpoint", tmp_path / "bundle"
-    notes: list[str] = []
-    (checkpoint / "small").mkdir(parents=True)
-    target.mkdir()
-    assert not copy_prompts(Folder(checkpoint), target, notes.append)
-    (checkpoint / PROMPTS).write_text("﻿" + json.dumps(DICE), encoding="utf-8")
-    assert copy_prompts(Folder(checkpoint), target, notes.append)
-    assert (target / PROMPTS).read_bytes() == (checkpoint / PROMPTS).read_bytes()
-    # Those beside the model come before those in the top folder.
-    (checkpoint / "small" / PROMPTS).write_text(json.dumps(BANK))
-    assert copy_prompts(Folder(checkpoint, "small/"), target, notes.append)
-    assert "prompt_bank" in (target / PROMPTS).read_text()
-    assert notes == []
-    for text in ("{}", "\0" * (LARGEST + 1)):
-        shutil.rmtree(target)
-        target.mkdir()
-        (checkpoint / PROMPTS).write_text(text)
-        assert not copy_prompts(Folder(checkpoint), target, notes.append)
-        assert list(target.iterdir()) == []
-        assert "is left out: " in notes.pop()
