@@ -30,11 +30,15 @@ def drawn(model: str | None, seed: int | None) -> tuple[str, int]:
 def note_work(manifest: Manifest, request: Request) -> None:
     """Say what a request leaves to the numbers of a model, and what it costs where that is more than usual."""
     from sao_onnx.bundle.manifest import DURATION, START, TEMPO
+    from sao_onnx.errors import RequestError
     from sao_onnx.planning.numbers import numbers
     from sao_onnx.planning.planner import passes
 
     said = {DURATION, START, *(request.numbers or {}), *(() if request.bpm is None else (TEMPO,))}
-    told = numbers(manifest, request, manifest.window_seconds)
+    try:
+        told = numbers(manifest, request, manifest.window_seconds)
+    except RequestError:
+        return  # The plan says it as well.
     if left := [f"{name} {value:g}" for name, value in told.items() if name not in said]:
         note(f"the model is told {', '.join(left)}; --number NAME=VALUE tells it others, and inspect shows their ranges")
     steps, each = passes(manifest, request)
