@@ -157,5 +157,5 @@ def test_lists(numbered, command, tmp_path):
 
 def test_inspect_lists_them(numbered, command):
     shown = command("inspect", numbered).stdout
-    assert "bpm 60 to 200 (by default 130)" in shown
-    assert "swing 0 to 1 (by default 0.5)" in shown
+    assert "bpm (60 to 200), by default 130" in shown
+    assert "swing (0 to 1), by default 0.5" in shown

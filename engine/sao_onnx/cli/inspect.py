@@ -68,7 +68,7 @@ def _numbers(opened: bundles.Bundle) -> Iterator[str]:
 
     for number in opened.manifest.conditioning.numbers:
         otherwise = "the length" if number.id == DURATION else f"{number.default:g}"
-        yield f"number      {number.id} {number.minimum:g} to {number.maximum:g} (by default {otherwise})"
+        yield f"number      {number.range}, by default {otherwise}"
 
 
 def _prompts(opened: bundles.Bundle) -> Iterator[str]:
