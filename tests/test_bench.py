@@ -104,6 +104,22 @@ def test_prompts_vary():
     assert "" in prompts
 
 
+def test_samplers_are_measured_against_the_end_of_the_path():
+    from bench import samplers
+
+    def latents(prompt, seed, sampler, steps, scale):
+        """Closer with every step, DPM++ twice as close; the truth has an error as well."""
+        return np.full((2, 3), scale + seed + (2 if sampler == "euler" else 1) / steps, np.float32)
+
+    found = samplers.measured(latents, ("rain", "wind"))
+    assert found.keys() == {(*tried, scale) for tried in samplers.TRIED for scale in samplers.SCALES}
+    assert all(len(ratios) == 2 for ratios in found.values())
+    assert np.mean(found["dpmpp", 25, 1.0]) > np.mean(found["euler", 25, 1.0]) > np.mean(found["euler", 8, 1.0])
+    text = list(samplers.report(found, "a model"))
+    assert len([line for line in text if line.startswith("| dpmpp")]) == sum(name == "dpmpp" for name, _ in samplers.TRIED)
+    assert {line.count("|") for line in text if line.startswith("|")} == {2 + len(samplers.SCALES)}
+
+
 def test_the_table_of_limits():
     from bench.limits import WAYS, command, table
 

@@ -151,7 +151,7 @@ def converted(request, tmp_path_factory) -> tuple[Path, Path]:
 def test_generates_what_pytorch_generates(converted):
     checkpoint, bundle = converted
     pipeline, engine = TorchPipeline.load(checkpoint, checkpoint / "t5"), sao_onnx.load(bundle, precision="fp32", threads=2)
-    numbers = {number.id: 0.002 * (i + 1) for i, number in enumerate(engine.manifest.conditioning.numbers)}
+    numbers = {n.id: n.minimum + 0.002 * (i + 1) for i, n in enumerate(engine.manifest.conditioning.numbers)}
     latents = pipeline.sample(*pipeline.condition("a warm pad, slow", numbers), seed=11, steps=4)
     audio = pipeline.decode(latents)[0].numpy()
     clip = engine.generate("a warm pad, slow", seed=11, steps=4, numbers=numbers, full_window=True, normalize="none")

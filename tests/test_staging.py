@@ -15,11 +15,13 @@ import pytest
 
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.bundle.manifest_json import safe_path
+from sao_onnx.bundle.prompts import LARGEST, PROMPTS
 from sao_onnx_convert.bundle import staging
 from sao_onnx_convert.bundle.lock import held
 from sao_onnx_convert.bundle.staging import abandon, remove_leftovers, staged, staging_folder
-from sao_onnx_convert.bundle.writer import license_name, write_manifest
+from sao_onnx_convert.bundle.writer import copy_prompts, license_name, write_manifest
 from sao_onnx_convert.errors import ConversionError, TargetExistsError
+from sao_onnx_convert.source.source import Folder
 from tests import processes
 
 BUILDER = """
@@ -303,3 +305,27 @@ def test_giving_up_what_others_build_leaves_it_alone(bundle, monkeypatch):
     _leftover(bundle.with_name(".bundle.1.partial"))
     abandon(bundle)
     assert sorted(os.listdir(bundle.parent)) == [".bundle.1.partial", "bundle"]
+
+
+def test_prompts_of_a_checkpoint(tmp_path):
+    checkpoint, target = tmp_path / "checkpoint", tmp_path / "bundle"
+    notes: list[str] = []
+    dice = {"version": 1, "dice": {"generic": ["warm pad"], "drums": ["kick"], "instrumental": []}}
+    (checkpoint / "small").mkdir(parents=True)
+    target.mkdir()
+    assert not copy_prompts(Folder(checkpoint), target, notes.append)
+    (checkpoint / PROMPTS).write_text("﻿" + json.dumps(dice), encoding="utf-8")
+    assert copy_prompts(Folder(checkpoint), target, notes.append)
+    assert (target / PROMPTS).read_bytes() == (checkpoint / PROMPTS).read_bytes()
+    # Those beside the model come before those in the top folder.
+    (checkpoint / "small" / PROMPTS).write_text(json.dumps({"prompt_bank": {"generic": ["rain"]}}))
+    assert copy_prompts(Folder(checkpoint, "small/"), target, notes.append)
+    assert "prompt_bank" in (target / PROMPTS).read_text()
+    assert notes == []
+    for text in ("{}", "\0" * (LARGEST + 1)):
+        shutil.rmtree(target)
+        target.mkdir()
+        (checkpoint / PROMPTS).write_text(text)
+        assert not copy_prompts(Folder(checkpoint), target, notes.append)
+        assert list(target.iterdir()) == []
+        assert "is left out: " in notes.pop()

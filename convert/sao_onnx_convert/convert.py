@@ -10,13 +10,14 @@ from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import PRECISIONS, FileRole, Graph, Lora
+from sao_onnx.bundle.prompts import PROMPTS
 from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx_convert.bundle.description import describe_files, describe_model
 from sao_onnx_convert.bundle.graphs import make_graphs, step_count
 from sao_onnx_convert.bundle.origin import describe_origin, reading_notes
 from sao_onnx_convert.bundle.space import bundle_bytes, require_space
 from sao_onnx_convert.bundle.staging import remove_leftovers, require_free, staged
-from sao_onnx_convert.bundle.writer import license_name, write_manifest
+from sao_onnx_convert.bundle.writer import copy_prompts, license_name, write_manifest
 from sao_onnx_convert.errors import ConversionError, UnsupportedModelError
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, decoder_cuts, split_decoder
 from sao_onnx_convert.family.stable_audio_open.networks.model import load_model, outline
@@ -139,7 +140,7 @@ def convert(  # noqa: PLR0913  The public function: all but three are keywords.
     with staged(target, force) as folder:
         graphs = make_graphs(folder, precisions, pipeline, segments, steps.next)
         steps.next("writing the manifest")
-        _complete(folder, selection, pipeline, segments, graphs, borrowed, adapters)
+        _complete(folder, selection, pipeline, segments, graphs, borrowed, adapters, note)
         open_bundle(folder)
     return open_bundle(target)
 
@@ -180,9 +181,12 @@ def _complete(
     graphs: tuple[Graph, ...],
     borrowed: tuple[str, ...],
     adapters: Sequence[Adapter],
+    note: Callable[[str], None],
 ) -> None:
-    """Write all that a bundle holds besides its graphs: the tokenizer, the licences, and the manifest last."""
+    """Write all that a bundle holds besides its graphs: the tokenizer, prompts, the licences, and the manifest last."""
     roles: dict[str, FileRole] = {TOKENIZER: "tokenizer"}
+    if copy_prompts(selection.source, folder, note):
+        roles[PROMPTS] = "prompts"
     pipeline.t5.tokenizer.save(str(folder / TOKENIZER))
     origins = [(selection.source, selection.files)]
     if selection.base is not None and borrowed:

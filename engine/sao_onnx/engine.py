@@ -16,7 +16,7 @@ from sao_onnx.audio.files import file_digest
 from sao_onnx.audio.initial import read_part
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
-from sao_onnx.bundle.names import find
+from sao_onnx.bundle.names import default_name, find
 from sao_onnx.clip import Clip
 from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError, memory_errors
 from sao_onnx.events import Event, Finished
@@ -54,8 +54,8 @@ def load(
     """Open a bundle for generating. Its graphs are opened when they are first needed.
 
     Args:
-        model: Folder of a bundle, or a name that `sao-onnx models` lists; by default sao-tiny, the small demonstrator that the
-            package brings.
+        model: Folder of a bundle, or a name that `sao-onnx models` lists; by default the one that `sao-onnx models default`
+            chose, or else sao-tiny, the small demonstrator that the package brings.
         precision: One that the bundle holds, for all parts; by default its best.
         threads: Threads of each run; by default, and at most, every processor that this process may use.
         providers: ONNX Runtime execution providers, the preferred first; by default the CPU's. Those that are not there are
@@ -75,6 +75,7 @@ def load(
     """
     check_settings(model, precision, threads, providers, session_options)
     try:
+        model = default_name() if model is None else model
         bundle = open_bundle(find(model), verify=verify)
     except (OSError, ValueError) as error:
         if isinstance(error, BundleError):

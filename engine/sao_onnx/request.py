@@ -162,10 +162,14 @@ class Request:
     loop: bool = _option(False, "The end leads into the start, without a seam.")
     """The end leads into the start, at any length up to the window. `bpm` and `bars` make a loop of exact bars."""
     bpm: float | None = _option(
-        None, "With --bars: a loop that repeats without a seam.", unit="beats a minute", minimum=20, maximum=400
+        None,
+        "Tempo; with --bars: a loop that repeats without a seam.",
+        unit="beats a minute",
+        minimum=20,
+        maximum=400,
     )
     """With `bars`, makes a loop of exactly their length, whose end leads into its start. The tempo is added to a prompt that
-    names none."""
+    names none, and told to a number conditioner `bpm`; only a model that has one takes a tempo without `bars`."""
     bars: int | None = _option(None, "Bars of a loop.", minimum=1, maximum=64)
     """Bars of a loop."""
     beats: int | None = _option(None, "Beats in a bar.", minimum=1, maximum=16, shown_default=f"{DEFAULT_BEATS}")
@@ -181,9 +185,11 @@ class Request:
     )
     """Sample a shorter window, for less work. The model was trained on the whole one."""
     numbers: Mapping[str, float] | None = _option(
-        None, "NAME=VALUE for a number conditioner of the model; may be repeated.", aliases=("number",)
+        None, "NAME=VALUE for a number conditioner of the model, which `inspect` lists; may be repeated.", aliases=("number",)
     )
-    """Values for number conditioners of the model by name. By default `seconds_total` is `seconds`, any other its minimum."""
+    """Values for number conditioners of the model by name, each in the range of the model. By default `seconds_total` is
+    `seconds`; `bpm` is that option, or else the tempo that the prompt names; `seconds_start` is 0; and any other, the middle of
+    its range."""
     full_window: bool = _option(False, "Keep the whole window instead of --seconds of it.")
     """Keep the whole window instead of cutting the clip to `seconds`."""
     normalize: Normalization | None = _option(None, "Scale to a peak of 1, to a loudness, or not at all.", shown_default="peak")

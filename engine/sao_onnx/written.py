@@ -98,4 +98,7 @@ def _numbers(written: Any) -> dict[str, float]:
     parts = written.replace(",", " ").split() if isinstance(written, str) else written
     if not isinstance(parts, list) or not all("=" in str(part)[1:] for part in parts):
         raise ValueError("expected NAME=VALUE, such as seconds_total=4")
-    return {name: read_number(value) for name, _, value in (str(part).partition("=") for part in parts)}
+    pairs = [(name, read_number(value)) for name, _, value in (str(part).partition("=") for part in parts)]
+    if len(pairs) != len(dict(pairs)):
+        raise ValueError("expected each name once")
+    return dict(pairs)

@@ -139,6 +139,16 @@ def test_a_refusal_is_told(page):
     page.wait_for_function("() => document.querySelector('#problem').textContent.includes('bars')")
 
 
+def test_numbers_of_the_model(page):
+    number = page.locator("#option-number-seconds_total")
+    assert (number.get_attribute("min"), number.get_attribute("max")) == ("0", "5")
+    number.evaluate("field => { field.value = 2; }")
+    with page.expect_request("**/v1/jobs") as waited:
+        ask(page)
+    assert waited.value.post_data_json["numbers"] == {"seconds_total": 2}
+    done(page)
+
+
 @pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 700}}], indirect=True)
 def test_a_narrow_screen_is_wide_enough(page):
     ask(page)

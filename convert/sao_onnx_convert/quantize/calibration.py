@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sao_onnx.bundle.manifest import DECODER_ROLES, Role
-from sao_onnx.planning.planner import DURATION
+from sao_onnx.bundle.manifest import DECODER_ROLES, DURATION, Role
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 from sao_onnx_convert.family.stable_audio_open.sampling import DEFAULTS

@@ -38,7 +38,7 @@ ENCODER_ROLES: tuple[Role, ...] = ("encoder",)
 StageName = Literal["conditioner", "denoiser", "decoder", "encoder"]
 """Stages of the engine. The graphs of a stage are loaded and dropped together."""
 
-FileRole = Literal["graph", "weights", "tokenizer", "license"]
+FileRole = Literal["graph", "weights", "tokenizer", "license", "prompts"]
 """What a file of a bundle holds."""
 
 SamplerName = Literal["pingpong", "euler", "dpmpp"]
@@ -49,6 +49,9 @@ ObjectiveName = Literal["rf_denoiser", "rectified_flow"]
 
 DType = Literal["float32", "int64"]
 """Number formats of the inputs and outputs of graphs."""
+
+DURATION, START, TEMPO = "seconds_total", "seconds_start", "bpm"
+"""Ids of number conditioners with a meaning: how long the sound shall be, where in it the window begins, beats a minute."""
 
 NO_IDENTITY = {"identity": False}
 """Metadata of a field that follows from others: bundles with and without it are the same bundle."""
@@ -164,6 +167,22 @@ class Number:
     id: str
     minimum: float
     maximum: float
+
+    @property
+    def default(self) -> float:
+        """What a request that does not say it stands for; of the length and the tempo, only where nothing else tells them.
+
+        The reference refuses such a request. Its interface has 0 for `seconds_start`; the middle of a range is what makers of
+        fine-tunes give where a recording was not measured.
+        """
+        if self.id == START:
+            return min(max(0.0, self.minimum), self.maximum)
+        return self.minimum / 2 + self.maximum / 2
+
+    @property
+    def range(self) -> str:
+        """Name and range, for people."""
+        return f"{self.id} ({self.minimum:g} to {self.maximum:g})"
 
 
 @dataclass(frozen=True)

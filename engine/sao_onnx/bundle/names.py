@@ -1,4 +1,4 @@
-"""Names of models: of the one inside the package, and of those that the user keeps in one folder."""
+"""Names of models: of the one in the package, of those in the user's folder of models, and of others that the user named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle, is_folder, open_bundle, retired_folder
+from sao_onnx.bundle.known import read_known
 from sao_onnx.bundle.manifest_json import MANIFEST
 from sao_onnx.errors import BundleError, FileError
 from sao_onnx.places import expand_home, user_path
@@ -52,17 +53,32 @@ def find(model: str | Path | None = None) -> Path:
 
     Args:
         model: A folder, or else the name of a model. Of two models with the same name, the user's comes before the package's.
-            None stands for the package's `BUILT_IN`.
+            None stands for the one that the user chose, or else the package's `BUILT_IN`.
 
     Returns:
         A folder, which need not exist.
+
+    Raises:
+        BundleError: The user's list of names cannot be read.
     """
+    model = default_name() if model is None else model
     if model is None:
         return built_in_folder() / BUILT_IN
     folder = expand_home(model)
     if _is_there(folder) or len(folder.parts) != 1:
         return folder
+    if (elsewhere := read_known().folders.get(str(folder))) is not None:
+        return Path(elsewhere)
     return next((named for named in (parent / folder for parent in _parents()) if _is_there(named)), folder)
+
+
+def default_name() -> str | None:
+    """Name of the model that the user chose for whenever none is named; None for the package's.
+
+    Raises:
+        BundleError: The user's list of names cannot be read.
+    """
+    return read_known().default
 
 
 def _is_there(folder: Path) -> bool:
@@ -71,8 +87,13 @@ def _is_there(folder: Path) -> bool:
 
 
 def named_models() -> Iterator[KnownModel]:
-    """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded."""
+    """All models that have a name, sorted by name. Of two models with the same name, only the user's is yielded.
+
+    Raises:
+        BundleError: The user's list of names cannot be read.
+    """
     folders = {folder.name: folder for parent in reversed(_parents()) for folder in _bundles(parent)}
+    folders |= {name: Path(folder) for name, folder in read_known().folders.items()}
     for name, folder in sorted(folders.items()):
         try:
             yield KnownModel(name, folder, open_bundle(folder))

@@ -10,9 +10,10 @@ import typer
 MODEL_VARIABLE = "SAO_ONNX_MODEL"
 
 _MODEL = "A bundle: its folder, or its name in `sao-onnx models`."
+_DEFAULT = "sao-tiny, or as `models default` says"
 
-Model = Annotated[str | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help=_MODEL, show_default="sao-tiny")]
-Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, help=_MODEL, show_default="sao-tiny")]
+Model = Annotated[str | None, typer.Option("--model", "-m", envvar=MODEL_VARIABLE, help=_MODEL, show_default=_DEFAULT)]
+Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, help=_MODEL, show_default=_DEFAULT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for an error too.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors and the result.")]
@@ -24,6 +25,9 @@ Count = Annotated[int, typer.Option("--count", "-n", help="Variations, each with
 From = Annotated[
     Path | None,
     typer.Option("--from", help="Make the clip of this file again, from the settings in its tags.", show_default=False),
+]
+Surprise = Annotated[
+    bool, typer.Option("--surprise", help="Draw a prompt from those that the model brings; the same seed, the same prompt.")
 ]
 
 # How it is written.

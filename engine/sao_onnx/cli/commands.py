@@ -13,7 +13,7 @@ from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
 from sao_onnx.cli.inspect import inspect
-from sao_onnx.cli.models import models
+from sao_onnx.cli.models import add, default, models, remove
 from sao_onnx.cli.results import USAGE_ERROR, print_error
 from sao_onnx.cli.serve import serve
 from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
@@ -40,8 +40,14 @@ def _options(
     """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
 
 
-for _function in (gen, batch, serve, models, convert, inspect, verify, tune, doctor):
+for _function in (gen, batch, serve, convert, inspect, verify, tune, doctor):
     app.command()(command(_function))
+
+_models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+_models.callback(invoke_without_command=True)(command(models))
+for _function in (add, remove, default):
+    _models.command()(command(_function))
+app.add_typer(_models, name="models")
 
 
 def run() -> int:

@@ -13,6 +13,7 @@ from sao_onnx.cli import command_options as o
 from sao_onnx.cli.outputs import Outputs, clips_of, expanded
 from sao_onnx.cli.recorded import recorded_bits, recorded_engine, recorded_request
 from sao_onnx.cli.request_options import prompt_from_stdin, takes_request
+from sao_onnx.cli.said_before import drawn, note_work
 from sao_onnx.cli.terminal import fraction_bar, in_background, megabytes, note
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def gen(
     count: o.Count = 1,
     model: o.Model = None,
     *,
+    surprise: o.Surprise = False,
     bits: o.Bits = None,
     metadata: o.Metadata = True,
     from_file: o.From = None,
@@ -48,8 +50,7 @@ def gen(
     **written: Any,
 ) -> None:
     """Generate a clip from a prompt."""
-    if prompt is None and from_file is None:
-        raise typer.BadParameter('the prompt is missing; for example: sao-onnx gen "rain on a tin roof"')
+    _require_prompt(prompt is not None or from_file is not None, surprise)
     _require_sense(output, count, plot, as_json=as_json, quiet=quiet, verbose=verbose)
     if play:
         from sao_onnx.cli.play import require_player
@@ -60,6 +61,8 @@ def gen(
     from sao_onnx.runtime.memory import require_memory
 
     recorded = None if from_file is None else read_provenance(from_file)
+    if surprise:
+        prompt, written["seed"] = drawn(model, written["seed"])
     request = recorded_request(prompt_from_stdin() if prompt == "-" else prompt, written, recorded, from_file)
     bits = recorded_bits(bits, recorded, output)
     clips = clips_of("{prompt}-{seed}.wav" if output is None else output, request, count)
@@ -76,6 +79,8 @@ def gen(
     )
     if verbose:
         _note_engine(engine)
+    if not quiet and not as_json:
+        note_work(engine.manifest, request)
     for number, (seed, path) in enumerate(clips, start=1):
         which = f"{number} of {count}: " if count > 1 else ""
         began = time.monotonic()
@@ -92,6 +97,14 @@ def gen(
             from sao_onnx.cli.play import play as play_clip
 
             play_clip(clip)
+
+
+def _require_prompt(given: bool, surprise: bool) -> None:
+    """Refuse a command without a prompt, and one that draws a prompt in vain."""
+    if not given and not surprise:
+        raise typer.BadParameter('the prompt is missing; for example: sao-onnx gen "rain on a tin roof"')
+    if given and surprise:
+        raise typer.BadParameter("--surprise draws a prompt; leave the prompt and --from out")
 
 
 def _require_sense(output: str | None, count: int, plot: Path | None, *, as_json: bool, quiet: bool, verbose: bool) -> None:

@@ -1,10 +1,12 @@
-"""`sao-onnx models`: the models that have a name."""
+"""`sao-onnx models`: the models that have a name; gives and takes names, and chooses the default one."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sao_onnx.cli.command_options import MODEL_VARIABLE, Json
 from sao_onnx.cli.streams import printable
@@ -14,8 +16,45 @@ if TYPE_CHECKING:
     from sao_onnx.bundle.names import KnownModel
 
 
-def models(as_json: Json = False) -> None:
-    """List the models that have a name; the default one is marked."""
+Name = Annotated[str, typer.Argument(help="A name that `sao-onnx models` lists.", show_default=False)]
+
+
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the models that have a name, the default one marked; or change the list."""
+    if context.invoked_subcommand is None:
+        _list(as_json)
+
+
+def add(
+    folder: Annotated[str, typer.Argument(help="The bundle's folder.", show_default=False)],
+    name: Annotated[str | None, typer.Option("--name", help="Its name.", show_default="that of the folder")] = None,
+) -> None:
+    """Give a bundle a name, wherever it lies."""
+    from sao_onnx.bundle.naming import add as add_name
+
+    model = add_name(folder, name)
+    note(f"{model.name} is {model.folder}; try it: sao-onnx gen -m {model.name} --surprise")
+
+
+def remove(
+    name: Name,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the bundle in the user's folder of models as well.")] = False,
+) -> None:
+    """Forget a name. The bundle stays."""
+    from sao_onnx.bundle.naming import remove as remove_name
+
+    folder = remove_name(name, delete=delete)
+    note(f"{name} is forgotten, and {folder} is deleted" if delete else f"{name} is forgotten; {folder} stays as it is")
+
+
+def default(name: Name) -> None:
+    """Choose the model that is used where none is named."""
+    from sao_onnx.bundle.naming import choose
+
+    note(f"{choose(name).name} is used where no model is named")
+
+
+def _list(as_json: bool) -> None:
     from sao_onnx.bundle.names import find, named_models
     from sao_onnx.errors import BundleError
 
@@ -34,7 +73,7 @@ def models(as_json: Json = False) -> None:
     if chosen and not any(is_default for _, is_default in found):
         print(printable(f"* {chosen} (from {MODEL_VARIABLE})"))
     if (folder := _user_folder()) is not None:
-        note(f"A bundle in {folder} is known by the name of its folder.")
+        note(f"A bundle in {folder} is known by the name of its folder; `sao-onnx models add` names others.")
 
 
 def _user_folder() -> str | None:

@@ -13,6 +13,12 @@ def loop_seconds(bpm: float, bars: int, beats: int) -> float:
     return bars * beats * 60 / bpm
 
 
+def named_tempo(prompt: str) -> float | None:
+    """Beats a minute that a prompt names, the first if there are several; None where it names none."""
+    found = re.search(r"(\d{1,4}(?:\.\d{1,4})?)\s*bpm\b", prompt, re.IGNORECASE)
+    return None if found is None else float(found[1])
+
+
 def with_tempo(prompt: str, bpm: float | None) -> str:
     """The prompt, with the tempo, if there is one, where it names none."""
     if bpm is None or re.search(r"\d\s*bpm\b", prompt, re.IGNORECASE):

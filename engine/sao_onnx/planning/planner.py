@@ -10,10 +10,11 @@ from sao_onnx.audio.finish import Finish
 from sao_onnx.audio.prepare import rounded_down
 from sao_onnx.bundle.manifest import Manifest
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.option import TOLERANCE, Region, shown
+from sao_onnx.option import TOLERANCE, Region
 from sao_onnx.planning.extension import extension, one_frame
 from sao_onnx.planning.initial import Reader, initial_latents, recording
 from sao_onnx.planning.loops import TAIL, loop_seconds, with_tempo
+from sao_onnx.planning.numbers import knows_tempo, numbers
 from sao_onnx.planning.plan import Guidance, Plan, Values, Window
 from sao_onnx.planning.regions import kept
 from sao_onnx.request import (
@@ -28,10 +29,6 @@ from sao_onnx.request import (
 )
 from sao_onnx.sampling.objectives import OBJECTIVES
 from sao_onnx.warn import warn
-
-DURATION = "seconds_total"
-"""The number conditioner that is told how long the sound shall be."""
-
 
 EXTENSION_DECIDES = (
     "seconds",
@@ -73,7 +70,7 @@ def plan(manifest: Manifest, request: Request, read: Reader | None = None) -> Pl
         RequestError: The model cannot do it, or options do not fit together. The message says how to mend it.
         AudioFileError: `read` cannot read the file.
     """
-    _check_together(request)
+    _check_together(manifest, request)
     latents = _window_latents(manifest, request)
     sigmas = tuple(_sigmas(manifest, request).tolist())  # One for all windows, of which there can be hundreds.
     audio = recording(manifest, request, latents, read)
@@ -107,7 +104,12 @@ def uses_encoder(manifest: Manifest, request: Request) -> bool:
     return request.init_audio is not None or (request.seconds or 0.0) > manifest.window_seconds + TOLERANCE
 
 
-def _check_together(request: Request) -> None:
+def passes(manifest: Manifest, request: Request) -> tuple[int, int]:
+    """Sampling steps of each window, and passes of the diffusion transformer for each step: with guidance, 2."""
+    return _steps(manifest, request), 1 if _scale(manifest, request) == 1 else 2
+
+
+def _check_together(manifest: Manifest, request: Request) -> None:
     """Refuse options that need or exclude each other."""
     initial = request.init_audio is not None or request.latents is not None
     if request.init_audio is not None and request.latents is not None:
@@ -125,7 +127,7 @@ def _check_together(request: Request) -> None:
     if request.extend is not None:
         given = request.given()
         for name in EXTENSION_DECIDES:
-            if name in given:
+            if name in given and not (name == "bpm" and knows_tempo(manifest, request)):
                 raise RequestError(f"{name} does not go with extend, which decides it; leave {name} out")
         if request.init_audio is None:
             raise RequestError("extend needs initial audio to go on from")
@@ -138,7 +140,7 @@ def _parts(manifest: Manifest, request: Request, latents: int, audio: Array | No
         placements = extension(audio.shape[1], round(request.extend * rate), manifest.audio.window, rate)
         return [_Part(o.start, (o.kept + o.added) / rate, ((0.0, o.kept / rate),)) for o in placements]
     window = latents * manifest.latents.ratio / rate
-    if request.seconds is not None and request.seconds > window + TOLERANCE and _loop_seconds(request) is None:
+    if request.seconds is not None and request.seconds > window + TOLERANCE and _loop_seconds(manifest, request) is None:
         return _long_parts(manifest, request, request.seconds)
     seconds = _seconds(manifest, request, latents)
     return [_Part(0, seconds, kept(request.keep, request.regenerate, min(seconds, window)))]
@@ -163,7 +165,8 @@ def _long_parts(manifest: Manifest, request: Request, seconds: float) -> list[_P
 def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[float, ...], seed: int, part: _Part) -> Window:
     rate, most = manifest.audio.sample_rate, latents * manifest.latents.ratio
     frames = min(round(part.seconds * rate), most)
-    looped = (request.bpm is not None or request.loop) and not request.full_window
+    loop = request.bars is not None or request.loop
+    looped = loop and not request.full_window
     tail = min(round(TAIL * rate), most - frames, frames) if looped else 0
     return Window(
         seed=seed,
@@ -174,7 +177,7 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[fl
         latent_count=latents,
         sigmas=sigmas,
         # A loop must not come to its end.
-        numbers=_numbers(manifest, request, most / rate if request.bpm is not None or request.loop else part.seconds),
+        numbers=numbers(manifest, request, most / rate if loop else part.seconds),
         kept=part.kept,
     )
 
@@ -182,7 +185,7 @@ def _window(manifest: Manifest, request: Request, latents: int, sigmas: tuple[fl
 def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
     """Length of a clip of one window."""
     limit = latents * manifest.latents.ratio / manifest.audio.sample_rate
-    looped = _loop_seconds(request)
+    looped = _loop_seconds(manifest, request)
     if looped is not None:
         if request.seconds is not None or request.trim_silence:
             other = "trim_silence changes" if request.seconds is None else "seconds says"
@@ -206,9 +209,9 @@ def _seconds(manifest: Manifest, request: Request, latents: int) -> float:
     return request.seconds
 
 
-def _loop_seconds(request: Request) -> float | None:
+def _loop_seconds(manifest: Manifest, request: Request) -> float | None:
     """Seconds of a loop, or None where none is asked for."""
-    if request.bpm is None and request.bars is None and request.beats is None:
+    if (request.bpm is None and request.bars is None and request.beats is None) or knows_tempo(manifest, request):
         return None
     if request.bpm is None or request.bars is None:
         raise RequestError(f"a loop needs bpm and bars; and beats, if a bar has not {DEFAULT_BEATS}")
@@ -229,33 +232,29 @@ def _window_latents(manifest: Manifest, request: Request) -> int:
 
 
 def _sigmas(manifest: Manifest, request: Request) -> Array:
-    steps = manifest.sampling.steps if request.steps is None else request.steps
     start = request.init_noise_level
     if start is None:
         keeps = request.keep is not None or request.regenerate is not None or request.extend is not None
         starts_from = request.init_audio is not None or request.latents is not None
         start = DEFAULT_NOISE_LEVEL if starts_from and not keeps else 1.0
-    return OBJECTIVES[manifest.sampling.objective].sigmas(steps, start)
+    return OBJECTIVES[manifest.sampling.objective].sigmas(_steps(manifest, request), start)
+
+
+def _steps(manifest: Manifest, request: Request) -> int:
+    return manifest.sampling.steps if request.steps is None else request.steps
+
+
+def _scale(manifest: Manifest, request: Request) -> float:
+    return manifest.sampling.cfg_scale if request.cfg_scale is None else request.cfg_scale
 
 
 def _guidance(manifest: Manifest, request: Request) -> Guidance | None:
-    scale = manifest.sampling.cfg_scale if request.cfg_scale is None else request.cfg_scale
+    scale = _scale(manifest, request)
     if scale == 1:
         if request.negative_prompt is not None:
             warn("a negative prompt has no effect without guidance; set cfg_scale above 1", SaoOnnxWarning)
         return None
     return Guidance(scale, request.negative_prompt)
-
-
-def _numbers(manifest: Manifest, request: Request, seconds: float) -> dict[str, float]:
-    given = request.numbers or {}
-    names = [number.id for number in manifest.conditioning.numbers]
-    if unknown := [name for name in given if name not in names]:
-        raise RequestError(f"the model has no number conditioner {shown(unknown[0])}; it has {', '.join(names)}")
-    values = {number.id: number.minimum for number in manifest.conditioning.numbers}
-    if DURATION in values:
-        values[DURATION] = seconds
-    return values | dict(given)
 
 
 def _finish(request: Request) -> Finish:

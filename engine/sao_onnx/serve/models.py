@@ -8,7 +8,7 @@ from typing import cast
 
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Precision
-from sao_onnx.bundle.names import BUILT_IN, find
+from sao_onnx.bundle.names import BUILT_IN, default_name, find
 from sao_onnx.engine import Engine, load
 from sao_onnx.errors import BundleError, RequestError
 from sao_onnx.runtime.processor import available_processors
@@ -30,7 +30,7 @@ class Models:
         self._settings = settings
         self._folders: dict[str, Path] = {}
         self.bundles: dict[str, Bundle] = {}
-        for model in settings.models or (BUILT_IN,):
+        for model in settings.models or (default_name() or BUILT_IN,):
             folder = find(model)
             name = Path(model).name if len(Path(model).parts) > 1 else model
             if name in self._folders:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio
 from sao_onnx.audio.prepare import normalize
+from sao_onnx.bundle.manifest import DURATION
 from sao_onnx.errors import RequestError
 from sao_onnx.serve.answers import audio, json_error, server_sent, wanted_format
 from sao_onnx.serve.bodies import Asked, asked, decoded, json_object
@@ -218,6 +219,10 @@ def _model(models: Models, name: str) -> dict[str, Any]:
         "channels": manifest.audio.channels,
         "precisions": list(manifest.precisions),
         "objective": manifest.sampling.objective,
+        "numbers": [
+            {"id": n.id, "minimum": n.minimum, "maximum": n.maximum, "default": None if n.id == DURATION else n.default}
+            for n in manifest.conditioning.numbers
+        ],
         "default": name == models.default,
     }
 

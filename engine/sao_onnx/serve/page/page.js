@@ -10,10 +10,10 @@ const TASKS = {
   "Loop": ["loop", "bpm", "bars", "beats"],
   "With a recording": ["init_noise_level", "init_start", "extend", "keep"],
   "Away from something": ["cfg_scale", "negative_prompt"],
-  "Sampling": ["steps", "sampler", "window_seconds", "full_window", "numbers"],
+  "Sampling": ["steps", "sampler", "window_seconds", "full_window"],
   "Level and ends": ["normalize", "loudness", "fade_in", "fade_out", "trim_silence", "mono"],
 };
-const ELSEWHERE = new Set(["prompt", "model", "preview", "seconds", "seed", "regenerate"]);
+const ELSEWHERE = new Set(["prompt", "model", "preview", "seconds", "seed", "regenerate", "numbers"]);
 const $ = (id) => document.getElementById(id);
 let formats = [];
 let properties = {};
@@ -107,7 +107,7 @@ function field(name, schema) {
   } else if (type === "number" || type === "integer") {
     input = element("input", { ...common, type: "number", step: type === "integer" ? 1 : "any", min: schema.minimum ?? schema.exclusiveMinimum ?? null, max: schema.maximum ?? null });
   } else {
-    const placeholder = type === "array" ? "0:3, 8:11" : type === "object" ? "name=value" : null;
+    const placeholder = type === "array" ? "0:3, 8:11" : null;
     input = element("input", { ...common, type: "text", placeholder });
   }
   return element("div", { class: "field" }, element("label", {}, words(name) + unit, input), hint);
@@ -118,11 +118,25 @@ function buildOptions() {
   box.replaceChildren();
   const placed = new Set(Object.values(TASKS).flat());
   const others = Object.keys(properties).filter((name) => !placed.has(name) && !ELSEWHERE.has(name));
+  box.append(element("details", { id: "numbers" }));
   for (const [task, names] of Object.entries({ ...TASKS, "More": others })) {
     const known = names.filter((name) => properties[name]);
     if (!known.length) continue;
     box.append(element("details", {}, element("summary", {}, task), ...known.map((name) => field(name, properties[name]))));
   }
+}
+
+// A field for each number that the chosen model knows; what is left empty is left to the model.
+function buildNumbers(model) {
+  const fields = model.numbers.map(({ id, minimum, maximum, default: usual }) => field(`number-${id}`, {
+    type: "number", minimum, maximum, description: `${minimum} to ${maximum}.`, "x-default": usual === null ? "the length" : usual,
+  }));
+  $("numbers").replaceChildren(element("summary", {}, "Numbers of the model"), ...fields);
+}
+
+function numbers() {
+  const filled = [...$("numbers").querySelectorAll("input")].filter((input) => input.value !== "");
+  return Object.fromEntries(filled.map((input) => [input.name.replace("number-", ""), Number(input.value)]));
 }
 
 function read(name, schema) {
@@ -134,10 +148,6 @@ function read(name, schema) {
   if (!text) return undefined;
   if (type === "number" || type === "integer") return Number(text);
   if (type === "array") return text.split(/[ ,]+/).filter(Boolean).map((region) => region.split(":").map(Number));
-  if (type === "object") return Object.fromEntries(text.split(/[ ,]+/).filter(Boolean).map((pair) => {
-    const [name, value] = pair.split("=");
-    return [name, Number(value)];
-  }));
   return text;
 }
 
@@ -149,6 +159,7 @@ function asked() {
     const value = read(name, schema);
     if (value !== undefined) body[name] = value;
   }
+  if (Object.keys(numbers()).length) body.numbers = numbers();
   if (recording && $("from").value !== "" && $("to").value !== "") body.regenerate = [[Number($("from").value), Number($("to").value)]];
   return body;
 }
@@ -246,7 +257,7 @@ async function finished(view, about) {
   const wave = element("canvas", { class: "wave", role: "slider", tabindex: 0, "aria-label": "Position in seconds", "aria-valuemin": 0, "aria-valuemax": about.seconds.toFixed(2), "aria-valuenow": 0 });
   const play = element("button", { type: "button", "aria-label": `Play ${body.prompt}` }, "Play");
   const loop = element("input", { type: "checkbox" });
-  loop.checked = audio.loop = Boolean(body.bpm);
+  loop.checked = audio.loop = Boolean(body.bars || body.loop);
   loop.addEventListener("change", () => { audio.loop = loop.checked; });
   play.addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
   const draw = () => {
@@ -392,6 +403,7 @@ async function begin() {
   const describe = () => {
     const model = chosen();
     const tiny = model.name === "sao-tiny";
+    buildNumbers(model);
     $("about").textContent = tiny
       ? "You hear sao-tiny, a small demonstrator: a few dozen kinds of sound, no music."
       : `You hear ${model.name}, clips of up to ${model.window_seconds.toFixed(1)} s.`;
@@ -399,8 +411,8 @@ async function begin() {
       element("button", { type: "button", class: "small", onclick: () => { $("prompt").value = text; $("prompt").focus(); } }, text)));
   };
   $("model").addEventListener("change", describe);
-  describe();
   buildOptions();
+  describe();
   select();
   for (const { id, body } of JSON.parse(sessionStorage.getItem("clips") || "[]")) {
     const answer = await call(`/v1/jobs/${id}`).catch(() => null);
