@@ -127,10 +127,17 @@ def _run(settings: Settings, host: str, port: int) -> None:
 
     from sao_onnx.errors import SaoOnnxError
     from sao_onnx.serve.app import GRACE, made
+    from sao_onnx.serve.connections import Connection
 
     app, jobs = made(settings)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=round(2 * GRACE + 2)
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(2 * GRACE + 2),
     )
 
     class Server(uvicorn.Server):
