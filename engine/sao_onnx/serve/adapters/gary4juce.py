@@ -5,6 +5,7 @@ It appends the tempo to the prompt ("drums 120bpm"), and reads the number of bar
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.routing import Route
 from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError
 from sao_onnx.planning.loops import loop_seconds
-from sao_onnx.request import DEFAULT_BEATS
+from sao_onnx.request import DEFAULT_BEATS, kinds
 from sao_onnx.serve.adapters.common import answering, base64_of, choice, number, seed, text, whole
 from sao_onnx.serve.bodies import json_object, limited
 from sao_onnx.serve.forms import parts, recording
@@ -126,7 +127,9 @@ class _Gary:
         tempo = re.search(r"(\d+(?:\.\d+)?)\s*bpm\b", prompt, re.IGNORECASE)
         if tempo is None:
             raise RequestError("the prompt names no tempo, expected one such as 120bpm")
-        bpm = float(tempo[1])
+        bpm, asked = float(tempo[1]), kinds()["bpm"].option
+        if not (asked.minimum or 1) <= bpm <= (asked.maximum or math.inf):
+            raise RequestError(f"the prompt names a tempo of {bpm:g} BPM, expected {asked.minimum:g} to {asked.maximum:g}")
         window = self._service.models.bundle(self._model(fields)).manifest.window_seconds
         bars = whole(fields, "bars", 1, 64) or next(
             (n for n in BARS if loop_seconds(bpm, n, DEFAULT_BEATS) <= window - SPARE), 1
