@@ -116,7 +116,7 @@ def test_stability(client):
 @pytest.mark.parametrize("prefix", ["", "/audio"])
 def test_gary4juce(client, prefix):
     details = client.get(f"{prefix}/models/status").json()["model_details"]
-    assert details["sao-tiny"]["type"] == "standard"
+    assert details["miniature"]["type"] == "standard"
     body = {
         "prompt": "techno 140bpm",
         "steps": 2,

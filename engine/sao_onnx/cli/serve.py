@@ -82,7 +82,7 @@ def serve(
         jobs=jobs,
         queue=queue,
         key=key,
-        hosts=_hosts(local, bool(key), tuple(allow_host or ())),
+        hosts=hosts(local, bool(key), tuple(allow_host or ())),
         addresses=not local,
         origins=tuple(allow_origin or ()),
         unload_after=unload_after or None,
@@ -93,7 +93,7 @@ def serve(
     _run(settings, host, port)
 
 
-def _hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
+def hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Names under which the server may be called; none for any."""
     import platform
 
