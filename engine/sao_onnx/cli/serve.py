@@ -134,6 +134,7 @@ def _run(settings: Settings, host: str, port: int) -> None:
         app,
         http=Connection,
         ws="none",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,

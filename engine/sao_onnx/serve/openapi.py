@@ -118,7 +118,7 @@ def _body() -> dict[str, Any]:
         "properties": {"request": request, "audio": audio},
         "additionalProperties": False,
     }
-    encoding = {"request": {"contentType": "application/json"}, "audio": {"contentType": "audio/*, application/octet-stream"}}
+    encoding = {"request": {"contentType": "application/json"}}
     return {"required": True, "content": {**_json(request), "multipart/form-data": {"schema": form, "encoding": encoding}}}
 
 
