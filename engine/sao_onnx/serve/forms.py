@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -34,8 +35,8 @@ async def parts(http: HttpRequest, limits: Limits, *, files: int = 1) -> AsyncGe
     """
     try:
         form = await http.form(max_files=files, max_fields=MOST_FIELDS, max_part_size=limits.json)
-    except HTTPException as error:
-        raise RequestError(f"the form cannot be read: {error.detail}") from error
+    except (HTTPException, FormParserError) as error:  # The second one from older releases of Starlette.
+        raise RequestError(f"the form cannot be read: {getattr(error, 'detail', error)}") from error
     try:
         yield form
     finally:
