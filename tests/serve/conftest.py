@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sao_onnx.serve.jobs import Jobs
 from tests.processes import COMMAND, started, wait_until
+from tests.serve.engines import Engine
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `serve` is not installed")
@@ -64,3 +66,19 @@ def address(tmp_path_factory, model):
 def client(address):
     with httpx.Client(base_url=address, timeout=120) as made:
         yield made
+
+
+@pytest.fixture
+def made():
+    """Makes queues, and ends them."""
+    all: list[tuple[Jobs, Engine]] = []
+
+    def make(engine, **options):
+        jobs = Jobs(lambda name: engine, **options)
+        all.append((jobs, engine))
+        return jobs
+
+    yield make
+    for jobs, engine in all:
+        engine.go.set()
+        jobs.close(10)
