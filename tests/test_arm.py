@@ -1,7 +1,7 @@
 """The built wheel on emulated Arm cores: it does there what it does here.
 
-One core and the miniature are enough in every run of the tests; `make test-arm` takes all four, both releases of Raspberry Pi OS,
-and the model inside the package, too.
+One core and the miniature are enough in every run of the tests; `make test-arm` takes all four cores, both releases of
+Raspberry Pi OS, and the model inside the package.
 """
 
 from __future__ import annotations

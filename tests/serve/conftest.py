@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
 
 import pytest
 
+from sao_onnx.serve.jobs import Jobs
 from tests.processes import COMMAND, started, wait_until
+from tests.serve.engines import Engine
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `serve` is not installed")
@@ -41,14 +44,41 @@ def address_of(process: subprocess.Popen[str], folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory):
-    """A server of sao-tiny."""
+def model(tmp_path_factory, miniature) -> Path:
+    """The miniature under its own name. It makes a clip of four seconds in the tenth of one."""
+    link: Path = tmp_path_factory.mktemp("models") / "miniature"
+    try:
+        link.symlink_to(miniature, target_is_directory=True)
+    except OSError:  # Not every user of Windows may.
+        shutil.copytree(miniature, link)
+    return link
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory, model):
+    """A server of the miniature, with one thread, so that clips are those of any other server with one."""
     folder = tmp_path_factory.mktemp("server")
-    with serving(folder, "--metrics", "--queue", 200) as process:
+    with serving(folder, "--model", model, "--metrics", "--queue", 200, "--threads", 1) as process:
         yield address_of(process, folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(address):
     with httpx.Client(base_url=address, timeout=120) as made:
         yield made
+
+
+@pytest.fixture
+def made():
+    """Makes queues, and ends them."""
+    all: list[tuple[Jobs, Engine]] = []
+
+    def make(engine, **options):
+        jobs = Jobs(lambda name: engine, **options)
+        all.append((jobs, engine))
+        return jobs
+
+    yield make
+    for jobs, engine in all:
+        engine.go.set()
+        jobs.close(10)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import re
+import shutil
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,8 @@ import pytest
 import soundfile
 
 from sao_onnx.serve.adapters.elevenlabs import KILOBITS, RATES, guidance
+from tests.conftest import ROOT
+from tests.processes import run, succeed
 
 FORMATS = [
     f"{codec}_{rate}" + (f"_{kilobits}" if kilobits else "")
@@ -116,7 +122,7 @@ def test_stability(client):
 @pytest.mark.parametrize("prefix", ["", "/audio"])
 def test_gary4juce(client, prefix):
     details = client.get(f"{prefix}/models/status").json()["model_details"]
-    assert details["sao-tiny"]["type"] == "standard"
+    assert details["miniature"]["type"] == "standard"
     body = {
         "prompt": "techno 140bpm",
         "steps": 2,
@@ -159,3 +165,53 @@ def test_more_than_the_window_is_extended(elevenlabs):
     data = convert(elevenlabs, text="rain", duration_seconds=6, output_format="wav_44100")
     samples, rate = soundfile.read(io.BytesIO(data))
     assert len(samples) == pytest.approx(6 * rate, abs=1)
+
+
+def examples(language: str) -> list[str]:
+    """What the notes tell clients to do, in one language."""
+    text = (ROOT / "engine" / "server" / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_in_python(address, tmp_path):
+    [code] = [code for code in examples("python") if "httpx" in code]
+    lines = succeed([sys.executable, "-c", code.replace("http://localhost:8005", address)], cwd=tmp_path).split()
+    assert float(lines[-1]) == 1
+    assert soundfile.info(tmp_path / "rain.flac").duration == pytest.approx(2, abs=0.01)
+
+
+def test_the_example_with_the_elevenlabs_client(address, tmp_path, monkeypatch):
+    pytest.importorskip("elevenlabs.client", reason="the elevenlabs client is not installed")
+    monkeypatch.chdir(tmp_path)
+    [code] = [code for code in examples("python") if "elevenlabs" in code]
+    exec(code.replace("http://localhost:8005", address), {})
+    assert soundfile.info(tmp_path / "rain.mp3").duration == pytest.approx(2, abs=0.1)
+
+
+def test_the_example_in_javascript(address, tmp_path):
+    node = shutil.which("node")
+    if node is None or run([node, "--eval", "process.exit(typeof fetch === 'function' ? 0 : 1)"]).returncode:
+        pytest.skip("Node from version 18 on is not installed")
+    [code] = [code for code in examples("js") if "node:fs" in code]
+    (tmp_path / "example.mjs").write_text(code.replace("http://localhost:8005", address), encoding="utf-8")
+    assert succeed([node, "example.mjs"], cwd=tmp_path).split()[-1] == "1"
+    assert soundfile.info(tmp_path / "rain.mp3").duration == pytest.approx(2, abs=0.1)
+
+
+def test_the_examples_with_curl(address, tmp_path):
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl is not installed")
+    [code] = [code for code in examples("sh") if "curl" in code]
+    lines = [line for line in code.splitlines() if "$(cat key)" not in line]
+    script = "set -e\n" + "\n".join(lines).replace("http://localhost:8005", address).replace("curl ", "curl -sSf ")
+    succeed(["sh", "-c", script], cwd=tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(set(re.findall(r"-o (\S+)", script)))
+
+
+def test_what_clients_of_localai_send(client):
+    """Its fields for sound generation; a model that is not here, and what is not ours, do no harm."""
+    body = {"text": "kick", "model_id": "ace-step-turbo", "duration_seconds": 0.5, "prompt_influence": 0.3, "do_sample": True}
+    more = {"think": False, "caption": "", "lyrics": "", "bpm": 120, "keyscale": "", "language": "en", "timesignature": "4"}
+    answer = client.post("/v1/sound-generation", json=body | more)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mpeg")

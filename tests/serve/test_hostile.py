@@ -83,6 +83,45 @@ def test_json_that_breaks_readers(client, path, text):
     assert len(answer.text) < 1_000
 
 
+REQUEST = ("request", (None, '{"prompt": "kick", "steps": 3}'))  # More steps than this server allows.
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ([REQUEST], "steps is 3"),
+        ([("request", ("blob", '{"prompt": "kick", "steps": 3}', "application/json"))], "steps is 3"),
+        ([REQUEST, ("prompt", (None, "kick"))], "'prompt', expected request and audio"),
+        ([REQUEST, REQUEST], "2 parts 'request'"),
+        ([("audio", ("a.wav", b"RIFF"))], '"request" of the form is missing'),
+        ([REQUEST, ("audio", (None, "kick"))], "audio is text"),
+        ([("request", (None, " " * 2_000_000))], "cannot be read"),
+        ([("request", ("blob", b" " * 2_000_000))], "larger than 1000000 bytes"),
+        ([("x", (None, "y"))] * 60, "Too many fields"),
+        ([("x", ("x", "y"))] * 3, "Too many files"),
+    ],
+)
+def test_forms(client, parts, says):
+    answer = client.post("/v1/jobs", files=parts)
+    assert answer.status_code == 422
+    assert says in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, "success") for path in PATHS if path.startswith("/generate/")])
+def test_a_broken_form_is_refused_in_the_shape_of_its_interface(client, path, name):
+    answer = client.post(path, content=b"--b\r\nx", headers={"content-type": "multipart/form-data; boundary=b"})
+    assert (answer.status_code, answer.json()[name]) == (422, False)
+    many = client.post(path, files=[("x", ("x", "y"))] * 3)
+    assert (many.status_code, many.json()[name]) == (422, False)
+
+
+@pytest.mark.parametrize("prompt", ["drums 0bpm", "19.9 bpm", "401bpm", "9" * 400 + "bpm", "0.000001 bpm"])
+def test_tempos_that_are_none(client, prompt):
+    answer = client.post("/generate/loop", json={"prompt": prompt})
+    assert answer.status_code == 422
+    assert "expected 20 to 400" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "DELETE", "PROPFIND"])
 def test_other_methods(client, method):
     assert client.request(method, "/v1/generate").status_code == 405

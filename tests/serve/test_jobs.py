@@ -8,75 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from sao_onnx.clip import Clip, Timings
 from sao_onnx.errors import BundleError
-from sao_onnx.events import Conditioned, Finished, Sampled
 from sao_onnx.request import Request
 from sao_onnx.serve.job import Job
-from sao_onnx.serve.jobs import Jobs, QueueFullError
-
-LATENTS = np.zeros((2, 3), np.float32)
-
-
-def clip(seconds=0.1, seed=0) -> Clip:
-    return Clip(np.zeros((2, int(1000 * seconds)), np.float32), 1000, seed, LATENTS, Timings(), provenance=None)  # type: ignore[arg-type]
-
-
-class Engine:
-    """Makes its steps when it is told to."""
-
-    def __init__(self, *, steps=4, wait=False, error=None) -> None:
-        self.steps, self.error = steps, error
-        self.go = threading.Event()
-        self.begun: list[str] = []
-        self.closed = 0
-        self.yielded = 0
-        if not wait:
-            self.go.set()
-
-    def stream(self, prompt):
-        self.begun.append(prompt.prompt)
-        try:
-            yield Conditioned(self.steps)
-            for index in range(self.steps):
-                self.go.wait(60)
-                if self.error is not None:
-                    raise self.error
-                self.yielded += 1
-                yield Sampled(index, self.steps, LATENTS, LATENTS, (index + 1) / (self.steps + 1))
-            yield Finished(clip(seed=prompt.seed))
-        finally:
-            self.closed += 1
-
-    def decode(self, latents, seconds=None):
-        return np.zeros((2, 10), np.float32)
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def made():
-    """Makes queues, and ends them."""
-    all: list[tuple[Jobs, Engine]] = []
-
-    def make(engine, **options):
-        jobs = Jobs(lambda name: engine, **options)
-        all.append((jobs, engine))
-        return jobs
-
-    yield make
-    for jobs, engine in all:
-        engine.go.set()
-        jobs.close(10)
-
-
-def job(prompt="kick", **about) -> Job:
-    return Job("tiny", Request(prompt, seed=1), **about)
+from sao_onnx.serve.jobs import GUESSED_SECONDS, Jobs
+from sao_onnx.serve.refusals import EndingError, QueueFullError
+from tests.serve.engines import Engine, clip, job, until
 
 
 def test_clips_are_made_in_order(made):
@@ -114,7 +51,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(made):
         jobs.submit(job())
     with pytest.raises(QueueFullError) as caught:
         jobs.submit(job())
-    assert caught.value.retry_after > 0
+    assert caught.value.retry_after == GUESSED_SECONDS
 
 
 def test_a_queue_without_places_takes_what_can_be_made_at_once(made):
@@ -232,7 +169,7 @@ def test_the_end_cancels_what_waits_and_waits_for_what_runs():
     engine.go.set()
     jobs.close(60)
     assert (running.status.state, waiting.status.state) == ("done", "cancelled")
-    with pytest.raises(QueueFullError):
+    with pytest.raises(EndingError):
         jobs.submit(job())
 
 

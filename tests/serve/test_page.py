@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.processes import GUARD, run
-from tests.serve.conftest import serving  # noqa: F401  Skips where the server cannot run.
+from tests.serve.conftest import address_of, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -29,10 +33,9 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser, address, request):
+@contextlib.contextmanager
+def opened(browser, address, **options):
     """The page, which must say nothing on the console."""
-    options = getattr(request, "param", {})
     context = browser.new_context(**options)
     context.set_default_timeout(GUARD * 1000)
     page = context.new_page()
@@ -40,11 +43,26 @@ def page(browser, address, request):
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(address)
-    page.wait_for_selector("#options details")
     yield page
     context.close()
     # The browser itself says that an answer was a refusal.
-    assert not [text for text in said if "status of 422" not in text]
+    assert not [text for text in said if "status of 422" not in text and "status of 401" not in text]
+
+
+@pytest.fixture
+def page(browser, address, request):
+    with opened(browser, address, **getattr(request, "param", {})) as page:
+        page.wait_for_selector("#options details")
+        yield page
+
+
+@pytest.fixture(scope="module")
+def locked(model, tmp_path_factory):
+    """A server with a key, `secret`."""
+    folder = tmp_path_factory.mktemp("locked")
+    (folder / "key").write_text("secret")
+    with serving(folder, "--model", model, "--key-file", "key") as process:
+        yield address_of(process, folder)
 
 
 def ask(page, prompt="short kick drum", steps=2, seconds=1, **fields):
@@ -102,6 +120,76 @@ def test_a_part_is_made_anew_by_dragging(page):
     assert "multipart/form-data" in waited.value.headers["content-type"]
     assert waited.value.response().status == 202
     done(page, 2)
+
+
+def test_a_key_is_asked_for_until_it_is_right(browser, locked):
+    with opened(browser, locked) as page:
+        page.wait_for_selector("#key-dialog[open]")
+        assert page.inner_text("#key-problem") == ""
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelector('#key-problem').textContent.includes('not the key')")
+        page.fill("#key", "secret")
+        page.get_by_role("button", name="Use it").click()
+        page.wait_for_selector("#options details")
+        ask(page, variations=2)
+        done(page, 2)
+        # It is known until the browser is closed, and nothing of it is in the address.
+        page.reload()
+        done(page, 2)
+        assert "secret" not in page.url
+        # A key that has changed is asked for once, however many calls are refused.
+        page.evaluate("() => { key = 'old'; }")
+        page.evaluate("() => { window.asked = Promise.all([call('/v1/models'), call('/v1/options'), call('/v1/models')]); }")
+        page.wait_for_selector("#key-dialog[open]")
+        page.fill("#key", "secret")
+        page.keyboard.press("Enter")
+        assert page.evaluate("async () => (await window.asked).map((answer) => answer.status)") == [200, 200, 200]
+        assert not page.locator("#key-dialog").is_visible()
+
+
+def test_a_key_need_not_be_given(browser, locked):
+    with opened(browser, locked) as page:
+        page.wait_for_selector("#key-dialog[open]")
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => document.querySelector('#problem').textContent.includes('asks for a key')")
+        assert not page.locator("#key-dialog").is_visible()
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 700}}], indirect=True)
+def test_a_file_is_dropped(page):
+    stream = io.BytesIO()
+    soundfile.write(stream, np.sin(np.arange(22_050) / 10), 22_050, format="WAV")
+
+    def drop(name: str, data: bytes) -> None:
+        made = """([name, data]) => {
+            const all = new DataTransfer();
+            all.items.add(new File([new Uint8Array(data)], name));
+            return all;
+        }"""
+        transfer = page.evaluate_handle(made, [name, list(data)])
+        page.dispatch_event("#recording", "dragover", {"dataTransfer": transfer})
+        assert "over" in (page.get_attribute("#recording", "class") or "")
+        page.dispatch_event("#recording", "drop", {"dataTransfer": transfer})
+        assert "over" not in (page.get_attribute("#recording", "class") or "")
+
+    drop("notes.txt", b"no audio")
+    page.wait_for_function("() => document.querySelector('#problem').textContent.includes('notes.txt cannot be read')")
+    assert not page.locator("#recorded").is_visible()
+    drop("tone.wav", stream.getvalue())
+    page.wait_for_selector("#recorded-wave")
+    assert page.inner_text("#problem") == ""
+    # What is to be made anew can be said by keyboard, too.
+    page.focus("#from")
+    page.keyboard.type("0.25")
+    page.keyboard.press("Tab")
+    page.keyboard.type("0.75")
+    with page.expect_response("**/v1/jobs") as waited:
+        ask(page, prompt="rain", seconds="")
+    assert waited.value.json()["options"]["regenerate"] == [[0.25, 0.75]]
+    done(page)
+    page.get_by_role("button", name="Leave it out").click()
+    assert not page.locator("#recorded").is_visible()
 
 
 def test_variations_stand_side_by_side_and_outlive_the_page(page):

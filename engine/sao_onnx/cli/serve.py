@@ -82,7 +82,7 @@ def serve(
         jobs=jobs,
         queue=queue,
         key=key,
-        hosts=_hosts(local, bool(key), tuple(allow_host or ())),
+        hosts=hosts(local, bool(key), tuple(allow_host or ())),
         addresses=not local,
         origins=tuple(allow_origin or ()),
         unload_after=unload_after or None,
@@ -93,7 +93,7 @@ def serve(
     _run(settings, host, port)
 
 
-def _hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
+def hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Names under which the server may be called; none for any."""
     import platform
 
@@ -127,10 +127,18 @@ def _run(settings: Settings, host: str, port: int) -> None:
 
     from sao_onnx.errors import SaoOnnxError
     from sao_onnx.serve.app import GRACE, made
+    from sao_onnx.serve.connections import Connection
 
     app, jobs = made(settings)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=round(2 * GRACE + 2)
+        app,
+        http=Connection,
+        ws="none",
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(2 * GRACE + 2),
     )
 
     class Server(uvicorn.Server):

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from sao_onnx.clip import Clip
 from sao_onnx.errors import AudioFileError, NotEnoughMemoryError, RequestError, SaoOnnxError
 from sao_onnx.serve.formats import MEDIA_TYPES, accepted, known
-from sao_onnx.serve.jobs import QueueFullError
+from sao_onnx.serve.refusals import EndingError, QueueFullError
 from sao_onnx.serve.service import ClientGoneError, JobFailedError
 
 _STATUSES: dict[type[Exception], int] = {
@@ -22,6 +22,7 @@ _STATUSES: dict[type[Exception], int] = {
     RequestError: 422,
     AudioFileError: 422,
     NotEnoughMemoryError: 503,
+    EndingError: 503,
     SaoOnnxError: 500,
     ClientGoneError: 499,
 }
@@ -86,7 +87,7 @@ def status_of(error: Exception) -> tuple[int, str, str]:
 
 def headers_of(error: Exception) -> dict[str, str]:
     """Headers of an error's answer."""
-    return {"Retry-After": str(max(1, round(error.retry_after)))} if isinstance(error, QueueFullError) else {}
+    return {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else {}
 
 
 async def failed(http: HttpRequest, error: Exception) -> Response:

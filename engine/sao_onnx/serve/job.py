@@ -23,8 +23,8 @@ class Status:
     Attributes:
         state: Of the job.
         position: In the queue: 1 is next; 0 when it has left the queue.
-        step: Sampling steps that are done, in the present window.
-        steps: Sampling steps of a window; 0 before they are known.
+        step: Sampling steps that are done, in all windows.
+        steps: Sampling steps of all windows; 0 before they are known.
         fraction: Of the expected time of the clip, 0 to 1.
         previews: How many estimates of the audio have been made.
         error: What failed.

@@ -5,6 +5,7 @@ Knows nothing of HTTP. All of it may be called from any thread.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
@@ -13,9 +14,10 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from sao_onnx.errors import SaoOnnxError
-from sao_onnx.events import Event, Finished, Sampled
+from sao_onnx.events import Conditioned, Event, Finished, Sampled
 from sao_onnx.request import Request
 from sao_onnx.serve.job import Job
+from sao_onnx.serve.refusals import EndingError, QueueFullError
 
 logger = logging.getLogger(__name__)
 
@@ -29,18 +31,6 @@ PREVIEW_SECONDS = 2.0
 
 LOOK = 5.0
 """Most seconds between two looks at what was kept for long enough."""
-
-
-class QueueFullError(SaoOnnxError):
-    """No more clips can wait.
-
-    Attributes:
-        retry_after: Seconds until one of those before has probably been made.
-    """
-
-    def __init__(self, waiting: int, retry_after: float) -> None:
-        super().__init__(f"{waiting} clips are waiting, and no more can; try again in {retry_after:.0f} s")
-        self.retry_after = retry_after
 
 
 class Generating(Protocol):
@@ -101,13 +91,13 @@ class Jobs:
 
         Raises:
             QueueFullError: As many wait as may.
+            EndingError: The queue is closed.
         """
         with self._changed:
-            # A job that a free worker takes at once does not wait.
-            free = len(self._threads) - len(self._running)
-            held = sum(other.size for other in self._queue)
-            if self._closing or len(self._queue) >= self._waiting + free or (held and held + job.size > self._keep_bytes):
-                raise QueueFullError(len(self._queue), self._until_next())
+            if self._closing:
+                raise EndingError
+            if leave := self._too_many(job):
+                raise QueueFullError(len(self._queue), self._until_left(leave))
             self._forget()
             self._all[job.id] = job
             self._queue.append(job)
@@ -151,7 +141,7 @@ class Jobs:
             if job in self._running:
                 return self._left(job)
             before = self._queue.index(job) + 1 if job in self._queue else 1
-            return self._until_next() + self._took * -(-before // len(self._threads))
+            return self._until_left(before) + self._took
 
     def close(self, grace: float) -> None:
         """Take no more jobs, cancel those that wait, and give the others some seconds to end before they are cancelled."""
@@ -180,14 +170,34 @@ class Jobs:
         """Seconds that a clip takes."""
         return GUESSED_SECONDS if self._measured is None else self._measured
 
-    def _until_next(self) -> float:
-        """Seconds until the first of the running clips is probably done."""
-        return min(map(self._left, self._running), default=0.0)
+    def _too_many(self, job: Job) -> int:
+        """How many must leave the queue before there is a place for a job; 0 if there is one."""
+        # A job that a free worker takes at once does not wait.
+        free = len(self._threads) - len(self._running)
+        leave = max(0, len(self._queue) - self._waiting - free + 1)
+        sizes = [other.size for other in self._queue]
+        held = sum(sizes[leave:])
+        while held and held + job.size > self._keep_bytes:
+            held -= sizes[leave]
+            leave += 1
+        return leave
+
+    def _until_left(self, count: int) -> float:
+        """Seconds until so many have probably left the queue: each with the end of a clip, whose worker takes it."""
+        ends = [self._left(job) for job in self._running]
+        ends += [0.0] * (len(self._threads) - len(ends))
+        heapq.heapify(ends)
+        for _ in range(count - 1):
+            heapq.heapreplace(ends, ends[0] + self._took)
+        return ends[0]
 
     def _left(self, job: Job) -> float:
         """Seconds until a running clip is probably done."""
         elapsed, fraction = time.monotonic() - self._running[job], job.status.fraction
-        return elapsed / fraction * (1 - fraction) if fraction > WELL_BEGUN else max(self._took - elapsed, 0.0)
+        # One that takes longer than those before has no other measure than its own pace.
+        if fraction > WELL_BEGUN or (fraction and elapsed > self._took):
+            return elapsed / fraction * (1 - fraction)
+        return max(self._took - elapsed, 0.0)
 
     def _number(self) -> None:
         for position, job in enumerate(self._queue, start=1):
@@ -283,11 +293,17 @@ class Jobs:
             events.close()
 
     def _report(self, job: Job, event: Event, engine: Generating) -> None:
-        if isinstance(event, Sampled):
-            # After the first step there is little to hear, and after the last one there is the clip.
-            if job.preview and 1 <= event.index < event.steps - 1:
-                job.preview_audio = engine.decode(event.denoised, PREVIEW_SECONDS)
-                job.change(previews=job.status.previews + 1)
-            job.change(step=event.index + 1, steps=event.steps, fraction=event.fraction)
-        else:
-            job.change(fraction=event.fraction)
+        done = job.status.step
+        match event:
+            case Conditioned():
+                # All windows together, so that steps never go backwards.
+                job.change(steps=done + event.steps * (event.windows - event.window), fraction=event.fraction)
+            case Sampled():
+                # After the first step there is little to hear, and after the last one there is the clip; what comes after the
+                # first window does not change the beginning.
+                if job.preview and done == event.index and 1 <= done < event.steps - 1:
+                    job.preview_audio = engine.decode(event.denoised, PREVIEW_SECONDS)
+                    job.change(previews=job.status.previews + 1)
+                job.change(step=done + 1, fraction=event.fraction)
+            case _:
+                job.change(fraction=event.fraction)

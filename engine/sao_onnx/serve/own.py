@@ -8,19 +8,17 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sao_onnx.arrays import Array
 from sao_onnx.audio.files import encode_audio
 from sao_onnx.audio.prepare import normalize
 from sao_onnx.bundle.manifest import DURATION
-from sao_onnx.errors import RequestError
 from sao_onnx.serve.answers import audio, json_error, server_sent, wanted_format
-from sao_onnx.serve.bodies import Asked, asked, decoded, json_object
+from sao_onnx.serve.bodies import Asked, asked, json_object
 from sao_onnx.serve.formats import MEDIA_TYPES
+from sao_onnx.serve.forms import only, parts, recording, written
 from sao_onnx.serve.job import Job, Status
 from sao_onnx.serve.models import Models
 from sao_onnx.serve.schema import request_schema
@@ -35,8 +33,8 @@ def routes(service: Service) -> list[Route]:
     own = _Own(service)
     return [
         Route("/v1/jobs", own.submit, methods=["POST"]),
-        Route("/v1/jobs/{id}", own.show, methods=["GET"]),
-        Route("/v1/jobs/{id}", own.cancel, methods=["DELETE"]),
+        # One route, so that a refusal of other methods names both.
+        Route("/v1/jobs/{id}", own.job, methods=["GET", "DELETE"]),
         Route("/v1/jobs/{id}/events", own.events, methods=["GET"]),
         Route("/v1/jobs/{id}/audio", own.audio, methods=["GET"]),
         Route("/v1/jobs/{id}/preview", own.preview, methods=["GET"]),
@@ -62,14 +60,13 @@ class _Own:
         found = await self._asked(http)
         return await audio(await self._service.clip(found.request, http, found.model), format, http)
 
-    async def show(self, http: HttpRequest) -> Response:
-        job = self._job(http)
-        return _unknown() if job is None else JSONResponse(self._about(job))
-
-    async def cancel(self, http: HttpRequest) -> Response:
+    async def job(self, http: HttpRequest) -> Response:
         job = self._job(http)
         if job is None:
             return _unknown()
+        return self._cancel(job) if http.method == "DELETE" else JSONResponse(self._about(job))
+
+    def _cancel(self, job: Job) -> Response:
         ended = job.status.ended
         self._service.jobs.cancel(job)
         if ended:
@@ -96,9 +93,11 @@ class _Own:
 
     async def preview(self, http: HttpRequest) -> Response:
         job = self._job(http)
-        made = None if job is None else job.preview_audio
-        if job is None or made is None:
+        if job is None:
             return _unknown()
+        made = job.preview_audio
+        if made is None:
+            return json_error(409, "NotReadyError", "there is no estimate; ask with preview, and its events tell of each")
         rate = self._service.models.bundle(job.model).manifest.audio.sample_rate
         data = await run_in_threadpool(lambda: encode_audio(normalize(made), rate, ".wav"))
         return Response(data, media_type=MEDIA_TYPES["wav"], headers={"Cache-Control": "no-store"})
@@ -128,12 +127,10 @@ class _Own:
         kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "multipart/form-data":
             return asked(json_object(await http.body()), limits)
-        async with http.form(max_files=1, max_fields=4) as form:
-            written, sent = form.get("request"), form.get("audio")
-            if not isinstance(written, str):
-                raise RequestError('the part "request" of the form is missing; it holds the request as JSON')
-            recording = await received(sent, self._service)
-        return asked(json_object(written), limits, recording)
+        async with parts(http, limits, files=2) as form:
+            only(form, ("request", "audio"))
+            fields = json_object(await written(form, "request", limits))
+            return asked(fields, limits, await recording(form, "audio", limits))
 
     def _about(self, job: Job) -> dict[str, Any]:
         status = job.status
@@ -180,21 +177,6 @@ class _Own:
                 pending.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await pending
-
-
-async def received(sent: UploadFile | str | None, service: Service) -> tuple[Array, int] | None:
-    """Audio that was sent as a part of a form.
-
-    Raises:
-        AudioFileError: It cannot be read.
-        RequestError: It is no file.
-    """
-    if sent is None:
-        return None
-    if not isinstance(sent, UploadFile):
-        raise RequestError('the part "audio" of the form is text, expected a file')
-    data = await sent.read()
-    return await run_in_threadpool(decoded, data, service.settings.limits)
 
 
 def _status(status: Status) -> dict[str, Any]:

@@ -6,19 +6,14 @@ import base64
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from sao_onnx.arrays import Array
 from sao_onnx.errors import RequestError
 from sao_onnx.option import shown
 from sao_onnx.request import MAX_SEED, random_seed
 from sao_onnx.serve.answers import INTERNAL, headers_of, status_of
-from sao_onnx.serve.bodies import decoded
 from sao_onnx.serve.guard import TooLargeError
-from sao_onnx.serve.service import Service
 
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 ErrorShape = Callable[[int, str, str, Mapping[str, str]], Response]
@@ -102,24 +97,6 @@ def seed(fields: Mapping[str, Any], random: int | None = None) -> int:
     """The seed of a request; a random one where there is none, or where the interface's own number for "random" is given."""
     found = whole(fields, "seed", min(0, random or 0), MAX_SEED)
     return random_seed() if found is None or found == random else found
-
-
-async def recording(
-    form: Mapping[str, Any], name: str, service: Service, *, required: bool = False
-) -> tuple[Array, int] | None:
-    """Audio in a form.
-
-    Raises:
-        RequestError: It is missing, or no file.
-        AudioFileError: It cannot be read.
-    """
-    sent = form.get(name)
-    if isinstance(sent, UploadFile):
-        data = await sent.read()
-        return await run_in_threadpool(decoded, data, service.settings.limits)
-    if sent is not None or required:
-        raise RequestError(f"{name} is {'missing' if sent is None else 'text, expected a file'}")
-    return None
 
 
 def base64_of(data: bytes) -> str:

@@ -5,6 +5,7 @@ It appends the tempo to the prompt ("drums 120bpm"), and reads the number of bar
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +18,10 @@ from starlette.routing import Route
 from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError
 from sao_onnx.planning.loops import loop_seconds
-from sao_onnx.request import DEFAULT_BEATS
-from sao_onnx.serve.adapters.common import answering, base64_of, choice, number, recording, seed, text, whole
+from sao_onnx.request import DEFAULT_BEATS, kinds
+from sao_onnx.serve.adapters.common import answering, base64_of, choice, number, seed, text, whole
 from sao_onnx.serve.bodies import json_object, limited
+from sao_onnx.serve.forms import parts, recording
 from sao_onnx.serve.service import Service
 
 RANDOM = -1
@@ -116,7 +118,7 @@ class _Gary:
     async def loop(self, http: HttpRequest) -> Response:
         if "application/json" in http.headers.get("content-type", ""):
             return await self._loop(http, json_object(await http.body()))
-        async with http.form(max_files=1, max_fields=20) as form:
+        async with parts(http, self._service.settings.limits) as form:
             return await self._loop(http, form)
 
     async def _loop(self, http: HttpRequest, fields: Mapping[str, Any]) -> Response:
@@ -125,7 +127,9 @@ class _Gary:
         tempo = re.search(r"(\d+(?:\.\d+)?)\s*bpm\b", prompt, re.IGNORECASE)
         if tempo is None:
             raise RequestError("the prompt names no tempo, expected one such as 120bpm")
-        bpm = float(tempo[1])
+        bpm, asked = float(tempo[1]), kinds()["bpm"].option
+        if not (asked.minimum or 1) <= bpm <= (asked.maximum or math.inf):
+            raise RequestError(f"the prompt names a tempo of {bpm:g} BPM, expected {asked.minimum:g} to {asked.maximum:g}")
         window = self._service.models.bundle(self._model(fields)).manifest.window_seconds
         bars = whole(fields, "bars", 1, 64) or next(
             (n for n in BARS if loop_seconds(bpm, n, DEFAULT_BEATS) <= window - SPARE), 1
@@ -136,7 +140,7 @@ class _Gary:
         # A negative prompt means something only where there is guidance.
         if kind in AVOIDED and options["cfg_scale"] not in (None, 1):
             options["negative_prompt"] = AVOIDED[kind]
-        sent = await recording(fields, "audio_file", self._service)
+        sent = await recording(fields, "audio_file", self._service.settings.limits)
         if sent is not None:
             options["init_noise_level"] = number(fields, "style_strength", 0.12, 1) or 0.8
         seconds = loop_seconds(bpm, bars, DEFAULT_BEATS)
@@ -144,14 +148,14 @@ class _Gary:
         return await self._answer(http, fields, prompt, options, about, sent)
 
     async def transfer(self, http: HttpRequest) -> Response:
-        async with http.form(max_files=1, max_fields=20) as form:
+        async with parts(http, self._service.settings.limits) as form:
             prompt = text(form, "prompt", required=True) or ""
             strength = number(form, "style_strength", 0.1, 1) or 0.8
             options = self._common(form) | {
                 "init_noise_level": max(strength, 0.12),
                 "negative_prompt": text(form, "negative_prompt"),
             }
-            sent = await recording(form, "audio_file", self._service, required=True)
+            sent = await recording(form, "audio_file", self._service.settings.limits, required=True)
             return await self._answer(http, form, prompt, options, {"style_strength": strength}, sent)
 
     def _model(self, fields: Mapping[str, Any]) -> str:

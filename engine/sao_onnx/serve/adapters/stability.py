@@ -11,9 +11,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sao_onnx.request import LEAST_NOISE_LEVEL
-from sao_onnx.serve.adapters.common import answering, base64_of, choice, number, recording, seed, text, whole
+from sao_onnx.serve.adapters.common import answering, base64_of, choice, number, seed, text, whole
 from sao_onnx.serve.bodies import limited
 from sao_onnx.serve.formats import MEDIA_TYPES
+from sao_onnx.serve.forms import parts, recording
 from sao_onnx.serve.service import Service
 
 PREFIX = "/v2beta/audio/stable-audio-2"
@@ -33,17 +34,17 @@ class _Stability:
         self._service = service
 
     async def text(self, http: HttpRequest) -> Response:
-        async with http.form(max_files=0, max_fields=20) as form:
+        async with parts(http, self._service.settings.limits, files=0) as form:
             return await self._answer(http, form, {})
 
     async def audio(self, http: HttpRequest) -> Response:
-        async with http.form(max_files=1, max_fields=20) as form:
+        async with parts(http, self._service.settings.limits) as form:
             strength = number(form, "strength", 0, 1)
             options = {"init_noise_level": None if strength is None else LEAST_NOISE_LEVEL + (1 - LEAST_NOISE_LEVEL) * strength}
             return await self._answer(http, form, options, recorded=True)
 
     async def inpaint(self, http: HttpRequest) -> Response:
-        async with http.form(max_files=1, max_fields=20) as form:
+        async with parts(http, self._service.settings.limits) as form:
             most = self._service.settings.limits.recording
             start, end = number(form, "mask_start", 0, most), number(form, "mask_end", 0, most)
             # By default their mask reaches from 30 s to 190 s, which no clip of a small model has.
@@ -62,7 +63,7 @@ class _Stability:
             "cfg_scale": number(form, "cfg_scale", 0, 100),
             **own,
         }
-        sent = await recording(form, "audio", service, required=True) if recorded else None
+        sent = await recording(form, "audio", service.settings.limits, required=True) if recorded else None
         request = limited(text(form, "prompt", required=True), options, service.settings.limits, sent)
         clip = await service.clip(request, http)
         data = await run_in_threadpool(clip.encoded, f".{format}")

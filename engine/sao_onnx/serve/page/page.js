@@ -25,10 +25,12 @@ let audioContext = null;
 let key = sessionStorage.getItem("key") || "";
 
 async function call(path, options = {}) {
-  const headers = { ...(options.headers || {}), ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  const used = key;
+  const headers = { ...(options.headers || {}), ...(used ? { Authorization: `Bearer ${used}` } : {}) };
   const answer = await fetch(path, { ...options, headers });
   if (answer.status === 401) {
-    await askForKey();
+    // Another call may have been given a key since.
+    if (used === key) await askForKey();
     return call(path, options);
   }
   if (!answer.ok) {
@@ -40,16 +42,23 @@ async function call(path, options = {}) {
   return answer;
 }
 
+let asking = null; // Several calls may be refused at once, and ask once.
+
 function askForKey() {
-  const dialog = $("key-dialog");
-  dialog.showModal();
-  return new Promise((resolve) => {
+  asking ??= new Promise((resolve, reject) => {
+    const dialog = $("key-dialog");
+    $("key-problem").textContent = key ? "That is not the key of this server." : "";
+    $("key").value = dialog.returnValue = "";
     dialog.addEventListener("close", () => {
+      asking = null;
+      if (dialog.returnValue !== "use") return reject(new Error("This server asks for a key. Reload the page to give it."));
       key = $("key").value;
       sessionStorage.setItem("key", key);
       resolve();
     }, { once: true });
+    dialog.showModal();
   });
+  return asking;
 }
 
 // Server-sent events over fetch, because an EventSource cannot send a key.
