@@ -2,8 +2,8 @@
 
     python exercise.py BUNDLE RESULTS [--shipped]
 
-writes arrays and texts to the folder RESULTS, to be compared with those of another machine. With `--shipped` also those of the model
-inside the package, which takes an emulator minutes.
+writes arrays and texts to the folder RESULTS, to be compared with those of another machine. With `--shipped`, also those of the
+model inside the package, which takes an emulator minutes.
 """
 
 from __future__ import annotations

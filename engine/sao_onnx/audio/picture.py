@@ -224,7 +224,9 @@ def spectrogram(
     """
     channels = np.atleast_2d(samples)
     step = max(size // 4, -(-channels.shape[1] // COLUMNS))
-    power = sum(_power(channel, size, step) for channel in channels) / len(channels)
+    power = _power(channels[0], size, step)
+    for channel in channels[1:]:  # One after the other: a file may have hundreds of channels.
+        power += _power(channel, size, step)
     levels = power / max(power.max(), 1e-24)
     return (
         10 * np.log10(np.maximum(levels, 10 ** (FLOOR / 10))),
