@@ -1,10 +1,12 @@
-"""Number conditioners over HTTP: listed with the model, and checked by its ranges."""
+"""What a fine-tune brings, over HTTP: number conditioners, listed and checked by their ranges; prompts."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.numbered import write_numbered
+from tests.numbered import describe_files, write_numbered
 from tests.serve.conftest import address_of, httpx, serving
 
 
@@ -12,10 +14,21 @@ from tests.serve.conftest import address_of, httpx, serving
 def numbered_client(miniature, tmp_path_factory):
     pytest.importorskip("onnx")
     folder = tmp_path_factory.mktemp("numbered-server")
-    write_numbered(miniature, folder / "numbered")
+    bundle = folder / "numbered"
+    write_numbered(miniature, bundle)
+    (bundle / "prompts.json").write_text('{"version": 1, "dice": {"drums": ["acid kick", "snare"]}}', encoding="utf-8")
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"].append({"path": "prompts.json", "role": "prompts", "size": 0, "sha256": ""})
+    describe_files(bundle, manifest)
     with serving(folder, "--model", folder / "numbered") as process, httpx.Client(timeout=600) as made:
         made.base_url = address_of(process, folder)
         yield made
+
+
+def test_prompts_for_the_plug_in(numbered_client):
+    answer = numbered_client.get("/models/prompts").json()
+    assert answer["model_key"] == "numbered"
+    assert answer["prompts"]["dice"] == {"generic": [], "drums": ["acid kick", "snare"], "instrumental": []}
 
 
 def test_numbers(numbered_client):

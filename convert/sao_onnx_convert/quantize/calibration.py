@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sao_onnx.bundle.manifest import DECODER_ROLES, DURATION, Role
+from sao_onnx.bundle.manifest import DECODER_ROLES, DURATION, Number, Role
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment
 from sao_onnx_convert.family.stable_audio_open.pipeline import TorchPipeline
 from sao_onnx_convert.family.stable_audio_open.sampling import DEFAULTS
@@ -108,7 +108,9 @@ def _decoder_trials(segments: Sequence[DecoderSegment], excerpt: Tensor) -> dict
 
 
 def _numbers(pipeline: TorchPipeline) -> dict[str, float]:
-    numbers = {number.id: number.config.min_val for number in pipeline.config.numbers}
+    configs = pipeline.config.numbers
+    # What the engine tells the model where a request is silent.
+    numbers = {number.id: Number(number.id, number.config.min_val, number.config.max_val).default for number in configs}
     if DURATION in numbers:
         numbers[DURATION] = pipeline.config.window_frames / pipeline.config.sample_rate
     return numbers

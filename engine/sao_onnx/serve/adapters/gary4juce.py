@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sao_onnx.bundle.prompts import bundle_prompts
 from sao_onnx.clip import Clip
 from sao_onnx.errors import RequestError
 from sao_onnx.planning.loops import loop_seconds
@@ -83,10 +84,11 @@ class _Gary:
         return JSONResponse({"cache_status": {"loaded_models": loaded, "usage_order": loaded}, "model_details": details})
 
     async def prompts(self, http: HttpRequest) -> Response:
-        dice: dict[str, list[str]] = {"generic": [], "drums": [], "instrumental": []}
-        return JSONResponse(
-            {"success": True, "model_key": self._service.models.default, "prompts": {"version": 1, "dice": dice}}
-        )
+        models = self._service.models
+        # The plug-in looks for these groups; a model may bring none, or others.
+        dice: dict[str, Sequence[str]] = {"generic": [], "drums": [], "instrumental": []}
+        dice |= await run_in_threadpool(bundle_prompts, models.bundle(models.default))
+        return JSONResponse({"success": True, "model_key": models.default, "prompts": {"version": 1, "dice": dice}})
 
     async def switch(self, http: HttpRequest) -> Response:
         fields = json_object(await http.body())
