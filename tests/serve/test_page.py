@@ -229,7 +229,7 @@ def test_a_refusal_is_told(page):
 
 def test_numbers_of_the_model(page):
     number = page.locator("#option-number-seconds_total")
-    assert (number.get_attribute("min"), number.get_attribute("max")) == ("0", "5")
+    assert (number.get_attribute("min"), number.get_attribute("max")) == ("0", "256")
     number.evaluate("field => { field.value = 2; }")
     with page.expect_request("**/v1/jobs") as waited:
         ask(page)
