@@ -38,6 +38,7 @@ FLOORS = [
     "engine",
     "serve",
     "cli",
+    "__main__",
 ]
 """Folders and single modules of the engine from the ground up: each imports from those below it, and from its own folder."""
 

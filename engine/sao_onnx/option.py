@@ -24,6 +24,9 @@ LONGEST_SHOWN = 60
 Region = tuple[float, float]
 """From and to, in seconds."""
 
+SOUND, RECORDING, LOOPS, LEVEL = "The sound", "From a recording", "Loops", "Level and ends"
+"""Headings of help."""
+
 TOLERANCE = 0.005
 """Seconds by which a length may exceed its limit: half of the last digit of limits that are printed with two or three."""
 
@@ -37,12 +40,14 @@ class Spelling:
         help: One line.
         read: The options that a value stands for, by their names. Raises ValueError with what was expected.
         shown_default: What the help gives as the default.
+        metavar: What help shows in place of a value.
     """
 
     name: str
     help: str
     read: Callable[[Any], dict[str, Any]]
     shown_default: str = ""
+    metavar: str = "NUMBER"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Option:
         spellings: Other names with other values.
         on_command_line: Whether the command line and lists of requests have it.
         in_tags: Whether the tags of an audio file record it.
+        task: Heading under which help lists it: `SOUND`, `RECORDING`, `LOOPS` or `LEVEL`.
     """
 
     help: str
@@ -72,6 +78,7 @@ class Option:
     spellings: tuple[Spelling, ...] = ()
     on_command_line: bool = True
     in_tags: bool = True
+    task: str = ""
 
     @property
     def range(self) -> str:

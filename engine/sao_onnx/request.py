@@ -18,7 +18,7 @@ from sao_onnx.audio.limits import LOUDEST, LOUDNESS, MAX_FADE, QUIETEST, Normali
 from sao_onnx.audio.recording import Recording
 from sao_onnx.bundle.manifest import SamplerName
 from sao_onnx.errors import RequestError
-from sao_onnx.option import Kind, Option, Region, Spelling, text, unknown_option
+from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND, Kind, Option, Region, Spelling, text, unknown_option
 from sao_onnx.warn import warn
 from sao_onnx.written import read_number
 
@@ -85,8 +85,8 @@ def _trim(value: Any) -> dict[str, Any]:
 
 _DEFAULT_STRENGTH = f"{(DEFAULT_NOISE_LEVEL - LEAST_NOISE_LEVEL) / (1 - LEAST_NOISE_LEVEL):.2f}"
 _STRENGTH = Spelling("strength", "With --init-audio: 0 stays close to it, 1 ignores it.", _strength, _DEFAULT_STRENGTH)
-_FADE = Spelling("fade", "Seconds of both fades, or IN:OUT.", _fade, "none")
-_TRIM = Spelling("trim", "silence: the same as --trim-silence.", _trim)
+_FADE = Spelling("fade", "Seconds of both fades, or IN:OUT.", _fade, "none", "IN:OUT")
+_TRIM = Spelling("trim", "The same as --trim-silence.", _trim, metavar="silence")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,16 +103,24 @@ class Request:
 
     prompt: str
     """A description of the sound. A prompt longer than the model reads is cut, with a warning."""
-    seconds: float | None = _option(None, "Length.", unit="seconds", minimum=0, above=True, shown_default="the model's window")
+    seconds: float | None = _option(
+        None, "Length.", unit="seconds", minimum=0, above=True, shown_default="the model's window", task=SOUND
+    )
     """Length in seconds. What is longer than the window of the model is made in windows that overlap, as by `extend`, each with
     the next seed."""
-    steps: int | None = _option(None, "Sampling steps.", minimum=1, maximum=1_000_000, shown_default="the model's")
+    steps: int | None = _option(None, "Sampling steps.", minimum=1, maximum=1_000_000, shown_default="the model's", task=SOUND)
     """Sampling steps."""
     seed: int | None = _option(
-        None, "The same seed gives the same clip.", minimum=0, maximum=MAX_SEED, shown_default="random", in_tags=False
+        None,
+        "The same seed gives the same clip.",
+        minimum=0,
+        maximum=MAX_SEED,
+        shown_default="random",
+        in_tags=False,
+        task=SOUND,
     )
     """The same seed, request and model give the same clip, here and in PyTorch."""
-    sampler: SamplerName | None = _option(None, "How to get from noise to latents.", shown_default="the model's")
+    sampler: SamplerName | None = _option(None, "How to get from noise to latents.", shown_default="the model's", task=SOUND)
     """How to get from noise to latents."""
     cfg_scale: float | None = _option(
         None,
@@ -121,15 +129,16 @@ class Request:
         maximum=100,
         shown_default="the model's",
         aliases=("cfg",),
+        task=SOUND,
     )
     """Classifier-free guidance. 1 is none; others double the work of sampling."""
-    negative_prompt: str | None = _option(None, "What guidance leads away from.", aliases=("negative",))
+    negative_prompt: str | None = _option(None, "What guidance leads away from.", aliases=("negative",), task=SOUND)
     """What guidance leads away from."""
-    init_audio: InitAudio | None = _option(None, "Audio file to start from.", aliases=("init",), in_tags=False)
+    init_audio: InitAudio | None = _option(None, "Audio file to start from.", aliases=("init",), in_tags=False, task=RECORDING)
     """Audio to start from, cut or padded with silence to the window: samples [channels, frames] with their rate, a file, or a
     clip."""
     init_start: float | None = _option(
-        None, "With --init-audio: begin at this second of it.", unit="seconds", minimum=0, shown_default="0"
+        None, "With --init-audio: begin at this second of it.", unit="seconds", minimum=0, shown_default="0", task=RECORDING
     )
     """Where in `init_audio` to begin, in seconds. The times of the clip count from there."""
     init_noise_level: float | None = _option(
@@ -139,15 +148,20 @@ class Request:
         maximum=1,
         shown_default=f"{DEFAULT_NOISE_LEVEL:g}",
         spellings=(_STRENGTH,),
+        task=RECORDING,
     )
     """How much noise to start from: the least is close to `init_audio`, 1 ignores it. By default `DEFAULT_NOISE_LEVEL`, or 1
     where something is kept."""
     latents: Array | None = _option(None, "", on_command_line=False, in_tags=False)
     """Clean latents to start from instead of `init_audio`, those of a clip for example: float32 [latent channels, n]."""
-    keep: Sequence[Region] | None = _option(None, "With --init-audio: keep FROM:TO, in seconds, as it is; may be repeated.")
+    keep: Sequence[Region] | None = _option(
+        None, "With --init-audio: keep FROM:TO, in seconds, as it is; may be repeated.", task=RECORDING
+    )
     """Regions of the initial audio, from and to in seconds, that stay as they are while the rest is made anew to fit.
     Cross-faded inside the regions, over 30 ms of audio."""
-    regenerate: Sequence[Region] | None = _option(None, "With --init-audio: keep all but FROM:TO; may be repeated.")
+    regenerate: Sequence[Region] | None = _option(
+        None, "With --init-audio: keep all but FROM:TO; may be repeated.", task=RECORDING
+    )
     """Regions to make anew; the rest is kept."""
     extend: float | None = _option(
         None,
@@ -156,10 +170,11 @@ class Request:
         minimum=0,
         above=True,
         maximum=MAX_EXTENSION,
+        task=RECORDING,
     )
     """Seconds to add to the end of `init_audio`, in windows that overlap. The clip is the recording, unchanged, and what was
     added. Each window has the next seed."""
-    loop: bool = _option(False, "The end leads into the start, without a seam.")
+    loop: bool = _option(False, "The end leads into the start, without a seam.", task=LOOPS)
     """The end leads into the start, at any length up to the window. `bpm` and `bars` make a loop of exact bars."""
     bpm: float | None = _option(
         None,
@@ -167,12 +182,13 @@ class Request:
         unit="beats a minute",
         minimum=20,
         maximum=400,
+        task=LOOPS,
     )
     """With `bars`, makes a loop of exactly their length, whose end leads into its start. The tempo is added to a prompt that
     names none, and told to a number conditioner `bpm`; only a model that has one takes a tempo without `bars`."""
-    bars: int | None = _option(None, "Bars of a loop.", minimum=1, maximum=64)
+    bars: int | None = _option(None, "Bars of a loop.", minimum=1, maximum=64, task=LOOPS)
     """Bars of a loop."""
-    beats: int | None = _option(None, "Beats in a bar.", minimum=1, maximum=16, shown_default=f"{DEFAULT_BEATS}")
+    beats: int | None = _option(None, "Beats in a bar.", minimum=1, maximum=16, shown_default=f"{DEFAULT_BEATS}", task=LOOPS)
     """Beats in a bar."""
     window_seconds: float | None = _option(
         None,
@@ -182,30 +198,38 @@ class Request:
         above=True,
         shown_default="the model's",
         aliases=("window",),
+        task=SOUND,
     )
     """Sample a shorter window, for less work. The model was trained on the whole one."""
     numbers: Mapping[str, float] | None = _option(
-        None, "NAME=VALUE for a number conditioner of the model, which `inspect` lists; may be repeated.", aliases=("number",)
+        None,
+        "Tell a number conditioner of the model, which `inspect` lists; may be repeated.",
+        aliases=("number",),
+        task=SOUND,
     )
     """Values for number conditioners of the model by name, each in the range of the model. By default `seconds_total` is
     `seconds`; `bpm` is that option, or else the tempo that the prompt names; `seconds_start` is 0; and any other, the middle of
     its range."""
-    full_window: bool = _option(False, "Keep the whole window instead of --seconds of it.")
+    full_window: bool = _option(False, "Keep the whole window instead of --seconds of it.", task=SOUND)
     """Keep the whole window instead of cutting the clip to `seconds`."""
-    normalize: Normalization | None = _option(None, "Scale to a peak of 1, to a loudness, or not at all.", shown_default="peak")
+    normalize: Normalization | None = _option(
+        None, "Scale to a peak of 1, to a loudness, or not at all.", shown_default="peak", task=LEVEL
+    )
     """Scale to a peak of 1, or to a loudness with a limiter that never clips. By default "peak", and "none" where something is
     kept. Silence stays silence."""
-    loudness: float = _option(LOUDNESS, "Loudness for --normalize lufs.", unit="LUFS", minimum=QUIETEST, maximum=LOUDEST)
+    loudness: float = _option(
+        LOUDNESS, "Loudness for --normalize lufs.", unit="LUFS", minimum=QUIETEST, maximum=LOUDEST, task=LEVEL
+    )
     """Loudness for `normalize="lufs"`, in LUFS."""
     fade_in: float = _option(
-        0.0, "Length of the fade at the start.", unit="seconds", minimum=0, maximum=MAX_FADE, spellings=(_FADE,)
+        0.0, "Length of the fade at the start.", unit="seconds", minimum=0, maximum=MAX_FADE, spellings=(_FADE,), task=LEVEL
     )
     """Length of the fade at the start, in seconds."""
-    fade_out: float = _option(0.0, "Length of the fade at the end.", unit="seconds", minimum=0, maximum=MAX_FADE)
+    fade_out: float = _option(0.0, "Length of the fade at the end.", unit="seconds", minimum=0, maximum=MAX_FADE, task=LEVEL)
     """Length of the fade at the end, in seconds."""
-    trim_silence: bool = _option(False, "Cut off silence at both ends.", spellings=(_TRIM,))
+    trim_silence: bool = _option(False, "Cut off silence at both ends.", spellings=(_TRIM,), task=LEVEL)
     """Cut off what is more than 60 dB below the peak at both ends."""
-    mono: bool = _option(False, "One channel.")
+    mono: bool = _option(False, "One channel.", task=LEVEL)
     """Mix all channels to one."""
 
     def __post_init__(self) -> None:

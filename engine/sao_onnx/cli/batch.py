@@ -40,27 +40,31 @@ def batch(
     file: Annotated[
         str, typer.Argument(help="Requests, one a line: .txt, .csv or .jsonl; - for stdin, as they come.", show_default=False)
     ],
-    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for the clips; made if it is not there.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the clips; made if it is not there.")
+    ] = Path(),
     name: Annotated[
-        str, typer.Option("--name", help="Of each file; {prompt}, {seed} and {index} are filled in.")
+        str, typer.Option("--name", metavar="NAME", help="Of each file; {prompt}, {seed} and {index} are filled in.")
     ] = "{index:03}-{prompt}.wav",
     format: Annotated[
-        str | None, typer.Option("--format", help="text, csv or jsonl.", show_default="from the suffix, else text")
+        str | None,
+        typer.Option("--format", metavar="text|csv|jsonl", help="Of the list.", show_default="from the suffix, else text"),
     ] = None,
     model: o.Model = None,
     seed: Annotated[
         int | None,
         typer.Option(
             "--seed",
+            metavar="NUMBER",
             help="Seed of the first clip; each following clip has the next one.",
             min=0,
             max=MAX_SEED,
             show_default="random",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Clips at the same time.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="NUMBER", help="Clips at the same time.", min=1)] = 1,
     threads: Annotated[
-        int | None, typer.Option("--threads", help="Of all jobs together.", show_default="every processor")
+        int | None, typer.Option("--threads", metavar="NUMBER", help="Of all jobs together.", show_default="every processor")
     ] = None,
     precision: o.Precision = None,
     bits: o.Bits = None,

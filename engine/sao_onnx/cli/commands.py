@@ -12,6 +12,7 @@ from sao_onnx.cli.batch import batch
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
+from sao_onnx.cli.help import Command, examples
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.models import add, default, models, remove
 from sao_onnx.cli.results import USAGE_ERROR, print_error
@@ -22,7 +23,31 @@ from sao_onnx.cli.verify import verify
 from sao_onnx.errors import SaoOnnxError, memory_errors
 from sao_onnx.version import __version__
 
-app = typer.Typer(name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+EXAMPLES = {
+    gen: (
+        'sao-onnx gen "128 BPM tech house drum loop"',
+        "sao-onnx gen rain --seconds 3 --seed 7 -o rain.flac",
+        'sao-onnx gen "house loop" --bpm 120 --bars 2 --count 4 -o "take {index}.wav"',
+        'sao-onnx gen "choir" --init-audio voice.wav --strength 0.5',
+    ),
+    batch: ("sao-onnx batch list.txt -o clips", "sao-onnx batch - --format jsonl --json < requests.jsonl"),
+    serve: ("sao-onnx serve", "sao-onnx serve --host 0.0.0.0 --key-file key --model sao-small"),
+    convert: (
+        "sao-onnx convert stabilityai/stable-audio-open-small -o sao --precision int8",
+        "sao-onnx convert checkpoint -o rainy --lora rain.safetensors:0.8",
+    ),
+    tune: ("sao-onnx tune sao-small", "sao-onnx tune --show"),
+    doctor: ("sao-onnx doctor -m sao-small",),
+    inspect: ("sao-onnx inspect sao-small",),
+    verify: ("sao-onnx verify sao-small",),
+}
+"""The commands in the order of the help, and what each of them shows at the end of its own."""
+
+NAMES = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=NAMES
+)
 
 
 def _version(asked: bool) -> None:
@@ -34,19 +59,19 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
     """Text to audio with Stable Audio Open Small on small machines: no PyTorch, no cloud."""
 
 
-for _function in (gen, batch, serve, convert, inspect, verify, tune, doctor):
-    app.command()(command(_function))
+for _function, _lines in EXAMPLES.items():
+    app.command(cls=Command, epilog=examples(_lines))(command(_function))
 
 _models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 _models.callback(invoke_without_command=True)(command(models))
 for _function in (add, remove, default):
-    _models.command()(command(_function))
+    _models.command(cls=Command)(command(_function))
 app.add_typer(_models, name="models")
 
 

@@ -28,21 +28,26 @@ def convert(
             show_default=False,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Bundle to write.", show_default=False)],
     t5: Annotated[
         str | None,
         typer.Option(
-            "--t5", help="Folder or repository of the T5 encoder.", show_default="the one that the configuration names"
+            "--t5",
+            metavar="PLACE",
+            help="Folder or repository of the T5 encoder.",
+            show_default="the one that the configuration names",
         ),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option("--precision", help="int8 or fp32; may be given several times.", show_default="fp32")
+        list[str] | None,
+        typer.Option("--precision", metavar="int8|fp32", help="May be given several times.", show_default="fp32"),
     ] = None,
     config_name: Annotated[
         str | None,
         typer.Option(
             "--config",
             "--config-name",
+            metavar="FILE",
             help="The configuration: its name beside the weights, or a file.",
             show_default="model_config.json, or the only one that fits",
         ),
@@ -52,6 +57,7 @@ def convert(
         typer.Option(
             "--weights",
             "--weights-name",
+            metavar="NAME",
             help="The weights' name.",
             show_default="model.safetensors, model.ckpt, or the only ones",
         ),
@@ -60,6 +66,7 @@ def convert(
         str | None,
         typer.Option(
             "--base",
+            metavar="PLACE",
             help="Folder or repository of the model that it was made from, for parts that are missing.",
             show_default=False,
         ),

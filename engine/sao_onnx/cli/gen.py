@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sao_onnx.engine import Engine
     from sao_onnx.events import Event
     from sao_onnx.request import Request
+    from sao_onnx.runtime.memory import Way
 
 PREVIEW_SECONDS = 2.0
 
@@ -41,6 +43,7 @@ def gen(
     plot: o.Plot = None,
     preview: o.Preview = None,
     play: o.Play = False,
+    dry_run: o.DryRun = False,
     threads: o.Threads = None,
     precision: o.Precision = None,
     as_json: o.Json = False,
@@ -58,7 +61,7 @@ def gen(
         require_player()
     from sao_onnx.planning.planner import uses_encoder
     from sao_onnx.provenance import read_provenance
-    from sao_onnx.runtime.memory import require_memory
+    from sao_onnx.runtime.memory import estimate_peak, require_memory
 
     recorded = None if from_file is None else read_provenance(from_file)
     if surprise:
@@ -69,14 +72,18 @@ def gen(
     outputs = Outputs(clips, bits, metadata, as_json, expanded(preview), expanded(plot), force)
     outputs.require([Path(source) for source in (from_file, request.init_audio) if isinstance(source, (str, Path))])
     engine = recorded_engine(model, recorded, precision, threads, keep_loaded=count > 1)
-    require_memory(
-        engine.bundle,
-        engine.precision,
-        tuning=engine.tuning,
-        keep_loaded=count > 1,
-        encoder=uses_encoder(engine.manifest, request),
-        preview=preview is not None,
-    )
+    way: Way = {
+        "keep_loaded": count > 1,
+        "encoder": uses_encoder(engine.manifest, request),
+        "preview": preview is not None,
+    }
+    require_memory(engine.bundle, engine.precision, tuning=engine.tuning, **way)
+    if dry_run:
+        from sao_onnx.cli.dry_run import show_plan
+
+        peak = estimate_peak(engine.bundle, engine.precision, tuning=engine.tuning, **way)
+        show_plan(engine, request, clips, peak, as_json=as_json)
+        return
     if verbose:
         _note_engine(engine)
     if not quiet and not as_json:
@@ -111,6 +118,8 @@ def _require_sense(output: str | None, count: int, plot: Path | None, *, as_json
     """Refuse options that do not go together."""
     if output == "-" and (as_json or count > 1):
         raise typer.BadParameter("-o - takes one clip and nothing else; write the clip to a file")
+    if output == "-" and sys.stdout is not None and sys.stdout.isatty():
+        raise typer.BadParameter("-o - writes a WAV to stdout, which is a terminal here; name a file, or add: | aplay")
     if plot is not None and count > 1:
         raise typer.BadParameter("--plot draws one clip; leave --count out")
     if quiet and verbose:

@@ -27,7 +27,9 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 
 def add(
     folder: Annotated[str, typer.Argument(help="The bundle's folder.", show_default=False)],
-    name: Annotated[str | None, typer.Option("--name", help="Its name.", show_default="that of the folder")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Its name.", show_default="that of the folder")
+    ] = None,
 ) -> None:
     """Give a bundle a name, wherever it lies."""
     from sao_onnx.bundle.naming import add as add_name

@@ -25,6 +25,16 @@ _TYPES: dict[str, Any] = {
     "audio": Path | None,
 }
 
+_METAVARS = {
+    "number": "NUMBER",
+    "whole number": "NUMBER",
+    "text": "TEXT",
+    "regions": "FROM:TO",
+    "numbers": "NAME=VALUE",
+    "audio": "FILE",
+}
+"""What help shows in place of a value."""
+
 LONGEST_PROMPT = 100_000
 """Bytes of a prompt on stdin. Models read some hundred tokens."""
 
@@ -55,12 +65,23 @@ def _parameters() -> list[inspect.Parameter]:
         if not kind.option.on_command_line:
             continue
         flags = [f"--{spelled.replace('_', '-')}" for spelled in (name, *kind.option.aliases)]
-        option = typer.Option(*flags, help=_help(kind), show_default=kind.shown_default or False)
+        about: dict[str, Any] = {"show_default": kind.shown_default or False, "rich_help_panel": kind.option.task}
+        if kind.name != "flag":
+            about["metavar"] = "|".join(kind.choices) or _METAVARS[kind.name]
+        if kind.choices:
+            about["autocompletion"] = _completing(kind.choices)
+        option = typer.Option(*flags, help=_help(kind), **about)
         found.append(_parameter(name, Annotated[_TYPES[kind.name], option]))
         for spelling in kind.option.spellings:
-            other = typer.Option(f"--{spelling.name}", help=spelling.help, show_default=spelling.shown_default or False)
+            about |= {"show_default": spelling.shown_default or False, "metavar": spelling.metavar}
+            other = typer.Option(f"--{spelling.name}", help=spelling.help, **about)
             found.append(_parameter(spelling.name.replace("-", "_"), Annotated[str | None, other]))
     return found
+
+
+def _completing(choices: tuple[str, ...]) -> Callable[[], list[str]]:
+    """What a shell offers as a value."""
+    return lambda: list(choices)
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
@@ -68,8 +89,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _help(kind: Kind) -> str:
-    facts = [", ".join(kind.choices), " ".join(part for part in (kind.option.range, kind.option.unit) if part)]
-    known = "; ".join(fact for fact in facts if fact)
+    known = " ".join(part for part in (kind.option.range, kind.option.unit) if part)
     return f"{kind.option.help.removesuffix('.')} ({known})." if known else kind.option.help
 
 

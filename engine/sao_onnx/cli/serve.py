@@ -26,37 +26,73 @@ def _env(name: str) -> str:
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", envvar="SAO_ONNX_MODEL", help="Bundle; may be repeated, the first is the default."),
+        typer.Option(
+            "--model",
+            "-m",
+            envvar="SAO_ONNX_MODEL",
+            metavar="BUNDLE",
+            help="Bundle; may be repeated, the first is the default.",
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(envvar=_env("HOST"), help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar=_env("PORT"), min=0, max=65535, help="0 takes a free one.")] = 8005,
-    queue: Annotated[int, typer.Option(envvar=_env("QUEUE"), min=0, help="Clips that may wait.")] = 16,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", envvar=_env("JOBS"), min=1, help="Clips at the same time.")] = 1,
+    host: Annotated[str, typer.Option(envvar=_env("HOST"), metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar=_env("PORT"), min=0, max=65535, metavar="NUMBER", help="0 takes a free one.")
+    ] = 8005,
+    queue: Annotated[int, typer.Option(envvar=_env("QUEUE"), min=0, metavar="NUMBER", help="Clips that may wait.")] = 16,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", envvar=_env("JOBS"), min=1, metavar="NUMBER", help="Clips at the same time.")
+    ] = 1,
     threads: Annotated[
-        int | None, typer.Option(envvar=_env("THREADS"), min=1, help="Of all jobs together.", show_default="every processor")
+        int | None,
+        typer.Option(
+            envvar=_env("THREADS"), min=1, metavar="NUMBER", help="Of all jobs together.", show_default="every processor"
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(envvar=_env("PRECISION"), help="fp32 or int8.", show_default="the bundle's")
+        str | None,
+        typer.Option(
+            envvar=_env("PRECISION"),
+            metavar="int8|fp32",
+            help="A precision that the bundle holds.",
+            show_default="the bundle's",
+        ),
     ] = None,
     key_file: Annotated[
-        Path | None, typer.Option(envvar=_env("KEY_FILE"), help="File with the key that every request must carry.")
+        Path | None,
+        typer.Option(envvar=_env("KEY_FILE"), metavar="FILE", help="File with the key that every request must carry."),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(envvar=_env("ALLOW_ORIGIN"), help="Pages of this origin may call, https://example.org; may be repeated."),
+        typer.Option(
+            envvar=_env("ALLOW_ORIGIN"),
+            metavar="ORIGIN",
+            help="Pages of this origin may call, https://example.org; may be repeated.",
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(envvar=_env("ALLOW_HOST"), help="Another name that the server is called by; may be repeated."),
+        typer.Option(
+            envvar=_env("ALLOW_HOST"), metavar="NAME", help="Another name that the server is called by; may be repeated."
+        ),
     ] = None,
     unload_after: Annotated[
-        float, typer.Option(envvar=_env("UNLOAD_AFTER"), min=0, help="Idle seconds after which memory is given back; 0: never.")
+        float,
+        typer.Option(
+            envvar=_env("UNLOAD_AFTER"),
+            min=0,
+            metavar="SECONDS",
+            help="Idle seconds after which memory is given back; 0: never.",
+        ),
     ] = 600,
-    keep: Annotated[float, typer.Option(envvar=_env("KEEP"), min=1, help="Seconds that a finished clip is kept.")] = 600,
+    keep: Annotated[
+        float, typer.Option(envvar=_env("KEEP"), min=1, metavar="SECONDS", help="Seconds that a finished clip is kept.")
+    ] = 600,
     max_seconds: Annotated[
-        float, typer.Option(envvar=_env("MAX_SECONDS"), min=0.1, help="Length that one request may ask for.")
+        float, typer.Option(envvar=_env("MAX_SECONDS"), min=0.1, metavar="SECONDS", help="Length that one request may ask for.")
     ] = 120,
-    max_steps: Annotated[int, typer.Option(envvar=_env("MAX_STEPS"), min=1, help="Steps that one request may ask for.")] = 200,
+    max_steps: Annotated[
+        int, typer.Option(envvar=_env("MAX_STEPS"), min=1, metavar="NUMBER", help="Steps that one request may ask for.")
+    ] = 200,
     metrics: Annotated[bool, typer.Option("--metrics", envvar=_env("METRICS"), help="Serve /metrics for Prometheus.")] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", envvar=_env("INSECURE"), help="Listen beyond this machine without a key.")

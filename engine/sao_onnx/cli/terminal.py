@@ -61,8 +61,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def guarded(*arguments: Any, **options: Any) -> None:
-        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError, memory_errors
+        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError, SaoOnnxWarning, memory_errors
 
+        if options.get("quiet"):
+            warnings.simplefilter("ignore", SaoOnnxWarning)
         try:
             with memory_errors():
                 function(*arguments, **options)

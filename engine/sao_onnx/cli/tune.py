@@ -26,7 +26,9 @@ def tune(
     bundle: Bundle = None,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", help="Seconds after which nothing new is tried.", min=0, show_default=f"{BUDGET:g}"),
+        typer.Option(
+            "--budget", metavar="SECONDS", help="Seconds after which nothing new is tried.", min=0, show_default=f"{BUDGET:g}"
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show what was found before, and measure nothing.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="Forget what was found before, and measure nothing.")] = False,

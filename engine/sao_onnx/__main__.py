@@ -1,0 +1,8 @@
+"""`python -m sao_onnx`: the same as the command `sao-onnx`."""
+
+from __future__ import annotations
+
+from sao_onnx.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What `--help` of a command looks like: options under headings by task, and examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperCommand
+
+from sao_onnx.cli.command_options import FILES, MACHINE, SHOWN
+from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OTHERS = "Options"
+"""Heading of options that name none."""
+
+ORDER = ("Arguments", SOUND, RECORDING, LOOPS, LEVEL, OTHERS, FILES, MACHINE, SHOWN)
+"""Of the headings."""
+
+
+class Command(TyperCommand):
+    """A command whose options stand under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options."""
+        groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ORDER}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                groups[_heading(parameter)].append(record)
+        for heading, records in groups.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _heading(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    if parameter.name == "help":
+        return SHOWN
+    return getattr(parameter, "rich_help_panel", None) or OTHERS
+
+
+def examples(lines: Sequence[str]) -> str:
+    """The end of a help: commands as they are typed, a line each."""
+    # The lines of a paragraph that begins with this character are kept as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
