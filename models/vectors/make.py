@@ -140,7 +140,7 @@ def shared() -> dict[str, Any]:
             {"steps": steps, "start": start, "sigmas": to_json(OBJECTIVES["rectified_flow"].sigmas(steps, start))}
             for steps, start in SCHEDULES
         ],
-        "samples": {"float32": to_json(np.array(SAMPLES, np.float32)), "int16": list(_int16(SAMPLES))},
+        "samples": {"values": to_json(np.array(SAMPLES, np.float32)), "int16": list(_int16(SAMPLES))},
     }
 
 

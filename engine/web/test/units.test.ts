@@ -32,7 +32,7 @@ test("schedules", () => {
 });
 
 test("samples of 16 bits", () => {
-  const found = Array.from(values(shared.samples.float32), (sample) => int16(sample) || 0);
+  const found = Array.from(values(shared.samples.values), (sample) => int16(sample) || 0);
   assert.deepEqual(found, shared.samples.int16);
 });
 

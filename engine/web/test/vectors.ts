@@ -32,7 +32,7 @@ export interface BundleVectors {
 export interface SharedVectors {
   readonly noise: readonly { readonly seed: number; readonly draws: readonly Written[] }[];
   readonly schedules: readonly { readonly steps: number; readonly start: number; readonly sigmas: Written }[];
-  readonly samples: { readonly float32: Written; readonly int16: readonly number[] };
+  readonly samples: { readonly values: Written; readonly int16: readonly number[] };
 }
 
 const ROOT = new URL("../../../../", import.meta.url);
