@@ -1,0 +1,132 @@
+"""The engine in TypeScript: its own tests, and its page in a real browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+import sao_onnx
+from bench.web import ARGUMENTS, CHROMIUM, SEED, SITE, make, served
+from tests.conftest import ROOT
+from tests.processes import GUARD, run, succeed
+
+WEB = ROOT / "engine" / "web"
+OLDEST = 20
+"""Version of Node that the package asks for."""
+
+PATIENCE = 90
+"""Seconds that the packages may take to come, before the tests are skipped."""
+
+
+@pytest.fixture(scope="module")
+def node():
+    """Node, with the packages in place."""
+    found, npm = shutil.which("node"), shutil.which("npm")
+    if found is None or npm is None:
+        pytest.skip("Node is not installed")
+    version = succeed([found, "--version"])
+    if int(version.removeprefix("v").split(".")[0]) < OLDEST:
+        pytest.skip(f"Node is {version.strip()}, expected {OLDEST} or newer")
+    if not (WEB / "node_modules" / "typescript").is_dir():
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
+        try:
+            done = subprocess.run(command, cwd=WEB, capture_output=True, timeout=PATIENCE, check=False)
+        except subprocess.TimeoutExpired:
+            pytest.skip("the npm registry is too slow")
+        if done.returncode:
+            pytest.skip("the packages cannot be fetched from the npm registry")
+    return found
+
+
+def test_the_tests_in_typescript(node):
+    succeed([node, WEB / "node_modules" / "typescript" / "bin" / "tsc", "--project", WEB / "tsconfig.json"])
+    tests = sorted((WEB / "dist" / "test").glob("*.test.js"))
+    done = run([node, "--test", "--test-reporter=tap", *tests], cwd=WEB)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
+    assert passed is not None, done.stdout
+    assert int(passed[1]) >= 15
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(node):
+    succeed([node, WEB / "page" / "build.mjs"], cwd=WEB)
+    return SITE
+
+
+@pytest.mark.parametrize("isolated", [False, True], ids=["one thread", "threads"])
+def test_the_page(browser, site, isolated, tmp_path):
+    """A clip in a browser is the one that the Python engine makes, and nobody but the page's own host is asked."""
+    options = {"seconds": 0.2, "steps": 1}
+    with served(site, isolated=isolated) as (address, asked):
+        page = browser.new_page()
+        page.set_default_timeout(GUARD * 1000)
+        said, requested = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(address)
+        clip = make(page, 1, **options)
+        threads = re.search(r"with (\d+) thread", clip.inner_text())
+        assert (int(threads[1]) > 1) == (isolated and page.evaluate("() => navigator.hardwareConcurrency") > 1)
+        with page.expect_download() as waited:
+            clip.get_by_role("link", name="Download").click()
+        assert waited.value.suggested_filename == f"sao-tiny-{SEED}.wav"
+        waited.value.save_as(tmp_path / "clip.wav")
+        page.wait_for_function("() => document.querySelector('audio').duration > 0.19")
+        assert all(url.startswith((address, f"blob:{address}", "data:")) for url in requested)
+        assert asked
+        assert not said
+        page.close()
+    found, rate = soundfile.read(tmp_path / "clip.wav", dtype="float32")
+    with sao_onnx.load(threads=1, tuned=False) as engine:
+        made = engine.generate("short kick drum", seed=SEED, **options).encoded(metadata=False)
+    expected, expected_rate = soundfile.read(io.BytesIO(made), dtype="float32")
+    assert (rate, found.shape) == (expected_rate, expected.shape)
+    noise = np.mean((found - expected) ** 2)
+    assert 10 * np.log10(np.mean(expected**2) / noise) > 25
+
+
+def test_the_page_keeps_to_itself(browser, site):
+    """Neither the page nor its worker may reach another host, whatever headers its own host sends."""
+    with served(site, isolated=False) as (address, _), served(site, isolated=False) as (other, asked):
+        page = browser.new_page()
+        page.goto(address)
+        attempt = """url => fetch(url, {mode: 'no-cors'}).then(() => 'reached', () => 'refused')"""
+        assert page.evaluate(attempt, other) == "refused"
+        worker = page.workers[0]
+        assert worker.evaluate(attempt, other) == "refused"
+        assert not asked
+        page.close()
+
+
+def test_a_clip_that_is_stopped(browser, site):
+    with served(site, isolated=False) as (address, _):
+        page = browser.new_page()
+        page.set_default_timeout(GUARD * 1000)
+        page.goto(address)
+        page.fill("#steps", "100")
+        page.click("#make")
+        page.wait_for_function("() => document.querySelector('#status').textContent === 'Sampling'")
+        page.click("#stop")
+        page.wait_for_function("() => document.querySelector('#status').textContent === 'Stopped'")
+        assert page.locator("#clips li").count() == 0
+        assert page.locator("#make").is_enabled()
+        page.close()
