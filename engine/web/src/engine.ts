@@ -1,5 +1,4 @@
 /** `load` and `Engine`: a request is planned, and the plan is carried out. */
-import type { InferenceSession } from "onnxruntime-web";
 import { fitted, frames, joined, type Signal } from "./array.js";
 import { condition, type Conditioning } from "./conditioner.js";
 import { decode } from "./decoder.js";
@@ -7,7 +6,7 @@ import { network } from "./denoiser.js";
 import { encode } from "./encoder.js";
 import { SaoOnnxError } from "./errors.js";
 import { normalized } from "./finish.js";
-import type { Read, Runtime } from "./graph.js";
+import type { Read, Runtime, SessionOptions } from "./graph.js";
 import { AUDIO_RAMP, blended, inpainting, LATENT_RAMP, weights } from "./inpainting.js";
 import { chosenPrecision, decoderRoles, parseManifest, type Manifest, type Precision, type Role } from "./manifest.js";
 import { Noise } from "./noise.js";
@@ -35,7 +34,7 @@ export interface LoadOptions {
   /** By default int8 where the bundle holds it. */
   readonly precision?: Precision;
   /** Options of every session. */
-  readonly session?: InferenceSession.SessionOptions;
+  readonly session?: SessionOptions;
 }
 
 /**

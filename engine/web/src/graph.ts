@@ -3,14 +3,18 @@ import type { InferenceSession, Tensor } from "onnxruntime-web";
 import { BundleError, SaoOnnxError } from "./errors.js";
 import type { GraphEntry } from "./manifest.js";
 
+export type SessionOptions = InferenceSession.SessionOptions;
+
 /** What is used of `onnxruntime-web` or `onnxruntime-node`. */
 export interface Runtime {
   readonly InferenceSession: {
-    create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
+    create(model: Uint8Array, options?: SessionOptions): Promise<InferenceSession>;
   };
   readonly Tensor: {
     new (type: "float32", data: Float32Array, dims: readonly number[]): Tensor;
     new (type: "int64", data: BigInt64Array, dims: readonly number[]): Tensor;
+    new (type: "uint8", data: Uint8Array, dims: readonly number[]): Tensor;
+    new (type: "int8", data: Int8Array, dims: readonly number[]): Tensor;
   };
 }
 
@@ -33,7 +37,7 @@ export class Graph {
   ) {}
 
   /** Open a graph with its weights. */
-  static async open(runtime: Runtime, entry: GraphEntry, read: Read, options: InferenceSession.SessionOptions): Promise<Graph> {
+  static async open(runtime: Runtime, entry: GraphEntry, read: Read, options: SessionOptions): Promise<Graph> {
     const [model, ...weights] = await Promise.all([entry.path, ...entry.weights].map((path) => read(path)));
     // A graph names its weights without the folder, in which both lie.
     const externalData = weights.map((data, i) => ({ path: entry.weights[i]!.split("/").at(-1)!, data }));

@@ -1,30 +1,37 @@
 /** The graphs of a bundle, opened when they are first used. */
-import type { InferenceSession } from "onnxruntime-web";
 import { BundleError } from "./errors.js";
-import { Graph, type Read, type Runtime } from "./graph.js";
+import { overflows, withUnsignedWeights } from "./exact.js";
+import { Graph, type Read, type Runtime, type SessionOptions } from "./graph.js";
 import { graphEntry, type Manifest, type Precision, type Role } from "./manifest.js";
 import { Tokenizer } from "./tokenizer.js";
 
 export class Stages {
   private readonly graphs = new Map<Role, Promise<Graph>>();
   private words: Promise<Tokenizer> | undefined;
+  private unsigned: Promise<boolean> | undefined;
 
   constructor(
     private readonly manifest: Manifest,
     private readonly precision: Precision,
     private readonly read: Read,
     private readonly runtime: Runtime,
-    private readonly options: InferenceSession.SessionOptions,
+    private readonly options: SessionOptions,
   ) {}
 
   /** The graph of a role. */
   graph(role: Role): Promise<Graph> {
-    const open = () => Graph.open(this.runtime, graphEntry(this.manifest, role, this.precision), this.read, this.options);
-    const found = this.graphs.get(role) ?? open();
+    const found = this.graphs.get(role) ?? this.open(role);
     this.graphs.set(role, found);
     // What failed is tried again.
     found.catch(() => this.graphs.delete(role));
     return found;
+  }
+
+  private async open(role: Role): Promise<Graph> {
+    this.unsigned ??= this.precision === "int8" ? overflows(this.runtime) : Promise.resolve(false);
+    // The encoder computes in single precision, and could not be opened with unsigned weights.
+    const options = role !== "encoder" && (await this.unsigned) ? withUnsignedWeights(this.options) : this.options;
+    return Graph.open(this.runtime, graphEntry(this.manifest, role, this.precision), this.read, options);
   }
 
   /** The tokenizer. */

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { concatenated } from "../src/array.js";
+import { overflows } from "../src/exact.js";
 import { load } from "../src/index.js";
 import { Noise } from "../src/noise.js";
 import { folder } from "../src/node.js";
@@ -22,6 +23,12 @@ function options(vector: ClipVector): Options {
 }
 
 for (const [runtimeName, runtime] of await runtimes()) {
+  // On which processor it overflows is the runtime's business; that the answer is right shows in the clips.
+  test(`${runtimeName}: 8-bit matmuls are tried`, async (context) => {
+    const found = await overflows(runtime);
+    context.diagnostic(found ? "they overflow here" : "they are exact here");
+    if (runtimeName === "onnxruntime-web") assert.equal(found, false);
+  });
   for (const [name, path] of Object.entries(BUNDLES)) {
     const { precision, clips } = vectors(name) as BundleVectors;
     const engine = await load(folder(path), runtime, { precision });
