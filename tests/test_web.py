@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -42,6 +43,16 @@ def node():
         if done.returncode:
             pytest.skip("the packages cannot be fetched from the npm registry")
     return found
+
+
+def test_the_package_has_the_version_of_the_engine():
+    package = json.loads((WEB / "package.json").read_text(encoding="utf-8"))
+    lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))
+    assert package["version"] == lock["version"] == lock["packages"][""]["version"] == sao_onnx.__version__
+
+
+def test_the_licence_is_that_of_the_project():
+    assert (WEB / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_the_tests_in_typescript(node):
