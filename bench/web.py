@@ -1,4 +1,4 @@
-"""Measures the page that makes clips in a browser: `npm run page` in engine/web, then `python -m bench.web`. Needs playwright."""
+"""Measures the page that makes clips: `npm run page` in engine/web, then `python -m bench.web`. Needs playwright."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -147,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -82,20 +82,22 @@ def site(node):
     return SITE
 
 
-@pytest.mark.parametrize("isolated", [False, True], ids=["one thread", "threads"])
-def test_the_page(browser, site, isolated, tmp_path):
+@pytest.mark.parametrize(("isolated", "scheme"), [(False, "light"), (True, "dark")], ids=["one thread", "threads"])
+def test_the_page(browser, site, isolated, scheme, tmp_path):
     """A clip in a browser is the one that the Python engine makes, and nobody but the page's own host is asked."""
-    options = {"seconds": 0.2, "steps": 1}
+    from tests.serve.test_page import axe
+
     with served(site, isolated=isolated) as (address, asked):
-        page = browser.new_page()
+        page = browser.new_page(color_scheme=scheme, viewport={"width": 360, "height": 700})
         page.set_default_timeout(GUARD * 1000)
         said, requested = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: requested.append(request.url))
         page.goto(address)
-        clip = make(page, 1, **options)
+        clip = make(page, 1, seconds=0.2, steps=1)
         threads = re.search(r"with (\d+) thread", clip.inner_text())
+        assert threads is not None
         assert (int(threads[1]) > 1) == (isolated and page.evaluate("() => navigator.hardwareConcurrency") > 1)
         with page.expect_download() as waited:
             clip.get_by_role("link", name="Download").click()
@@ -105,10 +107,15 @@ def test_the_page(browser, site, isolated, tmp_path):
         assert all(url.startswith((address, f"blob:{address}", "data:")) for url in requested)
         assert asked
         assert not said
+        assert page.evaluate("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        # The checker is a script that the page itself would refuse.
+        page.evaluate(axe())
+        barriers = page.evaluate("() => axe.run()")["violations"]
+        assert not [(each["id"], each["nodes"][0]["html"]) for each in barriers]
         page.close()
     found, rate = soundfile.read(tmp_path / "clip.wav", dtype="float32")
     with sao_onnx.load(threads=1, tuned=False) as engine:
-        made = engine.generate("short kick drum", seed=SEED, **options).encoded(metadata=False)
+        made = engine.generate("short kick drum", seed=SEED, seconds=0.2, steps=1).encoded(metadata=False)
     expected, expected_rate = soundfile.read(io.BytesIO(made), dtype="float32")
     assert (rate, found.shape) == (expected_rate, expected.shape)
     noise = np.mean((found - expected) ** 2)

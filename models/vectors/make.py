@@ -17,6 +17,7 @@ from sao_onnx.audio.files import encode_audio
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.bundle.manifest import Precision
 from sao_onnx.events import Finished, Sampled
+from sao_onnx.request import Request
 from sao_onnx.running.loading import load_conditioner
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.sampling.noise import Noise
@@ -58,12 +59,14 @@ class Case:
         prompt: Text.
         options: Of the request, by name.
         initial: Frames of the initial audio; 0 for none.
+        coarse: It is long, so fewer of its values are written.
     """
 
     name: str
     prompt: str
     options: Mapping[str, Any]
     initial: int = 0
+    coarse: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,10 @@ class Source:
     cases: tuple[Case, ...] = field(default=())
 
 
-SHORT = {"window_seconds": 40 * 512 / 44100, "seconds": 0.4}
+WINDOW = {"window_seconds": 40 * 512 / 44100}
 """40 latents: more than a tile and a piece of the decoder."""
+
+SHORT = {**WINDOW, "seconds": 0.4}
 
 SOURCES = {
     "miniature": Source(
@@ -115,6 +120,10 @@ SOURCES = {
                 {"seed": 4, "steps": 3, "keep": [[0.0, 0.2], [0.35, 0.4]], "window_seconds": 64 * 512 / 44100, "seconds": 0.5},
                 40_000,
             ),
+            Case("a loop of bars", "drum loop", {"seed": 5, "steps": 2, "bpm": 400.0, "bars": 1, "beats": 2, **WINDOW}),
+            Case("a loop", "drum loop", {"seed": 6, "steps": 1, "loop": True, **WINDOW}),
+            Case("longer than the window", "drum loop", {"seed": 7, "steps": 1, "seconds": 4.2}, coarse=True),
+            Case("a recording made longer", "drum loop", {"seed": 8, "steps": 1, "extend": 0.3}, 6000, coarse=True),
         ),
     ),
     "sao-tiny": Source(
@@ -192,14 +201,15 @@ def _clip(source: Source, case: Case) -> dict[str, Any]:
         options["init_audio"] = (initial_audio(manifest.audio.channels, case.initial), manifest.audio.sample_rate)
     steps: list[Array] = []
     with load(source.folder, precision=source.precision, threads=1, tuned=False) as engine:
-        for event in engine.stream(case.prompt, **options):
+        planned = engine.plan(Request(case.prompt, **options))
+        for event in engine.run(planned):
             if isinstance(event, Sampled):
                 steps.append(event.latents)
             elif isinstance(event, Finished):
                 clip = event.clip
-    numbers = {number.id: [float(case.options["seconds"])] for number in manifest.conditioning.numbers}
-    condition = load_conditioner(opened, source.precision, SessionFactory(1))([case.prompt], numbers)
-    stride = source.latent_stride
+    numbers = {name: [value] for name, value in planned.windows[0].numbers.items()}
+    condition = load_conditioner(opened, source.precision, SessionFactory(1))([planned.prompt], numbers)
+    stride, audio_stride = (COARSE, COARSE) if case.coarse else (source.latent_stride, AUDIO_STRIDE)
     return {
         "name": case.name,
         "prompt": case.prompt,
@@ -208,9 +218,9 @@ def _clip(source: Source, case: Case) -> dict[str, Any]:
         "cross_attention": to_json(condition.cross_attention[0], stride),
         "global_condition": to_json(condition.global_condition[0], stride),
         "steps": [to_json(latents, stride) for latents in steps],
-        "audio": to_json(clip.samples, AUDIO_STRIDE),
+        "audio": to_json(clip.samples, audio_stride),
     }
 
 
-AUDIO_STRIDE = 23
-"""A prime, so that every phase of the upsampling is met."""
+AUDIO_STRIDE, COARSE = 23, 103
+"""Primes, so that every phase of the upsampling is met."""

@@ -18,8 +18,11 @@ await mkdir(join(site, "model"), { recursive: true });
 const manifest = JSON.parse(await readFile(join(bundle, "manifest.json"), "utf-8"));
 const held = (precision) => manifest.graphs.some((graph) => graph.precision === precision && graph.role === "dit");
 const precision = held("int8") ? "int8" : "fp32";
-const graphs = manifest.graphs.filter((graph) => graph.precision === precision && graph.role !== "encoder");
-const paths = [manifest.tokenizer, ...graphs.flatMap((graph) => [graph.path, ...graph.weights])];
+const graphs = manifest.graphs.filter((graph) => graph.precision === precision);
+const files = (chosen) => chosen.flatMap((graph) => [graph.path, ...graph.weights]);
+const paths = [manifest.tokenizer, ...files(graphs)];
+// Only clips of several windows need the encoder.
+const first = [manifest.tokenizer, ...files(graphs.filter((graph) => graph.role !== "encoder"))];
 const licences = manifest.files.filter((file) => file.role === "license").map((file) => file.path);
 for (const path of ["manifest.json", ...licences, ...paths]) {
   await mkdir(dirname(join(site, "model", path)), { recursive: true });
@@ -29,7 +32,7 @@ for (const name of RUNTIME) await copyFile(join(runtime, name), join(site, name)
 for (const name of ["index.html", "page.css", "_headers"]) await copyFile(join(page, name), join(site, name));
 
 const wasmBytes = await size(runtime, RUNTIME[1]);
-const sizes = await Promise.all([...new Set(paths)].map((path) => size(bundle, path)));
+const sizes = await Promise.all([...new Set(first)].map((path) => size(bundle, path)));
 const download = sizes.reduce((sum, each) => sum + each, wasmBytes);
 const common = { bundle: true, format: "esm", minify: true, target: "es2022", legalComments: "inline", logLevel: "warning" };
 await build({

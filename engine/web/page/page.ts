@@ -13,6 +13,7 @@ function element<T extends HTMLElement>(id: string, kind: new () => T): T {
 const form = element("form", HTMLFormElement);
 const prompt = element("prompt", HTMLTextAreaElement);
 const [seconds, steps, seed] = ["seconds", "steps", "seed"].map((id) => element(id, HTMLInputElement)) as [HTMLInputElement, HTMLInputElement, HTMLInputElement];
+const loop = element("loop", HTMLInputElement);
 const [makeButton, stopButton] = [element("make", HTMLButtonElement), element("stop", HTMLButtonElement)];
 const progress = element("progress", HTMLProgressElement);
 const [status, problem] = [element("status", HTMLElement), element("problem", HTMLElement)];
@@ -46,7 +47,9 @@ function make(): void {
   status.textContent = "Starting";
   progress.removeAttribute("value");
   const given = Object.entries({ seconds: optional(seconds), steps: optional(steps), seed: optional(seed) });
-  tell({ type: "make", prompt: prompt.value, options: Object.fromEntries(given.filter(([, value]) => value !== undefined)) });
+  const options = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+  asked = { words: prompt.value, loop: loop.checked };
+  tell({ type: "make", prompt: asked.words, options: { ...options, loop: asked.loop } });
 }
 
 function text(kind: string, content: string, className = ""): HTMLElement {
@@ -56,11 +59,13 @@ function text(kind: string, content: string, className = ""): HTMLElement {
   return made;
 }
 
-function show(clip: Extract<Answer, { type: "clip" }>, words: string): void {
+function show(clip: Extract<Answer, { type: "clip" }>): void {
+  const { words } = asked;
   const address = URL.createObjectURL(new Blob([clip.wav], { type: "audio/wav" }));
   const item = document.createElement("li");
   const audio = document.createElement("audio");
   audio.controls = true;
+  audio.loop = asked.loop;
   audio.src = address;
   audio.setAttribute("aria-label", `${words}, seed ${clip.seed}`);
   const link = document.createElement("a");
@@ -77,7 +82,8 @@ function show(clip: Extract<Answer, { type: "clip" }>, words: string): void {
   element("size", HTMLElement).textContent = `The runtime and the model, ${size} MB, were loaded in ${loadSeconds} s.`;
 }
 
-let words = "";
+/** What the clip in the making was asked for. */
+let asked = { words: "", loop: false };
 
 worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => {
   switch (data.type) {
@@ -92,7 +98,7 @@ worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => {
     case "clip":
       working(false);
       status.textContent = "Done";
-      show(data, words);
+      show(data);
       break;
     case "stopped":
       working(false);
@@ -114,7 +120,6 @@ worker.addEventListener("error", () => {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (makeButton.disabled) return;
-  words = prompt.value;
   make();
 });
 stopButton.addEventListener("click", () => tell({ type: "stop" }));

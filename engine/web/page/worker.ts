@@ -69,8 +69,9 @@ async function make(prompt: string, options: Options): Promise<void> {
       return say({ type: "clip", wav: bytes, seed: event.clip.seed, seconds, took, loaded, threads: ort.env.wasm.numThreads ?? 1 });
     }
     // Decoding takes about as long as sampling.
-    const fraction = event.type === "sampled" ? (event.index + 1) / event.steps / 2 : 0.5 + event.frames / event.total / 2;
-    say({ type: "progress", doing: event.type === "sampled" ? "Sampling" : "Decoding", fraction });
+    const done = event.type === "sampled" ? (event.index + 1) / event.steps / 2 : 0.5 + event.frames / event.total / 2;
+    const doing = event.type === "sampled" ? "Sampling" : "Decoding";
+    say({ type: "progress", doing, fraction: (event.window + done) / event.windows });
     // Whoever wants to stop is heard only between two turns of the event loop.
     await new Promise((resolve) => setTimeout(resolve));
     if (stopped) return say({ type: "stopped" });

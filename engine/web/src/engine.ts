@@ -5,12 +5,12 @@ import { decode } from "./decoder.js";
 import { network } from "./denoiser.js";
 import { encode } from "./encoder.js";
 import { SaoOnnxError } from "./errors.js";
-import { normalized } from "./finish.js";
+import { looped, normalized } from "./finish.js";
 import type { Read, Runtime, SessionOptions } from "./graph.js";
 import { AUDIO_RAMP, blended, inpainting, LATENT_RAMP, weights } from "./inpainting.js";
 import { chosenPrecision, decoderRoles, parseManifest, type Manifest, type Precision, type Role } from "./manifest.js";
 import { Noise } from "./noise.js";
-import { plan, type Options, type Plan } from "./plan.js";
+import { plan, type Options, type Plan, type Window } from "./plan.js";
 import { SAMPLERS, type Predict } from "./sampler.js";
 import { addNoise } from "./schedule.js";
 import { Stages, verified } from "./stages.js";
@@ -24,10 +24,16 @@ export interface Clip {
   readonly seed: number;
 }
 
-/** What a stream yields: one for each step, one for each piece of audio, and the clip at the end. */
+/** Which of the windows of a clip it is; most clips have one. */
+export interface Place {
+  readonly window: number;
+  readonly windows: number;
+}
+
+/** What a stream yields: for each window one for each step and one for each piece of audio, and the clip at the end. */
 export type Event =
-  | { readonly type: "sampled"; readonly index: number; readonly steps: number; readonly latents: Float32Array }
-  | { readonly type: "decoded"; readonly frames: number; readonly total: number; readonly channels: readonly Float32Array[] }
+  | (Place & { readonly type: "sampled"; readonly index: number; readonly steps: number; readonly latents: Float32Array })
+  | (Place & { readonly type: "decoded"; readonly frames: number; readonly total: number; readonly channels: readonly Float32Array[] })
   | { readonly type: "finished"; readonly clip: Clip };
 
 export interface LoadOptions {
@@ -66,20 +72,19 @@ export class Engine {
   /** Make a clip step by step. Nothing runs between two events: who stops iterating stops the work. */
   async *stream(prompt: string, options: Options = {}): AsyncGenerator<Event, void> {
     const planned = plan(this.manifest, prompt, options);
-    const { ratio, channels } = this.manifest.latents;
-    const initial = planned.initial && fitted(planned.initial, planned.latents * ratio);
-    const noise = new Noise(planned.seed);
-    const { start, known } = await this.start(planned, initial, noise);
-    const predict = await this.network(planned, known);
-    let latents = start;
-    let index = 0;
-    const steps = planned.sigmas.length - 1;
-    for await (latents of SAMPLERS[planned.sampler](predict, start, planned.sigmas, () => noise.normal(start.length))) {
-      yield { type: "sampled", index: index++, steps, latents };
+    const length = planned.latents * this.manifest.latents.ratio;
+    let audio = planned.initial;
+    for (const [index, window] of planned.windows.entries()) {
+      const initial = audio && fitted(frames(audio, window.start, window.start + length), length);
+      const place = { window: index, windows: planned.windows.length };
+      const latents = yield* this.sampled(planned, window, initial, place);
+      const made = yield* this.decoded(window, latents, initial, place);
+      // Of a recording that is not made longer, the clip is what was made of it.
+      audio = audio && window.start > 0 ? joined([frames(audio, 0, window.start), made]) : made;
     }
-    const audio = yield* this.audio(planned, { data: latents, channels, frames: planned.latents }, initial);
-    const samples = planned.normalize ? { ...audio, data: normalized(audio.data) } : audio;
-    yield { type: "finished", clip: { channels: split(samples), sampleRate: this.manifest.audio.sample_rate, seed: planned.seed } };
+    const samples = planned.normalize ? { ...audio!, data: normalized(audio!.data) } : audio!;
+    const clip = { channels: split(samples), sampleRate: this.manifest.audio.sample_rate, seed: planned.windows[0]!.seed };
+    yield { type: "finished", clip };
   }
 
   /**
@@ -101,6 +106,19 @@ export class Engine {
     await this.stages.release();
   }
 
+  /** Clean latents of a window. */
+  private async *sampled(planned: Plan, window: Window, initial: Signal | undefined, place: Place): AsyncGenerator<Event, Signal> {
+    const noise = new Noise(window.seed);
+    const { start, known } = await this.start(planned, initial, noise);
+    const predict = await this.network(planned, window, known);
+    const steps = planned.sigmas.length - 1;
+    let [latents, index] = [start, 0];
+    for await (latents of SAMPLERS[planned.sampler](predict, start, planned.sigmas, () => noise.normal(start.length))) {
+      yield { type: "sampled", index: index++, steps, latents, ...place };
+    }
+    return { data: latents, channels: this.manifest.latents.channels, frames: planned.latents };
+  }
+
   /** Latents at the first sigma, and the clean ones that they were made of. The order of the draws matters. */
   private async start(
     planned: Plan,
@@ -113,44 +131,45 @@ export class Engine {
     return { start: addNoise(known.data, start, planned.sigmas[0]!), known: known.data };
   }
 
-  private async network(planned: Plan, known: Float32Array | undefined): Promise<Predict> {
+  private async network(planned: Plan, window: Window, known: Float32Array | undefined): Promise<Predict> {
     const { conditioning, latents, audio } = this.manifest;
-    const positive = await this.condition(planned, planned.prompt);
+    const positive = await this.condition(planned.prompt, window);
     const against = planned.guidance?.negativePrompt;
-    const negative = against === undefined ? undefined : await this.condition(planned, against);
+    const negative = against === undefined ? undefined : await this.condition(against, window);
     const guidance = planned.guidance && { scale: planned.guidance.scale, negative };
     const graphs = { context: await this.stages.graph("context"), dit: await this.stages.graph("dit") };
     const predict = await network(graphs, positive, guidance, conditioning.width, latents.channels);
-    if (known === undefined || planned.kept === undefined) return predict;
+    if (known === undefined || window.kept === undefined) return predict;
     const rate = audio.sample_rate / latents.ratio;
-    return inpainting(predict, known, weights(planned.kept, planned.latents, rate, LATENT_RAMP / rate, this.seconds(planned)));
+    return inpainting(predict, known, weights(window.kept, planned.latents, rate, LATENT_RAMP / rate, this.seconds(window)));
   }
 
-  private async condition(planned: Plan, prompt: string): Promise<Conditioning> {
+  private async condition(prompt: string, window: Window): Promise<Conditioning> {
     const graphs = { text: await this.stages.graph("text_encoder"), numbers: await this.stages.graph("number_conditioner") };
-    return condition(this.manifest.conditioning, await this.stages.tokenizer(), graphs, prompt, planned.numbers);
+    return condition(this.manifest.conditioning, await this.stages.tokenizer(), graphs, prompt, window.numbers);
   }
 
-  /** Decode, with what is kept of the initial audio in place. */
-  private async *audio(planned: Plan, latents: Signal, initial: Signal | undefined): AsyncGenerator<Event, Signal> {
+  /** Audio of a window, with what is kept of its initial audio in place, and the seam of a loop closed. */
+  private async *decoded(window: Window, latents: Signal, initial: Signal | undefined, place: Place): AsyncGenerator<Event, Signal> {
     const { decoder, latents: about, audio } = this.manifest;
     const graphs = await Promise.all(decoderRoles(this.manifest).map((role) => this.stages.graph(role)));
-    const count = planned.latents * about.ratio;
-    const kept = initial && planned.kept && weights(planned.kept, count, audio.sample_rate, AUDIO_RAMP, this.seconds(planned));
+    const count = latents.frames * about.ratio;
+    const kept = initial && window.kept && weights(window.kept, count, audio.sample_rate, AUDIO_RAMP, this.seconds(window));
     const pieces: Signal[] = [];
+    const total = window.frames + window.tail;
     let start = 0;
-    for await (const made of decode(graphs, decoder, about.ratio, latents, planned.frames)) {
+    for await (const made of decode(graphs, decoder, about.ratio, latents, total)) {
       const stop = start + made.frames;
       const piece = initial && kept ? { ...made, data: blended(frames(initial, start, stop).data, made.data, kept.subarray(start, stop)) } : made;
       pieces.push(piece);
       start = stop;
-      yield { type: "decoded", frames: stop, total: planned.frames, channels: split(piece) };
+      yield { type: "decoded", frames: stop, total, channels: split(piece), ...place };
     }
-    return joined(pieces);
+    return looped(joined(pieces), window.frames);
   }
 
-  private seconds(planned: Plan): number {
-    return planned.frames / this.manifest.audio.sample_rate;
+  private seconds(window: Window): number {
+    return window.frames / this.manifest.audio.sample_rate;
   }
 }
 

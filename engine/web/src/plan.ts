@@ -1,7 +1,8 @@
 /** What options mean: everything about a clip is decided here, before any work. */
-import { rounded, type Signal } from "./array.js";
+import { type Signal } from "./array.js";
 import { RequestError } from "./errors.js";
 import type { Region } from "./inpainting.js";
+import { shown, TOLERANCE, windowParts, withTempo } from "./windows.js";
 import { windowLatents, type Manifest } from "./manifest.js";
 import { SAMPLERS, type SamplerName } from "./sampler.js";
 import { sigmas } from "./schedule.js";
@@ -14,7 +15,7 @@ export interface InitialAudio {
 
 /** Options of a clip. What is left out is the model's. They mean what those of the same names mean in Python. */
 export interface Options {
-  /** Length, at most the window. */
+  /** Length. What is longer than the window of the model is made in windows that overlap, each with the next seed. */
   readonly seconds?: number;
   readonly steps?: number;
   /** 0 to 2³² − 1. The same seed gives the same clip; by default a random one. */
@@ -34,57 +35,70 @@ export interface Options {
   readonly keep?: readonly Region[];
   /** Regions to make anew; the rest is kept. */
   readonly regenerate?: readonly Region[];
+  /** Seconds to add to the end of the initial audio. The clip is the recording, unchanged, and what was added. */
+  readonly extend?: number;
+  /** The end leads into the start, without a seam. */
+  readonly loop?: boolean;
+  /** With `bars`: a loop of exactly their length. The tempo is added to a prompt that names none. */
+  readonly bpm?: number;
+  readonly bars?: number;
+  /** Beats in a bar; by default 4. */
+  readonly beats?: number;
   /** Scale to a peak of 1, the default, or not, the default where something is kept. */
   readonly normalize?: "peak" | "none";
 }
 
+/** Latents that are sampled and decoded together. */
+export interface Window {
+  readonly seed: number;
+  /** Frame of the clip where it begins. What the clip holds from there on is its initial audio. */
+  readonly start: number;
+  /** Its frames, which regions count on. */
+  readonly frames: number;
+  /** Frames behind them that are faded into the start of a loop. */
+  readonly tail: number;
+  readonly numbers: Readonly<Record<string, number>>;
+  readonly kept: readonly Region[] | undefined;
+}
+
 export interface Plan {
   readonly prompt: string;
-  readonly seed: number;
   readonly sampler: SamplerName;
   readonly sigmas: Float32Array;
   readonly guidance: { readonly scale: number; readonly negativePrompt: string | undefined } | undefined;
-  /** Latents that are sampled. */
+  /** Latents of a window. */
   readonly latents: number;
-  /** Frames of the clip. */
-  readonly frames: number;
-  readonly numbers: Readonly<Record<string, number>>;
+  readonly windows: readonly Window[];
   readonly initial: Signal | undefined;
-  readonly kept: readonly Region[] | undefined;
   readonly normalize: boolean;
 }
 
 const MAX_SEED = 2 ** 32 - 1;
 const DEFAULT_NOISE_LEVEL = 0.7;
 const DURATION = "seconds_total";
-/** Seconds by which a length may exceed a limit, for rounding. */
-const TOLERANCE = 1e-6;
 
 export function plan(manifest: Manifest, prompt: string, options: Options): Plan {
-  const { sample_rate: rate } = manifest.audio;
   const latents = sampledLatents(manifest, options.windowSeconds);
-  const most = latents * manifest.latents.ratio;
-  const seconds = options.seconds ?? most / rate;
-  if (!(seconds <= most / rate + TOLERANCE && rounded(seconds * rate) >= 1)) {
-    throw new RequestError(`seconds is ${seconds}, expected more than 0 and at most ${most / rate}`);
+  const initial = options.initAudio && initialSignal(manifest, options.initAudio);
+  if (initial === undefined) {
+    const needs = (["initNoiseLevel", "keep", "regenerate", "extend"] as const).find((name) => options[name] !== undefined);
+    if (needs !== undefined) throw new RequestError(`${needs} needs initAudio; give it too`);
   }
-  const kept = keptRegions(options, Math.min(seconds, most / rate));
-  if ((kept !== undefined || options.initNoiseLevel !== undefined) && options.initAudio === undefined) {
-    throw new RequestError("keep, regenerate and initNoiseLevel need initAudio; give it too");
-  }
-  const start = options.initNoiseLevel ?? (options.initAudio !== undefined && kept === undefined ? DEFAULT_NOISE_LEVEL : 1);
+  const parts = windowParts(manifest, options, latents * manifest.latents.ratio, initial?.frames ?? 0);
+  const seed = checkedSeed(options.seed, parts.length);
+  const keeps = options.keep !== undefined || options.regenerate !== undefined || options.extend !== undefined;
+  const start = options.initNoiseLevel ?? (initial !== undefined && !keeps ? DEFAULT_NOISE_LEVEL : 1);
   return {
-    prompt,
-    seed: checkedSeed(options.seed),
+    prompt: withTempo(prompt, options.bpm),
     sampler: checkedSampler(options.sampler ?? manifest.sampling.sampler),
     sigmas: sigmas(options.steps ?? manifest.sampling.steps, start),
     guidance: guidance(options.cfgScale ?? manifest.sampling.cfg_scale, options.negativePrompt),
     latents,
-    frames: Math.min(rounded(seconds * rate), most),
-    numbers: numbers(manifest, options.numbers ?? {}, seconds),
-    initial: options.initAudio && initialSignal(manifest, options.initAudio),
-    kept,
-    normalize: (options.normalize ?? (kept === undefined ? "peak" : "none")) === "peak",
+    windows: parts.map(({ start, frames, tail, seconds, kept }, i) => {
+      return { seed: seed + i, start, frames, tail, kept, numbers: numbers(manifest, options.numbers ?? {}, seconds) };
+    }),
+    initial,
+    normalize: (options.normalize ?? (keeps ? "none" : "peak")) === "peak",
   };
 }
 
@@ -92,14 +106,15 @@ function sampledLatents(manifest: Manifest, windowSeconds: number | undefined): 
   const [whole, { sample_rate: rate, window }] = [windowLatents(manifest), manifest.audio];
   if (windowSeconds === undefined) return whole;
   if (!(windowSeconds > 0 && windowSeconds <= window / rate + TOLERANCE)) {
-    throw new RequestError(`windowSeconds is ${windowSeconds}, expected more than 0 and at most ${window / rate}`);
+    throw new RequestError(`windowSeconds is ${windowSeconds}, expected more than 0 and at most ${shown(window / rate)}`);
   }
   return Math.min(Math.max(1, Math.ceil((windowSeconds * rate - 1e-3) / manifest.latents.ratio)), whole);
 }
 
-function checkedSeed(seed: number | undefined): number {
-  if (seed === undefined) return crypto.getRandomValues(new Uint32Array(1))[0]!;
-  if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) throw new RequestError(`seed is ${seed}, expected 0 to ${MAX_SEED}`);
+function checkedSeed(seed: number | undefined, windows: number): number {
+  const most = MAX_SEED - windows + 1;
+  if (seed === undefined) return Math.min(crypto.getRandomValues(new Uint32Array(1))[0]!, most);
+  if (!Number.isInteger(seed) || seed < 0 || seed > most) throw new RequestError(`seed is ${seed}, expected 0 to ${most}`);
   return seed;
 }
 
@@ -145,29 +160,4 @@ function initialSignal(manifest: Manifest, audio: InitialAudio): Signal {
 
 function mean(channels: readonly Float32Array[]): Float32Array {
   return channels[0]!.map((_, i) => channels.reduce((sum, channel) => sum + channel[i]!, 0) / channels.length);
-}
-
-/** The regions to keep, sorted and joined; nothing where neither option is given. */
-function keptRegions({ keep, regenerate }: Options, seconds: number): Region[] | undefined {
-  if (keep !== undefined && regenerate !== undefined) throw new RequestError("keep and regenerate exclude each other");
-  const given = keep ?? regenerate;
-  if (given === undefined) return undefined;
-  let regions: Region[] = [];
-  for (const [start, end] of [...given].sort((a, b) => a[0] - b[0])) {
-    if (!(start >= 0 && start < end && end <= seconds + TOLERANCE)) {
-      throw new RequestError(`a region is ${start} to ${end}, expected seconds from 0 to ${seconds}`);
-    }
-    const last = regions.at(-1);
-    if (last !== undefined && start <= last[1]) regions[regions.length - 1] = [last[0], Math.max(last[1], Math.min(end, seconds))];
-    else regions.push([start, Math.min(end, seconds)]);
-  }
-  if (regenerate !== undefined) {
-    const edges = [0, ...regions.flat(), seconds];
-    const between = Array.from({ length: edges.length / 2 }, (_, i): Region => [edges[2 * i]!, edges[2 * i + 1]!]);
-    regions = between.filter(([start, end]) => end > start);
-  }
-  if (regions[0] !== undefined && regions[0][0] <= 0 && regions[0][1] >= seconds) {
-    throw new RequestError("everything would be kept; leave something to make");
-  }
-  return regions;
 }

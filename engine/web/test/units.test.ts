@@ -66,7 +66,16 @@ test("tiles of the encoder", () => {
 test("what cannot be carried out is refused", () => {
   const audio = { channels: [new Float32Array(44100)], sampleRate: 44100 };
   const wrong = [
-    { seconds: 5 },
+    { seconds: 3601 },
+    { seconds: 5, windowSeconds: 1 },
+    { seconds: 5, loop: true },
+    { seconds: 5, initAudio: audio },
+    { bars: 4 },
+    { bpm: 120, bars: 1, seconds: 1 },
+    { bpm: 20, bars: 4 },
+    { extend: 1 },
+    { extend: 0, initAudio: audio },
+    { extend: 1, initAudio: audio, loop: true },
     { seconds: 0 },
     { steps: 0 },
     { seed: -1 },
@@ -89,7 +98,20 @@ test("what cannot be carried out is refused", () => {
 test("regions to make anew are the others", () => {
   const initAudio = { channels: [new Float32Array(44100)], sampleRate: 44100 };
   const planned = plan(manifest, "drum", { initAudio, seconds: 1, regenerate: [[0.5, 0.75], [0.25, 0.5]] });
-  assert.deepEqual(planned.kept, [[0, 0.25], [0.75, 1]]);
+  assert.deepEqual(planned.windows[0]!.kept, [[0, 0.25], [0.75, 1]]);
+  assert.equal(planned.windows.length, 1);
   assert.equal(planned.sigmas[0], 1);
   assert.equal(planned.normalize, false);
+});
+
+test("the tempo is added where a prompt names none", () => {
+  assert.equal(plan(manifest, "drum", { bpm: 120, bars: 1 }).prompt, "drum, 120 BPM");
+  assert.equal(plan(manifest, "drum at 90bpm", { bpm: 120, bars: 1 }).prompt, "drum at 90bpm");
+});
+
+test("a long clip takes windows that overlap, each with the next seed", () => {
+  const { windows } = plan(manifest, "drum", { seconds: 9, seed: 3 });
+  const { window } = manifest.audio;
+  assert.deepEqual(windows.map(({ seed, start }) => [seed, start]), [[3, 0], [4, window / 2], [5, window], [6, 9 * 44100 - window]]);
+  assert.equal(windows.at(-1)!.start + windows.at(-1)!.frames, 9 * 44100);
 });
