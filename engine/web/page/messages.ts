@@ -12,6 +12,8 @@ export type Answer =
       readonly type: "clip";
       readonly wav: Uint8Array<ArrayBuffer>;
       readonly seed: number;
+      /** The prompt was too long, and was cut. */
+      readonly cut: boolean;
       /** Length of the clip. */
       readonly seconds: number;
       /** Seconds that were spent on it, without those for what was downloaded and opened before. */

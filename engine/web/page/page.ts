@@ -12,7 +12,9 @@ function element<T extends HTMLElement>(id: string, kind: new () => T): T {
 
 const form = element("form", HTMLFormElement);
 const prompt = element("prompt", HTMLTextAreaElement);
-const [seconds, steps, seed] = ["seconds", "steps", "seed"].map((id) => element(id, HTMLInputElement)) as [HTMLInputElement, HTMLInputElement, HTMLInputElement];
+const seconds = element("seconds", HTMLInputElement);
+const steps = element("steps", HTMLInputElement);
+const seed = element("seed", HTMLInputElement);
 const loop = element("loop", HTMLInputElement);
 const [makeButton, stopButton] = [element("make", HTMLButtonElement), element("stop", HTMLButtonElement)];
 const progress = element("progress", HTMLProgressElement);
@@ -21,7 +23,8 @@ const clips = element("clips", HTMLOListElement);
 
 // A worker from a blob is under this page's Content-Security-Policy, whatever headers the host sends with its script.
 const address = new URL("worker.js", import.meta.url).href;
-const worker = new Worker(URL.createObjectURL(new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" })), { type: "module" });
+const start = new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" });
+const worker = new Worker(URL.createObjectURL(start), { type: "module" });
 // What is said before the worker's module has run would be lost.
 const waiting: Wish[] = [];
 let awake = false;
@@ -74,7 +77,8 @@ function show(clip: Extract<Answer, { type: "clip" }>): void {
   link.textContent = "Download";
   const [length, took] = [clip.seconds.toFixed(2), clip.took.toFixed(1)];
   const facts = `${length} s, made in ${took} s with ${clip.threads} ${clip.threads === 1 ? "thread" : "threads"}, seed ${clip.seed}`;
-  item.append(text("h3", words), audio, text("p", facts, "quiet"), link);
+  const cut = clip.cut ? [text("p", "The description is longer than the model reads; its end was left out.")] : [];
+  item.append(text("h3", words), audio, ...cut, text("p", facts, "quiet"), link);
   item.dataset["took"] = String(clip.took);
   clips.prepend(item);
   element("none", HTMLElement).hidden = true;

@@ -62,11 +62,17 @@ async function make(prompt: string, options: Options): Promise<void> {
   const ready = await engine;
   const began = performance.now();
   say({ type: "progress", doing: "Making the clip", fraction: 0 });
+  let cut = false;
   for await (const event of ready.stream(prompt, options)) {
+    if (event.type === "conditioned") {
+      ({ cut } = event);
+      continue;
+    }
     if (event.type === "finished") {
       const bytes = wav(event.clip);
       const [took, seconds] = [(performance.now() - began) / 1000, event.clip.channels[0]!.length / event.clip.sampleRate];
-      return say({ type: "clip", wav: bytes, seed: event.clip.seed, seconds, took, loaded, threads: ort.env.wasm.numThreads ?? 1 });
+      const threads = ort.env.wasm.numThreads ?? 1;
+      return say({ type: "clip", wav: bytes, seed: event.clip.seed, cut, seconds, took, loaded, threads });
     }
     // Decoding takes about as long as sampling.
     const done = event.type === "sampled" ? (event.index + 1) / event.steps / 2 : 0.5 + event.frames / event.total / 2;
@@ -80,7 +86,9 @@ async function make(prompt: string, options: Options): Promise<void> {
 
 self.addEventListener("message", ({ data }: MessageEvent<Wish>) => {
   if (data.type === "stop") stopped = true;
-  else make(data.prompt, data.options).catch((error: unknown) => say({ type: "failed", message: error instanceof Error ? error.message : String(error) }));
+  else make(data.prompt, data.options).catch((error: unknown) => {
+    say({ type: "failed", message: error instanceof Error ? error.message : String(error) });
+  });
 });
 
 self.postMessage({ type: "awake" } satisfies Answer);

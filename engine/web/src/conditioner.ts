@@ -9,10 +9,16 @@ export interface Conditioning {
   /** [tokens, width]. Padding is zeros, which the DiT sees. */
   readonly crossAttention: Float32Array;
   readonly globalCondition: Float32Array;
+  /** Whether the prompt was longer than what the model reads, and was cut. */
+  readonly cut: boolean;
 }
 
 /** One token of `width` values for each number, by the name of its conditioner. */
-async function embeddedNumbers(config: Config, graph: Graph, numbers: Readonly<Record<string, number>>): Promise<Map<string, Float32Array>> {
+async function embeddedNumbers(
+  config: Config,
+  graph: Graph,
+  numbers: Readonly<Record<string, number>>,
+): Promise<Map<string, Float32Array>> {
   const inputs = config.numbers.map(({ id }) => [id, { data: Float32Array.of(numbers[id]!), dims: [1] }] as const);
   const outputs = await graph.run(Object.fromEntries(inputs));
   return new Map(config.numbers.map(({ id }, i) => [id, outputs[i]!.data]));
@@ -38,9 +44,11 @@ export async function condition(
 ): Promise<Conditioning> {
   const tokens = await embeddedNumbers(config, graphs.numbers, numbers);
   const global = config.global_condition.map((id) => tokens.get(id)!);
-  tokens.set(config.prompt.id, await embeddedPrompt(config, graphs.text, tokenizer.encode(prompt).ids));
+  const { ids, cut } = tokenizer.encode(prompt);
+  tokens.set(config.prompt.id, await embeddedPrompt(config, graphs.text, ids));
   return {
     crossAttention: concatenated(config.cross_attention.map((id) => tokens.get(id)!)),
     globalCondition: concatenated(global),
+    cut,
   };
 }

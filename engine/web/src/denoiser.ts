@@ -10,7 +10,12 @@ export interface DenoiserGraphs {
 }
 
 /** The DiT with conditionings, one for each clip of the batch. Keys and values are computed here, once. */
-async function prediction(graphs: DenoiserGraphs, conditionings: readonly Conditioning[], width: number, channels: number): Promise<Predict> {
+async function prediction(
+  graphs: DenoiserGraphs,
+  conditionings: readonly Pick<Conditioning, "crossAttention" | "globalCondition">[],
+  width: number,
+  channels: number,
+): Promise<Predict> {
   const batch = conditionings.length;
   const tokens = conditionings[0]!.crossAttention.length / width;
   const crossAttention = concatenated(conditionings.map((c) => c.crossAttention));

@@ -30,8 +30,9 @@ export interface Place {
   readonly windows: number;
 }
 
-/** What a stream yields: for each window one for each step and one for each piece of audio, and the clip at the end. */
+/** What a stream yields: for each window one for its prompt, for each step and for each piece of audio; and the clip at the end. */
 export type Event =
+  | (Place & { readonly type: "conditioned"; /** The prompt was too long, and was cut. */ readonly cut: boolean })
   | (Place & { readonly type: "sampled"; readonly index: number; readonly steps: number; readonly latents: Float32Array })
   | (Place & { readonly type: "decoded"; readonly frames: number; readonly total: number; readonly channels: readonly Float32Array[] })
   | { readonly type: "finished"; readonly clip: Clip };
@@ -109,8 +110,10 @@ export class Engine {
   /** Clean latents of a window. */
   private async *sampled(planned: Plan, window: Window, initial: Signal | undefined, place: Place): AsyncGenerator<Event, Signal> {
     const noise = new Noise(window.seed);
+    const positive = await this.condition(planned.prompt, window);
+    yield { type: "conditioned", cut: positive.cut, ...place };
     const { start, known } = await this.start(planned, initial, noise);
-    const predict = await this.network(planned, window, known);
+    const predict = await this.network(planned, window, positive, known);
     const steps = planned.sigmas.length - 1;
     let [latents, index] = [start, 0];
     for await (latents of SAMPLERS[planned.sampler](predict, start, planned.sigmas, () => noise.normal(start.length))) {
@@ -131,9 +134,8 @@ export class Engine {
     return { start: addNoise(known.data, start, planned.sigmas[0]!), known: known.data };
   }
 
-  private async network(planned: Plan, window: Window, known: Float32Array | undefined): Promise<Predict> {
+  private async network(planned: Plan, window: Window, positive: Conditioning, known: Float32Array | undefined): Promise<Predict> {
     const { conditioning, latents, audio } = this.manifest;
-    const positive = await this.condition(planned.prompt, window);
     const against = planned.guidance?.negativePrompt;
     const negative = against === undefined ? undefined : await this.condition(against, window);
     const guidance = planned.guidance && { scale: planned.guidance.scale, negative };
@@ -160,7 +162,8 @@ export class Engine {
     let start = 0;
     for await (const made of decode(graphs, decoder, about.ratio, latents, total)) {
       const stop = start + made.frames;
-      const piece = initial && kept ? { ...made, data: blended(frames(initial, start, stop).data, made.data, kept.subarray(start, stop)) } : made;
+      const piece =
+        initial && kept ? { ...made, data: blended(frames(initial, start, stop).data, made.data, kept.subarray(start, stop)) } : made;
       pieces.push(piece);
       start = stop;
       yield { type: "decoded", frames: stop, total, channels: split(piece), ...place };

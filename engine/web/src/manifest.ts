@@ -66,6 +66,53 @@ export interface Manifest {
 const OBJECTIVES = ["rf_denoiser", "rectified_flow"];
 const PRECISIONS: readonly Precision[] = ["int8", "fp32"];
 
+/** What a manifest must hold: texts, numbers (1 for a whole number from 1 on, 0 for any), lists of what their entry is like. */
+const SHAPE = {
+  model: { name: "" },
+  audio: { sample_rate: 1, channels: 1, window: 1 },
+  latents: { channels: 1, ratio: 1 },
+  conditioning: {
+    width: 1,
+    prompt: { id: "", max_length: 1, pad_id: 0 },
+    numbers: [{ id: "", minimum: 0, maximum: 0 }],
+    cross_attention: [""],
+    global_condition: [""],
+  },
+  sampling: { objective: "", sampler: "", steps: 1, cfg_scale: 0 },
+  decoder: [{ rate: 1, context: 0, tile: 0 }],
+  tokenizer: "",
+  files: [{ path: "", role: "", size: 0, sha256: "" }],
+  graphs: [{ role: "", precision: "", path: "", weights: [""], inputs: [{ name: "" }], outputs: [{ name: "" }] }],
+};
+
+/** Where a value is not as it should be; nothing where it is. */
+function misfit(value: unknown, shape: unknown, field: string): string | undefined {
+  if (Array.isArray(shape)) {
+    if (!Array.isArray(value)) return `${field} is no list`;
+    return value.map((each, i) => misfit(each, shape[0], `${field}[${i}]`)).find((problem) => problem !== undefined);
+  }
+  if (typeof shape === "object") {
+    if (typeof value !== "object" || value === null) return `${field} is missing`;
+    const parts = Object.entries(shape as object).map(([name, part]) => {
+      return misfit((value as Record<string, unknown>)[name], part, field === "" ? name : `${field}.${name}`);
+    });
+    return parts.find((problem) => problem !== undefined);
+  }
+  if (typeof value !== typeof shape) return `${field} is ${String(value)}, expected a ${typeof shape}`;
+  if (shape === 1 && !(Number.isSafeInteger(value) && (value as number) >= 1)) return `${field} is ${String(value)}, expected 1 or more`;
+  return undefined;
+}
+
+/** Segments whose rates divide each other, and whose tiles, but for the first, are not empty. */
+function decoderProblem({ decoder, latents }: Manifest): string | undefined {
+  const rates = [...decoder.map(({ rate }) => rate), latents.ratio];
+  const fits = decoder.every(({ rate, context, tile }, i) => {
+    const tiled = Number.isSafeInteger(tile) && tile >= 1 && Number.isSafeInteger(context) && context >= 0;
+    return rates[i + 1]! % rate === 0 && (i === 0 || tiled);
+  });
+  return decoder.length >= 2 && decoder.length <= 3 && fits ? undefined : "decoder is no list of two or three segments that fit each other";
+}
+
 /** Read the text of a manifest. What is no manifest of this format is refused. */
 export function parseManifest(text: string): Manifest {
   let manifest: Manifest;
@@ -77,6 +124,8 @@ export function parseManifest(text: string): Manifest {
   if (manifest?.format !== FORMAT) {
     throw new BundleError(`manifest.json has format ${String(manifest?.format)}, this release reads format ${FORMAT}`);
   }
+  const problem = misfit(manifest, SHAPE, "") ?? decoderProblem(manifest);
+  if (problem !== undefined) throw new BundleError(`manifest.json: ${problem}; copy the bundle again`);
   if (!OBJECTIVES.includes(manifest.sampling.objective)) {
     throw new BundleError(`the objective is ${manifest.sampling.objective}, expected ${OBJECTIVES.join(" or ")}`);
   }

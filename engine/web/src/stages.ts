@@ -56,7 +56,9 @@ export function verified(manifest: Manifest, read: Read): Read {
     const file = manifest.files.find((each) => each.path === path);
     if (file === undefined) throw new BundleError(`${path} is used but not listed in manifest.json; copy the bundle again`);
     const bytes = await read(path);
-    if (bytes.length !== file.size) throw new BundleError(`${path} has ${bytes.length} bytes, expected ${file.size}; copy the bundle again`);
+    if (bytes.length !== file.size) {
+      throw new BundleError(`${path} has ${bytes.length} bytes, expected ${file.size}; copy the bundle again`);
+    }
     // Browsers have `subtle` on https and localhost alone.
     const digest = await globalThis.crypto?.subtle?.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
     if (digest !== undefined && hexadecimal(digest) !== file.sha256) throw new BundleError(`${path} is damaged; copy the bundle again`);

@@ -44,7 +44,8 @@ export function windowParts(manifest: Manifest, options: Options, most: number, 
   }
   const seconds = oneWindow(options, most / rate);
   if (seconds <= most / rate + TOLERANCE) return [onePart(options, seconds, most, rate)];
-  refuse(options, ["initAudio", "loop", "windowSeconds"], `a clip with it has one window of ${shown(most / rate)} s, and seconds is ${seconds}`);
+  const why = `a clip with it has one window of ${shown(most / rate)} s, and seconds is ${seconds}`;
+  refuse(options, ["initAudio", "loop", "windowSeconds"], why);
   if (seconds > MOST_SECONDS) throw new RequestError(`seconds is ${seconds}, expected at most ${MOST_SECONDS}`);
   const first = { start: 0, frames: most, tail: 0, seconds: window / rate, kept: undefined };
   return [first, ...extension(window, rounded(seconds * rate) - window, window, rate)];
@@ -69,7 +70,9 @@ function oneWindow(options: Options, limit: number): number {
     }
     refuse(options, ["seconds", "loop"], "bpm and bars decide it");
     const length = (bars * (beats ?? DEFAULT_BEATS) * 60) / bpm;
-    if (!(length > 0 && length <= limit)) throw new RequestError(`${bars} bars at ${bpm} BPM are ${shown(length)} s, and the window is ${shown(limit)} s`);
+    if (!(length > 0 && length <= limit)) {
+      throw new RequestError(`${bars} bars at ${bpm} BPM are ${shown(length)} s, and the window is ${shown(limit)} s`);
+    }
     return length;
   }
   const length = seconds ?? (loop && limit > 2 * TAIL ? limit - TAIL : limit);
@@ -93,7 +96,8 @@ function onePart(options: Options, seconds: number, most: number, rate: number):
 
 /** The windows that make a recording longer: each begins with the end of what there is. */
 function extension(length: number, added: number, window: number, rate: number): Part[] {
-  if (!(added >= 1 && added <= MOST_SECONDS * rate)) throw new RequestError(`extend adds ${added} frames, expected 1 to ${MOST_SECONDS * rate}`);
+  const most = MOST_SECONDS * rate;
+  if (!(added >= 1 && added <= most)) throw new RequestError(`extend adds ${added} frames, expected 1 to ${most}`);
   if (length < rate / 10) throw new RequestError(`the recording has ${length} frames; extend needs at least 0.1 s of audio`);
   const parts: Part[] = [];
   for (let [end, left] = [length, added]; left > 0; ) {

@@ -6,8 +6,10 @@ import { encoderTile } from "../src/encoder.js";
 import { BundleError, RequestError } from "../src/errors.js";
 import { parseManifest } from "../src/manifest.js";
 import { Noise } from "../src/noise.js";
+import { folder } from "../src/node.js";
 import { plan } from "../src/plan.js";
 import { sigmas } from "../src/schedule.js";
+import { verified } from "../src/stages.js";
 import { Tokenizer } from "../src/tokenizer.js";
 import { int16, wav } from "../src/wav.js";
 import { BUNDLES, difference, values, vectors, type BundleVectors, type SharedVectors } from "./vectors.js";
@@ -92,7 +94,6 @@ test("what cannot be carried out is refused", () => {
     { initAudio: audio, keep: [[0, 1]] as const, regenerate: [[1, 2]] as const },
   ];
   for (const options of wrong) assert.throws(() => plan(manifest, "drum", options), RequestError, JSON.stringify(options));
-  assert.throws(() => parseManifest('{"format": 3}'), BundleError);
 });
 
 test("regions to make anew are the others", () => {
@@ -114,4 +115,24 @@ test("a long clip takes windows that overlap, each with the next seed", () => {
   const { window } = manifest.audio;
   assert.deepEqual(windows.map(({ seed, start }) => [seed, start]), [[3, 0], [4, window / 2], [5, window], [6, 9 * 44100 - window]]);
   assert.equal(windows.at(-1)!.start + windows.at(-1)!.frames, 9 * 44100);
+});
+
+test("what is no manifest is refused", () => {
+  const wrong: unknown[] = [null, 3, {}, { format: 3 }, { ...manifest, format: 1 }, { ...manifest, decoder: undefined }];
+  wrong.push({ ...manifest, latents: { channels: 8, ratio: 0 } }, { ...manifest, audio: { ...manifest.audio, window: "9" } });
+  wrong.push({ ...manifest, decoder: manifest.decoder.map((segment) => ({ ...segment, tile: 0 })) }, { ...manifest, decoder: [] });
+  wrong.push({ ...manifest, sampling: { ...manifest.sampling, objective: "v" } }, { ...manifest, graphs: [null] });
+  for (const value of wrong) assert.throws(() => parseManifest(JSON.stringify(value)), BundleError, JSON.stringify(value));
+  assert.throws(() => parseManifest("{"), BundleError);
+});
+
+test("files that are not those of the manifest are refused", async () => {
+  const entry = manifest.files.find(({ path }) => path === manifest.tokenizer)!;
+  const right = new Uint8Array(readFileSync(`${BUNDLES["miniature"]}/${entry.path}`));
+  assert.deepEqual(await verified(manifest, async () => right)(entry.path), right);
+  const changed = right.map((byte, i) => (i === 9 ? byte ^ 1 : byte));
+  for (const wrong of [changed, right.slice(1)]) await assert.rejects(verified(manifest, async () => wrong)(entry.path), BundleError);
+  await assert.rejects(verified(manifest, async () => right)("other.json"), BundleError);
+  await assert.rejects(folder(BUNDLES["miniature"]!)("../README.md"), BundleError);
+  await assert.rejects(folder(BUNDLES["miniature"]!)("nothing"), BundleError);
 });
