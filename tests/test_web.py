@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -11,10 +12,11 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
+from tokenizers import Tokenizer
 
 import sao_onnx
 from bench.web import ARGUMENTS, CHROMIUM, SEED, SITE, make, served
-from tests.conftest import ROOT
+from tests.conftest import LARGER, ROOT
 from tests.processes import GUARD, run, succeed
 
 WEB = ROOT / "engine" / "web"
@@ -55,14 +57,55 @@ def test_the_licence_is_that_of_the_project():
     assert (WEB / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
-def test_the_tests_in_typescript(node):
+@pytest.fixture(scope="module")
+def built(node):
     succeed([node, WEB / "node_modules" / "typescript" / "bin" / "tsc", "--project", WEB / "tsconfig.json"])
+    return node
+
+
+def test_the_tests_in_typescript(built):
     tests = sorted((WEB / "dist" / "test").glob("*.test.js"))
-    done = run([node, "--test", "--test-reporter=tap", *tests], cwd=WEB)
+    done = run([built, "--test", "--test-reporter=tap", *tests], cwd=WEB)
     assert done.returncode == 0, done.stdout
     passed = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
     assert passed is not None, done.stdout
     assert int(passed[1]) >= 15
+
+
+def prompts():
+    """Words, signs and white space of all kinds, in every order; and every character of the first planes' busy parts."""
+    draw = random.Random(1)
+    words = (
+        """short kick drum 128 BPM <pad> </s> <unk> Σ ΟΔΥΣΣΕΥΣ İ ﬁ ½ ① Ａ ß 日本語 🎵 👩\u200d👧 e\u0301 é ▁ ‚ … {2,} ,., '"""
+    )
+    parts = words.split(" ")
+    parts += [" ", "  ", "   ", "\t", "\n", "\xa0", "\x85", "\ufeff", "\u200b", "\u2028", "\u3000", "\x00", "\x1c"]
+    mixed = ["".join(draw.choices([*parts, " "], k=draw.randint(0, 14))) for _ in range(1000)]
+    ranges = [*range(0x3400), *range(0xF900, 0x10000), *range(0x1D400, 0x1D500), *range(0x1F100, 0x1F260)]
+    # NFKC of the library in Rust is older than Unicode 12.
+    return mixed + [f"a{chr(code)}b {chr(code)}" for code in ranges if code != 0x1F16C]
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        (ROOT / "engine" / "sao_onnx" / "bundles" / "sao-tiny" / "tokenizer.json", 32),
+        (ROOT / "models" / "miniature" / "bundle" / "tokenizer.json", 64),
+        # With the table of characters that T5's has.
+        (LARGER / "t5-base" / "tokenizer.json", 64),
+    ],
+    ids=["sao-tiny", "miniature", "larger"],
+)
+def test_tokens(built, path, most):
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    asked = {"tokenizer": str(path), "maxLength": most, "prompts": prompts()}
+    found = json.loads(succeed([built, WEB / "dist" / "test" / "tokens.js"], input=json.dumps(asked)))
+    library = Tokenizer.from_file(str(path))
+    library.no_padding()
+    library.enable_truncation(most)
+    expected = [encoding.ids for encoding in library.encode_batch(asked["prompts"])]
+    assert not [case for case in zip(asked["prompts"], found, expected, strict=True) if case[1] != case[2]][:5]
 
 
 @pytest.fixture(scope="module")
