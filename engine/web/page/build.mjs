@@ -29,7 +29,7 @@ for (const path of ["manifest.json", ...licences, ...paths]) {
   await copyFile(join(bundle, path), join(site, "model", path));
 }
 for (const name of RUNTIME) await copyFile(join(runtime, name), join(site, name));
-for (const name of ["index.html", "page.css", "_headers"]) await copyFile(join(page, name), join(site, name));
+for (const name of ["index.html", "page.css", "_headers", "NOTICE.txt"]) await copyFile(join(page, name), join(site, name));
 
 const wasmBytes = await size(runtime, RUNTIME[1]);
 const sizes = await Promise.all([...new Set(first)].map((path) => size(bundle, path)));
