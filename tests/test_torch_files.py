@@ -279,6 +279,21 @@ def test_a_tensor_without_its_numbers(tmp_path):
     _refused(_archive(tmp_path / "a.ckpt", _tensor(b"K\x02", b"K\x02\x85", b"7")), "is damaged")
 
 
+def test_tuples_in_tuples(tmp_path):
+    """Sixty tuples, each of the one before, twice: a key whose hash would take for ever."""
+    nest = b"\x80\x02}(K\x01\x85q\x00" + b"".join(b"h%c\x86q%c" % (n, n + 1) for n in range(60)) + b"K\x01u."
+    assert "hold each other over" in _refused(_archive(tmp_path / "a.ckpt", nest), "is refused")
+    # As often as people like, but not inside of each other: what parameter groups share.
+    shared = b"\x80\x02}(U\x01aK\x01\x85q\x00" + b"".join(b"U\x02%02dh\x00" % n for n in range(60)) + b"u."
+    assert len(load_pickled(_archive(tmp_path / "b.ckpt", shared))) == 61
+
+
+def test_what_is_refused_is_not_called_damaged(tmp_path):
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "a.pt")
+    assert "damaged" not in _refused(tmp_path / "a.pt", "is a TorchScript archive")
+    assert "damaged" not in _refused(_archive(tmp_path / "b.ckpt", b"\x80\x04N."), "has the instruction PROTO 4")
+
+
 def test_packed_archives(tmp_path):
     """Of zeros, which unpack to a thousand times their size."""
     content = {"data/0": bytes(1 << 20)}

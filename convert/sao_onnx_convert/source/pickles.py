@@ -41,6 +41,10 @@ MOST_TUPLES = 1 << 16
 """Instructions that make a tuple, four for each tensor. They could be put into each other, and a hash of such a nest would
 overflow the stack."""
 
+DEEPEST_SHARING = 12
+"""Tuples that hold earlier ones again, level upon level. `torch.save` writes two or three levels. Each could double what a hash
+has to walk through, so that sixty would take for ever."""
+
 _KINDS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _DTYPES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "uint16", "uint32", "uint64")
 
@@ -174,6 +178,8 @@ def _instructions(path: Path) -> bytes:
             records = archive.infolist()
             _check_records(records, path)
             return archive.read(f"{_folder(records)}/data.pkl")
+    except CheckpointError:
+        raise
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} is damaged or cut short, because the table at the end of its archive cannot be read ({error}); {DOWNLOAD}"
@@ -224,7 +230,7 @@ def _names(instructions: bytes, path: Path) -> set[str]:
     Raises:
         CheckpointError: An instruction is unknown, or there are more than a checkpoint needs.
     """
-    names, tuples = set(), 0
+    names, tuples, sharing = set(), 0, _Sharing()
     try:
         for operation, argument, _ in pickletools.genops(instructions):
             if not _INSTRUCTIONS.fullmatch(operation.name) or (operation.name == "PROTO" and argument != 2):
@@ -233,12 +239,46 @@ def _names(instructions: bytes, path: Path) -> set[str]:
                     + f", which torch.save does not write; {RESAVE}"
                 )
             tuples += operation.name.startswith("TUPLE")
+            sharing.follow(operation.name, argument)
             if operation.name == "GLOBAL":
                 module, _, name = str(argument).partition(" ")
                 # What Python 2 called it, as the second version of the pickle format still does.
                 names.add(f"{'builtins' if module == '__builtin__' else module}.{name}")
+    except CheckpointError:
+        raise
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); {DOWNLOAD}") from error
+    if sharing.deepest > DEEPEST_SHARING:
+        raise CheckpointError(
+            f"{path} is refused: its tuples hold each other over {sharing.deepest} levels, expected at most {DEEPEST_SHARING}; "
+            f"{DOWNLOAD}"
+        )
     if tuples > MOST_TUPLES:
         raise CheckpointError(f"{path} is refused: it has {tuples} tuples, expected at most {MOST_TUPLES}; {DOWNLOAD}")
     return names
+
+
+class _Sharing:
+    """How often tuples are used again inside of others, level upon level; rather too many than too few.
+
+    A tuple that is used again was stored right after it was made, and is fetched before the one that holds it is made.
+
+    Attributes:
+        deepest: Levels of the deepest nest that can have been built so far.
+    """
+
+    def __init__(self) -> None:
+        self.deepest = 0
+        self._stored: dict[object, int] = {}
+        self._fetched = 0
+        self._made = False
+
+    def follow(self, operation: str, argument: object) -> None:
+        """Follow one instruction."""
+        if operation.endswith("PUT"):
+            self._stored[argument] = self._fetched + 1 if self._made else 0
+        elif operation.endswith("GET"):
+            self._fetched = max(self._fetched, self._stored.get(argument, 0))
+        self._made = operation.startswith("TUPLE")
+        if self._made:
+            self.deepest = max(self.deepest, self._fetched + 1)

@@ -18,6 +18,9 @@ from sao_onnx_convert.source.file_names import INDEX, PICKLES
 from sao_onnx_convert.source.layouts import Shape
 from sao_onnx_convert.source.pickles import is_archive, load_pickled
 
+LONGEST_NAME = 80
+"""Characters of a name in a message."""
+
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -182,7 +185,7 @@ def _without_tensors(content: Any) -> str:
         return (
             f"holds one {type(content).__name__.lower()}, expected a state_dict, from names to tensors; is it the right file?"
         )
-    names = sorted(str(name) for name in content)
+    names = sorted(name[:LONGEST_NAME] if isinstance(name, str) else f"a {type(name).__name__}" for name in content)
     if any(name.startswith(("optimizer", "param_groups")) for name in names):
         return f"holds the state of an optimizer alone ({listed(names)}); expected the weights, which are in another file"
     return f"holds no tensors ({listed(names) or 'it is empty'}); expected a state_dict: is it the right file?"

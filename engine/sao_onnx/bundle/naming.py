@@ -132,6 +132,10 @@ def _same(one: Path, other: Path) -> bool:
 
 def _delete(folder: Path) -> None:
     """Delete a bundle. What is left of it, should that fail half-way, is no bundle."""
+    if folder.is_symlink():
+        raise RequestError(
+            f"{folder} is a link, and what it leads to is not deleted here; leave --delete out to forget its name"
+        )
     doomed = folder.parent / f".{folder.name}.deleted"
     try:
         folder.rename(doomed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ from sao_onnx.cli.verify import verify
 from sao_onnx.errors import SaoOnnxError, memory_errors
 from sao_onnx.version import __version__
 
-EXAMPLES = {
+EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
     gen: (
         'sao-onnx gen "128 BPM tech house drum loop"',
         "sao-onnx gen rain --seconds 3 --seed 7 -o rain.flac",

@@ -42,6 +42,7 @@ def note_work(manifest: Manifest, request: Request) -> None:
     if left := [f"{name} {value:g}" for name, value in told.items() if name not in said]:
         note(f"the model is told {', '.join(left)}; --number NAME=VALUE tells it others, and inspect shows their ranges")
     steps, each = passes(manifest, request)
-    if steps * each > USUAL:
+    # Whoever gives the steps knows; a model whose own are many may surprise.
+    if request.steps is None and steps * each > USUAL:
         how = f"{steps} steps with guidance are {steps * each}" if each > 1 else f"{steps} steps are {steps}"
         note(f"{how} passes of the network, where {USUAL} are usual: sampling takes {steps * each / USUAL:.3g} times as long")

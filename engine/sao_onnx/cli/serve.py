@@ -120,7 +120,7 @@ def serve(
         key=key,
         hosts=hosts(local, bool(key), tuple(allow_host or ())),
         addresses=not local,
-        origins=tuple(allow_origin or ()),
+        origins=tuple(map(_origin, allow_origin or ())),
         unload_after=unload_after or None,
         keep_seconds=keep,
         metrics=metrics,
@@ -141,31 +141,54 @@ def hosts(local: bool, key: bool, allowed: tuple[str, ...]) -> tuple[str, ...]:
     return () if key else (*names, name, f"{name}.local")
 
 
+def _origin(text: str) -> str:
+    """An origin as browsers write it."""
+    import re
+
+    found = re.fullmatch(r"(https?)://([^/\s?#@]+)/?", text.strip().lower())
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r} is no origin; expected one such as https://example.org", param_hint="--allow-origin"
+        )
+    scheme, host = found.groups()
+    return f"{scheme}://{host.removesuffix({'http': ':80', 'https': ':443'}[scheme])}"
+
+
 def _key(path: Path) -> str:
     from sao_onnx.errors import RequestError
     from sao_onnx.reading import read_small
 
     try:
         key = read_small(path, 4_096).decode("ascii").strip()
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
         raise RequestError(f"{path} cannot be read as a key: {error}") from error
+    except UnicodeDecodeError:
+        raise RequestError(f"{path} holds other letters than ASCII, which no header can carry; expected a key") from None
     if not key:
         raise RequestError(f"{path} is empty, expected a key")
+    if not key.isprintable():
+        raise RequestError(f"{path} holds several lines or control characters, expected a key in one line")
     return key
 
 
 def _run(settings: Settings, host: str, port: int) -> None:
+    import errno
     import socket
     import sys
     import threading
+    import warnings
 
     import uvicorn
 
     from sao_onnx.errors import SaoOnnxError
     from sao_onnx.serve.app import GRACE, made
-    from sao_onnx.serve.connections import Connection
+    from sao_onnx.serve.connections import Connection, most_connections
+    from sao_onnx.stages.tokenizer import PromptWarning
 
+    # It quotes the prompt, which has no place in a log.
+    warnings.simplefilter("ignore", PromptWarning)
     app, jobs = made(settings)
+    Connection.most = most_connections()
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -174,6 +197,7 @@ def _run(settings: Settings, host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=round(2 * GRACE + 2),
     )
 
@@ -195,7 +219,8 @@ def _run(settings: Settings, host: str, port: int) -> None:
         listening.bind((host.strip("[]"), port))
         listening.listen(BACKLOG)
     except OSError as error:
-        raise SaoOnnxError(f"{host}:{port} cannot be listened on: {error.strerror or error}; choose another --port") from error
+        remedy = "an address of this machine as --host" if error.errno == errno.EADDRNOTAVAIL else "another --port"
+        raise SaoOnnxError(f"{host}:{port} cannot be listened on: {error.strerror or error}; choose {remedy}") from error
     with listening:
         shown = f"[{host.strip('[]')}]" if ":" in host else host
         note(f"http://{shown}:{listening.getsockname()[1]}  ({', '.join(settings.models) or 'sao-tiny'})")

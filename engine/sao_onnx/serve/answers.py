@@ -44,19 +44,22 @@ def wanted_format(http: HttpRequest) -> str:
     return known(named) if named else accepted(http.headers.get("accept", ""))
 
 
-async def audio(clip: Clip, format: str, http: HttpRequest) -> Response:
-    """A clip as a file, or the part of it that the client asks for. Headers say how to have it again."""
+async def audio(clip: Clip, format: str, http: HttpRequest, model: str) -> Response:
+    """A clip as a file, or the part of it that the client asks for. Headers say how to have it again, of which model here."""
     data = await run_in_threadpool(clip.encoded, f".{format}")
-    recipe = clip.provenance.to_json()
+    # In letters that a header may have.
+    recipe = json.dumps(json.loads(clip.provenance.to_json()))
     headers = {
         "X-Sao-Seed": str(clip.seed),
-        "X-Sao-Model": clip.provenance.model,
+        "X-Sao-Model": model,
         "Cache-Control": "no-store",
         "Content-Disposition": f'inline; filename="sao-{clip.seed}.{format}"',
     }
-    if recipe.isascii() and len(recipe) <= LONGEST_HEADER:
+    if len(recipe) <= LONGEST_HEADER:
         headers["X-Sao-Recipe"] = recipe
-    return ranged(data, MEDIA_TYPES[format], http.headers.get("range", ""), headers)
+    # We give no ETag, so a condition on one never holds, and all is sent.
+    wanted = "" if "if-range" in http.headers else http.headers.get("range", "")
+    return ranged(data, MEDIA_TYPES[format], wanted, headers)
 
 
 def ranged(data: bytes, media_type: str, range: str, headers: Mapping[str, str]) -> Response:

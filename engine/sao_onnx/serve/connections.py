@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MOST = 1000
+"""Connections at a time, of all clients together."""
+
 PATIENCE = 20.0
 """Seconds between two looks at a connection."""
 
@@ -42,6 +45,16 @@ class State:
         return self.turn is h11.IDLE or (self.turn is h11.SEND_BODY and self.received - before.received < least)
 
 
+def most_connections() -> int:
+    """As many connections as leave half of the files that this process may open to all else."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return MOST
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if files == resource.RLIM_INFINITY else max(1, min(MOST, files // 2))
+
+
 class Connection(H11Protocol):
     """A connection that is cut where its client is too slow.
 
@@ -50,13 +63,20 @@ class Connection(H11Protocol):
     - the head of a request must not be unfinished,
     - of a body, `SLOWEST` bytes for each second must have come, unless it is us who do not read,
     - and of what is ready to be sent, as many must have been taken.
+
+    Those beyond `most` are cut at once.
     """
 
     patience = PATIENCE
+    most = MOST
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look."""
         super().connection_made(transport)
+        self._look: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.most:
+            transport.abort()
+            return
         # Whatever has not been taken counts as waiting, and an answer's parts are made no faster than they are taken.
         transport.set_write_buffer_limits(0)
         self._received = self._emptied = 0
@@ -65,7 +85,8 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
-        self._look.cancel()
+        if self._look is not None:
+            self._look.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -32,7 +32,7 @@ SECURITY_HEADERS = {
 
 CORS_ALLOWED = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, xi-api-key, Range",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, xi-api-key, x-api-key, Range",
     "Access-Control-Expose-Headers": "X-Sao-Seed, X-Sao-Model, X-Sao-Recipe, Retry-After, Content-Range, Location",
     "Access-Control-Max-Age": "600",
 }

@@ -33,6 +33,8 @@ class Models:
         for model in settings.models or (default_name() or BUILT_IN,):
             folder = find(model)
             name = Path(model).name if len(Path(model).parts) > 1 else model
+            if self._folders.get(name) == folder:
+                continue
             if name in self._folders:
                 raise BundleError(f"two bundles are called {name}; rename the folder of one")
             self._folders[name], self.bundles[name] = folder, open_bundle(folder)

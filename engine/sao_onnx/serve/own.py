@@ -58,7 +58,8 @@ class _Own:
     async def generate(self, http: HttpRequest) -> Response:
         format = wanted_format(http)
         found = await self._asked(http)
-        return await audio(await self._service.clip(found.request, http, found.model), format, http)
+        clip = await self._service.clip(found.request, http, found.model)
+        return await audio(clip, format, http, found.model or self._service.models.default)
 
     async def job(self, http: HttpRequest) -> Response:
         job = self._job(http)
@@ -89,7 +90,7 @@ class _Own:
             return _unknown()
         if job.clip is None:
             return json_error(409, "NotReadyError", f"the clip is {job.status.state}; its events tell when it is done")
-        return await audio(job.clip, format, http)
+        return await audio(job.clip, format, http, job.model)
 
     async def preview(self, http: HttpRequest) -> Response:
         job = self._job(http)
@@ -97,7 +98,11 @@ class _Own:
             return _unknown()
         made = job.preview_audio
         if made is None:
-            return json_error(409, "NotReadyError", "there is no estimate; ask with preview, and its events tell of each")
+            return json_error(
+                409,
+                "NotReadyError",
+                "there is no estimate now: they are made while the clip is sampled, if the job asked for preview",
+            )
         rate = self._service.models.bundle(job.model).manifest.audio.sample_rate
         data = await run_in_threadpool(lambda: encode_audio(normalize(made), rate, ".wav"))
         return Response(data, media_type=MEDIA_TYPES["wav"], headers={"Cache-Control": "no-store"})

@@ -18,6 +18,7 @@ from sao_onnx.runtime.memory import require_memory
 from sao_onnx.serve.job import Job, Status
 from sao_onnx.serve.jobs import Jobs
 from sao_onnx.serve.models import Models
+from sao_onnx.serve.refusals import EndingError
 from sao_onnx.serve.settings import Settings
 
 
@@ -83,6 +84,7 @@ class Service:
         Raises:
             SaoOnnxError: As for `submit`.
             JobFailedError: The clip could not be made.
+            EndingError: It could not be made because the server is ending.
             ClientGoneError: The client left.
         """
         job = await self.submit(request, model)
@@ -99,6 +101,8 @@ class Service:
             for task in (waiting, leaving):
                 task.cancel()
             self.jobs.forget(job)
+        if job.clip is None and self.jobs.closing:
+            raise EndingError
         if job.clip is None:
             raise JobFailedError(status.error or "the clip was cancelled", status.error_type or status.state)
         return job.clip

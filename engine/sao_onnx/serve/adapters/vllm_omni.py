@@ -34,8 +34,9 @@ def routes(service: Service) -> list[Route]:
             "numbers": {"seconds_start": start} if start else None,
         }
         request = limited(text(fields, "input", required=True), options, limits)
-        clip = await service.clip(request, http, text(fields, "model") or "")
-        return await audio(clip, format if format in MEDIA_TYPES else "wav", http)
+        model = text(fields, "model") or ""
+        clip = await service.clip(request, http, model)
+        return await audio(clip, format if format in MEDIA_TYPES else "wav", http, model or service.models.default)
 
     return [Route("/v1/audio/generate", answering(failed, generate), methods=["POST"])]
 
