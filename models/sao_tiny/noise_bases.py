@@ -51,6 +51,6 @@ def find(encode: Callable[[Tensor], Tensor], pool: Pool, kinds: Sequence[str], c
             # All sounds count the same, however long and loud they are.
             sums[place] += apart @ apart.T / apart.square().sum().clamp(min=1e-9)
     result = torch.eye(channels, device=device).repeat(len(sums), 1, 1)
-    for place in np.flatnonzero(seen):
+    for place in np.flatnonzero(seen).tolist():
         result[place] = torch.linalg.eigh(sums[place].cpu())[1].to(device).float()
     return result

@@ -232,8 +232,9 @@ def render(
     voicing = Voicing(length, _STRETCH[sound.length], hertz(sound.note), float(sound.tempo))
     mono = VOICES[sound.kind](chance, voicing)
     if more is not None:
-        parts = mono, more(chance, voicing)
-        mono = sum(np.pad(part, (0, max(map(len, parts)) - len(part))) for part in parts)
+        added = more(chance, voicing)
+        longest = max(len(mono), len(added))
+        mono = np.pad(mono, (0, longest - len(mono))) + np.pad(added, (0, longest - len(added)))
     mono = mono[: frames(seconds)]
     if sound.tone:
         mono = tilted(mono, _TILT[sound.tone] * chance.uniform(0.8, 1.2))
