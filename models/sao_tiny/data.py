@@ -1,4 +1,4 @@
-"""Training sounds by number, and a pool of them that processes of its own render while training already runs."""
+"""Training sounds by number, nameless tones among them; a pool of them that processes render while training already runs."""
 
 from __future__ import annotations
 
