@@ -460,7 +460,9 @@ class _Held:
         self.mean = torch.randn(count, 2, 4, 32, generator=random).half()
         self.deviation = torch.rand(count, 2, 4, 32, generator=random).half()
         self.latents = self
-        self.families = torch.arange(count) % 3
+        self.bases = torch.linalg.qr(torch.randn(2, 4, 4, generator=random))[0]
+        self.basis_of = torch.arange(count) % 2
+        self.families = torch.arange(count) % 4
         self.seconds = torch.full((count,), 2.0)
 
     def grow(self, at_least=0):
@@ -477,14 +479,16 @@ class _Exact:
     """A model that always finds what noisy latents stand for: it knows the means and deviations, and solves for the noise."""
 
     def __init__(self, examples):
+        self.bases = examples.bases[examples.basis_of][:, None]
         self.mean, self.deviation = examples.mean.float(), examples.deviation.float()
 
     def denoised(self, x, t, prompt, seconds, shown):
         rows = slice(0, len(x)) if len(x) == 64 else slice(round(diffusion.PURE_NOISE_LATE * 64), 64, 2)
         mean, deviation, level = self.mean[rows], self.deviation[rows], t[:, None, None, None]
         norm = deviation.norm(dim=1, keepdim=True)
-        along = (deviation / norm * (x - (1 - level) * mean)).sum(1, keepdim=True)
-        return mean + along / ((1 - level).square() * norm.square() + level.square()).sqrt() * deviation
+        bases = self.bases[rows]
+        along = (deviation / norm * (bases.mT @ x - (1 - level) * mean)).sum(1, keepdim=True)
+        return bases @ (mean + along / ((1 - level).square() * norm.square() + level.square()).sqrt() * deviation)
 
 
 class _Wrong(_Exact):

@@ -1,4 +1,4 @@
-"""Training sounds by number, and a pool of them that processes of its own render while training already runs."""
+"""Training sounds by number, nameless tones among them; a pool of them that processes render while training already runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.sao_tiny import nameless
 from models.sao_tiny.requests import GAINS, KINDS, WINDOW, Sound, describe, draw, render
+from models.sao_tiny.sounds import ENDING, TONES, Voice
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -55,6 +57,7 @@ class Order:
         takes: How often each is rendered, with other noise each time; those without noise are rendered once.
         evenly: All kinds equally often, instead of as often as `draw` does.
         prompts: How many prompts for each.
+        nameless: Each sound whose place is a multiple of it is a nameless tone; 0 for none.
     """
 
     first: int
@@ -62,9 +65,20 @@ class Order:
     takes: int = 1
     evenly: bool = False
     prompts: int = 0
+    nameless: int = 0
+
+    def is_nameless(self, index: int) -> bool:
+        """Whether a nameless tone is at a place of the pool."""
+        return self.nameless > 0 and index % self.nameless == 0
+
+    def numbers(self, index: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The numbers of the nameless tone at a place of the pool."""
+        return nameless.numbers(np.random.default_rng((4, self.first + index)))
 
     def sound(self, index: int) -> tuple[np.random.Generator, Sound]:
-        """The sound at a place of the pool."""
+        """The sound at a place of the pool; of a nameless tone, the one that it comes from."""
+        if self.is_nameless(index):
+            return training_sound(self.first + index, TONES[index // self.nameless % len(TONES)])
         return training_sound(self.first + index, KINDS[index % len(KINDS)] if self.evenly else None)
 
 
@@ -108,6 +122,8 @@ class Pool:
             self._processes.append(process)
 
     def _render_share(self, worker: int, workers: int) -> None:
+        # The process that trains comes first.
+        os.nice(10)
         for index in range(worker, self.order.count, workers):
             self.render(index)
             self.done[worker] += 1
@@ -120,10 +136,13 @@ class Pool:
         for take in range(self.order.takes):
             rng, sound = self.order.sound(index)
             side = sound.side
-            stereo = render(rng, sound, take)
+            stereo = render(rng, sound, take, self._more(index, sound))
             mono = stereo[1 if side == "right" else 0]
             self.audio[index, take] = np.round(mono * 32767)
             self.varied[index] = take + 1
+            if sound.note:
+                # There is no noise in tones.
+                break
             if take == 1 and np.array_equal(self.audio[index, 0], self.audio[index, 1]):
                 self.varied[index] = 1
                 break
@@ -134,6 +153,10 @@ class Pool:
             rng, sound = self.order.sound(index)
             prompts = [describe(rng, sound) for _ in range(self.order.prompts)]
             self.ids[index] = encode(self._tokenizer, prompts)
+
+    def _more(self, index: int, sound: Sound) -> Voice | None:
+        """What a nameless tone has besides the one that it comes from."""
+        return nameless.partials(self.order.numbers(index), sound.kind in ENDING) if self.order.is_nameless(index) else None
 
     def ready(self, at_least: int = 0) -> int:
         """How many sounds are ready, from the first on; waits until there are `at_least` so many.

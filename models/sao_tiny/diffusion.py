@@ -18,11 +18,14 @@ from models.sao_tiny.optimizers import Muon, adamw
 from models.sao_tiny.requests import WINDOW
 from models.sao_tiny.signals import SAMPLE_RATE
 
-ORDER = Order(first=1_000_000, count=24_000, takes=3, prompts=6)
+ORDER = Order(first=1_000_000, count=30_000, takes=3, prompts=6, nameless=4)
 """Other sounds than the autoencoder has learned from, whose latents may be a little worse."""
 
+FIRST_SOUNDS = 2000
+"""How many are waited for."""
+
 BATCH = 64
-SCHEDULE = Schedule(steps=30_000, seconds=415, decay=0.7)
+SCHEDULE = Schedule(steps=40_000, seconds=480, warmup=300, decay=0.8)
 RATE, MATRIX_RATE = 6e-4, 1e-3
 
 POLISH = 0.6
@@ -38,7 +41,8 @@ SILENCE, SILENCE_LATE = 10.0, 40.0
 
 def train(model: Denoiser, examples: Examples, folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
     """Train it in place, or finish a training that was cut off."""
-    examples.grow(at_least=2000)
+    examples.latents.find_bases(examples.kinds, at_least=FIRST_SOUNDS)
+    examples.grow(at_least=FIRST_SOUNDS)
     model.to(device)
     if device.type == "cuda":
         compile_blocks(model)
@@ -78,25 +82,35 @@ class Denoising:
         conditioning = self._examples.conditioning(batch)
         mean, deviation = latents.mean[batch["rows"]].float(), latents.deviation[batch["rows"]].float()
         noise = torch.randn_like(mean)
-        noisy = blended(mean, deviation, noise, t)
+        bases = latents.bases[latents.basis_of[batch["rows"]]]
+        noisy = _turned(bases, blended(mean, deviation, noise, t))
         if phase == 1:
             # Of every other sound that is not pure noise, what sampling would meet there.
             own = slice(round(PURE_NOISE_LATE * BATCH), BATCH, 2)
             given = mean[own], deviation[own], noise[own], t[own], [values[own] for values in conditioning]
-            ours, theirs = from_own_guess(self._model.denoised, *given)
+
+            def denoised(x: Tensor, t: Tensor, *conditioning: Tensor) -> Tensor:
+                return _turned(bases[own].mT, self._model.denoised(_turned(bases[own], x), t, *conditioning))
+
+            ours, theirs = from_own_guess(denoised, *given)
             noisy, noise = noisy.clone(), noise.clone()
-            noisy[own], noise[own] = ours, theirs
-        clean = expressed(mean, deviation, noise)
+            noisy[own], noise[own] = _turned(bases[own], ours), theirs
+        clean = _turned(bases, expressed(mean, deviation, noise))
         found = self._model.denoised(noisy, t, *conditioning)
         places = torch.arange(clean.shape[3], device=clean.device) * (WINDOW / clean.shape[3] / SAMPLE_RATE)
         ended = places > conditioning[1][:, None]
         counts = torch.where(ended, SILENCE_LATE if phase else SILENCE, 1.0)[:, None, None]
         error = (counts * (found - clean).square()).mean((1, 2, 3)) / power(mean, deviation)
         parts = {f"at_{low}": _mean(error, (t >= low) & (t < high)) for low, high in ((0.0, 0.4), (0.4, 0.9), (0.9, 1.0))}
-        for number, name in enumerate(("tones", "loops", "others")):
+        for number, name in enumerate(("tones", "loops", "others", "nameless")):
             parts[f"pure_{name}"] = _mean(error, (t == 1) & (self._examples.families[batch["rows"]] == number))
         weight = 1 / (t * t.clamp(min=0.25)) if phase else 1 / t
         return parts | {"loss": (weight * error).mean()}
+
+
+def _turned(bases: Tensor, x: Tensor) -> Tensor:
+    """Latents [b, 2, channels, n] whose places along the columns of matrices [b, channels, channels] are `x`."""
+    return torch.einsum("bcd,bsdn->bscn", bases, x)
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:
@@ -108,6 +122,6 @@ def _optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
     chosen = {id(parameter) for parameter in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01),
+        Muon(matrices, lr=MATRIX_RATE, weight_decay=0.1),
         adamw(others, lr=RATE),
     ]

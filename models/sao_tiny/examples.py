@@ -10,11 +10,14 @@ from torch import Tensor
 
 from models.sao_tiny.data import Order
 from models.sao_tiny.latents import Latents
+from models.sao_tiny.nameless import token
 from models.sao_tiny.requests import Sound
 from models.sao_tiny.text import Reader
 
-SHARES = (0.38, 0.31, 0.31)
-"""Of tones, loops and all others in a batch."""
+SHARES = (0.26, 0.2, 0.3, 0.24)
+"""Of tones, loops, all others and nameless tones in a batch."""
+
+NAMELESS = 3
 
 WITHOUT_PROMPT = 0.05
 """Share of sounds that are shown without a prompt, so that guidance has something to lead away from."""
@@ -27,8 +30,11 @@ class Examples:
         self.latents, self.device = latents, device
         self._encoder = cast(Any, reader.encoder).to(device)
         sounds = [order.sound(index)[1] for index in range(order.count)]
-        families = np.array([family(sound) for sound in sounds])
-        self._shares = (np.array(SHARES) / np.bincount(families, minlength=3).clip(1))[families]
+        self.kinds = [sound.kind for sound in sounds]
+        nameless = np.array([order.is_nameless(index) for index in range(order.count)])
+        families = np.where(nameless, NAMELESS, [family(sound) for sound in sounds])
+        self._shares = (np.array(SHARES) / np.bincount(families, minlength=len(SHARES)).clip(1))[families]
+        self._tokens = {index: torch.from_numpy(token(order.numbers(index))) for index in np.flatnonzero(nameless).tolist()}
         self.families = torch.from_numpy(families).to(device)
         self.seconds = torch.tensor([sound.seconds for sound in sounds], device=device)
         width = self._encoder.config.d_model
@@ -46,6 +52,9 @@ class Examples:
             mask = (ids != 0).long()
             found = self._encoder(input_ids=ids.flatten(0, 1), attention_mask=mask.flatten(0, 1)).last_hidden_state
             self.prompts[rows] = (found.view(*ids.shape, -1) * mask[..., None]).half()
+            for row in range(rows.start, rows.stop):
+                if row in self._tokens:
+                    self.prompts[row, :, -1] = self._tokens[row]
 
     def draw(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
         """Rows of the latents [count], which of their prompts, and whether it is shown."""
@@ -63,5 +72,5 @@ class Examples:
 
 
 def family(sound: Sound) -> int:
-    """0 for tones, 1 for loops, 2 for all others."""
+    """0 for tones, 1 for loops, 2 for all others; nameless tones are `NAMELESS`."""
     return 0 if sound.note else 1 if sound.tempo else 2

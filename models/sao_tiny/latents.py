@@ -6,12 +6,14 @@ What a sound is on average, and how far its noise takes it from there, is measur
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.sao_tiny import noise_bases
 from models.sao_tiny.data import Pool, Rows
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Autoencoder
 
@@ -26,9 +28,11 @@ class Latents:
 
     Attributes:
         count: How many sounds there are so far.
-        mean: Over the takes, float16 [count, 2, channels, n].
+        mean: Over the takes, float16 [count, 2, channels, n], along the directions of `bases`.
         deviation: Of the takes, the same.
-        first: Of the first take, the same.
+        first: Of the first take, the same, as it is.
+        bases: Directions of noise, orthogonal matrices [bases, channels, channels]: `noise_bases`.
+        basis_of: Which of them is a sound's, [count].
     """
 
     def __init__(self, autoencoder: Autoencoder, pool: Pool, channels: int, n: int, device: torch.device) -> None:
@@ -39,6 +43,19 @@ class Latents:
         self._audio = Rows(pool.audio[:, 0], device)
         self._ids = Rows(pool.ids, device)
         self.count = 0
+        self.bases = torch.eye(channels, device=device)[None]
+        self.basis_of = torch.zeros(pool.order.count, dtype=torch.long, device=device)
+
+    def find_bases(self, kinds: Sequence[str], at_least: int) -> None:
+        """Take noise along directions of its own from now on.
+
+        Args:
+            kinds: Of all sounds of the pool.
+            at_least: How many of them to find the directions from.
+        """
+        ready = self._pool.ready(at_least)
+        self.bases = noise_bases.find(self._means, self._pool, kinds[:ready], self.bases.shape[1], self._device)
+        self.basis_of = torch.tensor([noise_bases.basis_of(kind) for kind in kinds], device=self._device)
 
     @property
     def audio(self) -> Tensor:
@@ -84,10 +101,12 @@ class Latents:
 
     def _keep(self, row: int, sides: slice, takes: Tensor) -> None:
         self.first[row, sides] = takes[0]
+        takes = self.bases[self.basis_of[row]].T @ takes
         self.mean[row, sides] = takes.mean(0)
         if len(takes) > 1:
             self.deviation[row, sides] = takes.std(0) / shrinkage(len(takes))
 
+    @torch.no_grad()
     def _means(self, audio: Tensor) -> Tensor:
         with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
             return self._autoencoder.encode(audio)[0].float()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.sao_tiny import states
 from models.sao_tiny.optimizers import scaled_rates
 
-SAVE_EVERY = 45.0  # seconds
+SAVE_EVERY = 25.0  # seconds
 LOG_EVERY = 100  # steps
 
 WARMUP_STEPS = 3

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from models.sao_tiny.signals import SAMPLE_RATE, Array, Chance, frames, low_pass, room, tilted, to_level, to_peak
-from models.sao_tiny.sounds import ENDING, LOOPS, TONES, VOICES, Voicing, hertz
+from models.sao_tiny.sounds import ENDING, LOOPS, TONES, VOICES, Voice, Voicing, hertz
 
 WINDOW = 192 * 1024
 """Frames of the model's window, 4.46 s."""
@@ -211,19 +211,30 @@ _LEVEL = {"": 0.12, "soft": 0.07, "loud": 0.2}
 """Of the loudest part, not of the peak: drums would drown beside held tones in the noise that diffusion begins with."""
 
 
-def render(rng: np.random.Generator, sound: Sound, take: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+def render(
+    rng: np.random.Generator, sound: Sound, take: int = 0, more: Voice | None = None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The sound as audio: float32 [2, `WINDOW`], silence behind it. Takes differ in their noise alone.
 
     Both channels are the same signal, at two levels.
+
+    Args:
+        rng: Makes what the request leaves open.
+        sound: The request.
+        take: Which of the sounds that differ in their noise.
+        more: A voice that sounds with that of the kind.
     """
     chance = Chance(int(rng.integers(1 << 62)), take)
     seconds = min(sound.seconds, WINDOW / SAMPLE_RATE)
     held = seconds * chance.uniform(0.16, 0.24) if sound.length == "short" else seconds
     held = max(held, 0.12)
-    mono = VOICES[sound.kind](
-        chance,
-        Voicing(held if sound.kind not in ENDING else seconds, _STRETCH[sound.length], hertz(sound.note), float(sound.tempo)),
-    )
+    length = held if sound.kind not in ENDING else seconds
+    voicing = Voicing(length, _STRETCH[sound.length], hertz(sound.note), float(sound.tempo))
+    mono = VOICES[sound.kind](chance, voicing)
+    if more is not None:
+        added = more(chance, voicing)
+        longest = max(len(mono), len(added))
+        mono = np.pad(mono, (0, longest - len(mono))) + np.pad(added, (0, longest - len(added)))
     mono = mono[: frames(seconds)]
     if sound.tone:
         mono = tilted(mono, _TILT[sound.tone] * chance.uniform(0.8, 1.2))

@@ -8,7 +8,7 @@ of the released model. The stages that are finished are taken from `states` besi
 trained.
 
 Uses CUDA where there is a device. On one H100 with 16 processors, which render the sounds meanwhile, the autoencoder takes 4
-minutes, the transformer 7 and the decoder 4; the text encoder is trained beside them. Sounds are kept in memory, 30 GB of it.
+minutes, the transformer 8 and the decoder 4; the text encoder is trained beside them. Sounds are kept in memory, 30 GB of it.
 """
 
 from __future__ import annotations
