@@ -146,6 +146,14 @@ def test_deleting(home, miniature, bundle):
     remove("linked", delete=True)
     assert (bundle / "manifest.json").exists()
     assert list(home.iterdir()) == []
+    # A link by another name than its own: nothing is changed.
+    (home / "link").symlink_to(bundle)
+    add(home / "link", "named")
+    with pytest.raises(RequestError, match="is a link"):
+        remove("named", delete=True)
+    assert [path.name for path in home.iterdir()] == ["link"]
+    remove("named")
+    (home / "link").unlink()
     (home / "empty").mkdir()
     with pytest.raises(RequestError, match="there is no model 'empty'; known: elsewhere, sao-tiny"):
         remove("empty", delete=True)

@@ -140,3 +140,33 @@ def test_the_table_of_options_is_that_of_the_command():
         assert option.envvar.endswith(variable.lstrip("…")), name
         if isinstance(option.default, (str, int, float)) and not isinstance(option.default, bool):
             assert default.replace(" ", "") == f"{option.default:g}" if not isinstance(option.default, str) else option.default
+
+
+@pytest.mark.parametrize(
+    ("written", "origin"),
+    [
+        ("https://app.example/", "https://app.example"),
+        ("HTTP://App.Example:80", "http://app.example"),
+        ("http://a:81", "http://a:81"),
+    ],
+)
+def test_origins_are_written_as_browsers_write_them(asked, written, origin):
+    assert asked("--allow-origin", written)[0].origins == (origin,)
+
+
+@pytest.mark.parametrize("written", ["app.example", "*", "https://app.example/page", "file:///", "https://a b"])
+def test_what_can_be_no_origin_is_refused(asked, written):
+    with pytest.raises(USAGE_ERROR) as caught:
+        asked("--allow-origin", written)
+    assert "expected one such as https://example.org" in caught.value.format_message()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"a\nb\n", "several lines"), ("schlüssel".encode(), "other letters than ASCII"), (b" \n", "is empty")],
+)
+def test_keys_that_no_header_can_carry(asked, capsys, data, message):
+    Path("other").write_bytes(data)
+    with pytest.raises(IndexError):  # Nothing was served.
+        asked("--key-file", "other")
+    assert message in capsys.readouterr().err

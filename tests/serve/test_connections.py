@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 
-from sao_onnx.serve.connections import Connection, State
+from sao_onnx.serve.connections import MOST, Connection, State, most_connections
 from tests.processes import GUARD
 
 LARGE = b"x" * 64_000_000
@@ -163,3 +163,29 @@ def state(turn=h11.DONE, request=REQUEST, received=0, emptied=0, waiting=0) -> S
 )
 def test_what_is_too_slow(before, now, slow):
     assert now.too_slow_since(before, 1_000) is slow
+
+
+def test_there_is_an_end_to_connections(server, monkeypatch):
+    uvicorn_server, address, _ = server
+    monkeypatch.setattr(Impatient, "most", 3)
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(address)) for _ in range(3)]
+        deadline = time.monotonic() + GUARD
+        while len(uvicorn_server.server_state.connections) < 3:
+            assert time.monotonic() < deadline, "they are not taken"
+            time.sleep(0.001)
+            for connection in held:  # Not so slow as to be cut.
+                connection.sendall(b"")
+        further = stack.enter_context(socket.create_connection(address))
+        further.settimeout(GUARD)
+        with contextlib.suppress(ConnectionError):
+            assert further.recv(1) == b""
+    left(uvicorn_server)
+    assert httpx.get(f"http://{address[0]}:{address[1]}/").status_code == 200
+
+
+def test_connections_leave_files_for_all_else(monkeypatch):
+    resource = pytest.importorskip("resource")
+    for files, most in ((80, 40), (1_000_000, MOST), (resource.RLIM_INFINITY, MOST), (1, 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda what, files=files: (files, files))
+        assert most_connections() == most

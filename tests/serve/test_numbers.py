@@ -20,8 +20,10 @@ def numbered_client(miniature, tmp_path_factory):
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"].append({"path": "prompts.json", "role": "prompts", "size": 0, "sha256": ""})
     describe_files(bundle, manifest)
+    # A name of its own, which is not the one in the manifest.
     with serving(folder, "--model", folder / "numbered") as process, httpx.Client(timeout=600) as made:
         made.base_url = address_of(process, folder)
+        made.folder = folder
         yield made
 
 
@@ -52,3 +54,20 @@ def test_numbers(numbered_client):
         refused = numbered_client.post("/v1/jobs", json=common | {"numbers": numbers})
         assert refused.status_code == 422
         assert message in refused.json()["error"]["message"]
+
+
+def test_headers_say_which_model_of_this_server_and_how(numbered_client):
+    body = {"prompt": "雨 é", "seed": 1, "steps": 1, "seconds": 0.1, "model": "numbered"}
+    made = numbered_client.post("/v1/generate", json=body)
+    assert made.headers["x-sao-model"] == "numbered"
+    assert json.loads(made.headers["x-sao-recipe"])["sao-onnx"]["prompt"] == "雨 é"
+    again = numbered_client.post("/v1/generate", json=body | {"model": made.headers["x-sao-model"]})
+    assert again.content == made.content
+    assert numbered_client.post("/v1/generate", json=body, headers={"Range": "bytes=0-3", "If-Range": '"x"'}).status_code == 200
+
+
+def test_no_prompt_is_logged(numbered_client):
+    secret = "secret " * 200
+    made = numbered_client.post("/v1/generate", json={"prompt": secret, "seed": 1, "steps": 1, "seconds": 0.1})
+    assert made.status_code == 200
+    assert "secret" not in (numbered_client.folder / "log").read_text(encoding="utf-8")
