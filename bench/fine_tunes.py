@@ -14,10 +14,13 @@ import resource
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from bench.common import output_of, parser
+from sao_onnx import load
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx_convert import convert
 from sao_onnx_convert.family.stable_audio_open.networks.model import load_model
@@ -26,6 +29,7 @@ from sao_onnx_convert.source.config import load_config
 
 SNAPSHOT = "epoch=374-step=3000.ckpt"
 
+RANK = 16
 
 TASKS = {
     "nothing": "the converter imported",
@@ -33,6 +37,8 @@ TASKS = {
     "snapshot": "the snapshot read",
     "both": "both read, and compared: the weights are the same",
     "convert": "the snapshot converted, in single precision",
+    "lora": "the snapshot converted in 8 bits, with a LoRA of rank 16 on every block merged into it",
+    "clip": "a clip of that, in eight steps",
 }
 
 
@@ -76,6 +82,14 @@ def _run(task: str, folder: Path, model: Path) -> None:
         _compare(_read(plain / "model.safetensors", plain), _read(snapshot / SNAPSHOT, plain))
     elif task == "convert":
         convert(snapshot, plain / "t5", folder / "bundle", force=True)
+    elif task == "lora":
+        adapter = _lora(plain / "model.safetensors", folder / "lora.safetensors")
+        convert(snapshot, plain / "t5", folder / "bundle", precisions=["int8"], loras=[(adapter, 0.8)], force=True)
+    elif task == "clip":
+        engine = load(folder / "bundle", keep_loaded=False)
+        clip = engine.generate("drums", seed=1, steps=8)
+        if not engine.manifest.loras or not np.isfinite(clip.samples).all():
+            raise SystemExit("the bundle has no LoRA, or its clip is none")
 
 
 def _write(model: Path, plain: Path, snapshot: Path) -> None:
@@ -100,6 +114,22 @@ def _write(model: Path, plain: Path, snapshot: Path) -> None:
         {"epoch": 374, "state_dict": state, "optimizer_states": [{"state": moments, "param_groups": [{"lr": 1e-5}]}]},
         snapshot / SNAPSHOT,
     )
+
+
+def _lora(weights: Path, path: Path) -> Path:
+    """A LoRA as stable-audio-tools writes it, on the matrices of every block."""
+    tensors, generator = {}, torch.Generator().manual_seed(1)
+    with safe_open(weights, "pt") as file:
+        for name in sorted(file.keys()):
+            shape = file.get_slice(name).get_shape()
+            if ".layers." not in name or not name.startswith("model.") or not name.endswith(".weight") or len(shape) != 2:
+                continue
+            layer = f"{name.removesuffix('.weight')}.parametrizations.weight.0"
+            tensors[f"{layer}.lora_A"] = torch.randn(RANK, shape[1], generator=generator) / RANK
+            tensors[f"{layer}.lora_B"] = torch.randn(shape[0], RANK, generator=generator) / 1000
+    settings = {"adapter_type": "lora", "rank": RANK, "alpha": RANK}
+    save_file(tensors, path, metadata={"lora_config": json.dumps(settings)})
+    return path
 
 
 def _read(path: Path, plain: Path) -> dict[str, torch.Tensor]:
