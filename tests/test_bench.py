@@ -1,4 +1,4 @@
-"""The benchmark runs, on the miniature and with what the project itself installs."""
+"""The benchmark runs, on the miniature and with what the project itself installs; what takes a minute, by hand."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def _bench(module, *arguments):
     return succeed([sys.executable, "-m", f"bench.{module}", *arguments], cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_compare(folder):
     _bench("compare", "--quick", "--model", MINIATURE, "--folder", folder / "models", "--results", folder / "results")
     report = json.loads((folder / "results" / "results.json").read_text())
@@ -52,6 +53,7 @@ def test_fidelity(folder):
     assert decoder["all"] < min(snr for what, snr in decoder.items() if what.startswith("block"))
 
 
+@pytest.mark.slow
 def test_profile(folder):
     text = _bench("profile", "--model", MINIATURE, "--folder", folder / "models", "--results", folder / "results")
     assert "## dit" in text
