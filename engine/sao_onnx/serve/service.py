@@ -101,7 +101,8 @@ class Service:
             for task in (waiting, leaving):
                 task.cancel()
             self.jobs.forget(job)
-        if job.clip is None and self.jobs.closing:
+        # A clip that failed by itself says why, even then.
+        if status.state == "cancelled" and self.jobs.closing:
             raise EndingError
         if job.clip is None:
             raise JobFailedError(status.error or "the clip was cancelled", status.error_type or status.state)
