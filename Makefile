@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint miniature bench bench-quick clean
+.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint docs miniature bench bench-quick clean
 
 .DEFAULT_GOAL := help
 
@@ -49,6 +49,15 @@ lint: .venv/ready  ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv-docs/ready  ## The documentation as a site, in build/site: plain files for any host
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo build/site/index.html
+
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 miniature: .venv/ready  ## Make the committed miniature bundle again
 	$(BIN)/python -m sao_onnx_convert.synthetic models/miniature scratch/miniature
 	cp models/miniature/LICENSE scratch/miniature/LICENSE
@@ -64,4 +73,4 @@ bench: .venv/ready  ## Every contender, growth, fidelity and the rehearsal; writ
 	$(BIN)/python -m bench.rehearsal
 
 clean:  ## Remove environments, builds and scratch
-	rm -rf .venv .venv-demo build dist scratch
+	rm -rf .venv .venv-demo .venv-docs build dist scratch

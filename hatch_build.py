@@ -34,7 +34,7 @@ class Addresses(MetadataHookInterface):
         if repository and "urls" not in metadata:
             metadata["urls"] = {
                 "Source": repository,
-                "Documentation": f"{repository}/blob/{tag}/README.md",
+                "Documentation": f"{repository}/blob/{tag}/docs/index.md",
                 "Changelog": f"{repository}/blob/{tag}/CHANGELOG.md",
                 "Issues": f"{repository}/issues",
             }

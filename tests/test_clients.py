@@ -1,4 +1,4 @@
-"""Programs that use the package, and the README's own, as type checkers see them: right ones, and wrong line by line."""
+"""Programs that use the package, and those of the guide, as type checkers see them: right ones, and wrong line by line."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ import pytest
 
 import sao_onnx
 from tests.conftest import ROOT
+from tests.documents import blocks
 from tests.processes import run
 
 CLIENTS = ROOT / "tests" / "clients"
 WRONG = (CLIENTS / "wrong.txt").read_text(encoding="utf-8")
 MARKED = [number for number, line in enumerate(WRONG.splitlines(), start=1) if line.endswith("# wrong")]
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8").partition("## In Python")[2], re.S | re.M
-)
+BLOCKS = [block.text for block in blocks(ROOT / "docs" / "python.md", "python")]
 
 
 @pytest.fixture
 def places(tmp_path):
-    """A right client, a wrong one and the README's, each alone in a folder, so that no settings of ours count."""
+    """A right client, a wrong one and the guide's, each alone in a folder, so that no settings of ours count."""
     texts = {"right": (CLIENTS / "right.py").read_text(encoding="utf-8"), "wrong": WRONG}
-    texts["readme"] = "import asyncio\n" + "\n".join(BLOCKS)
+    texts["guide"] = "import asyncio\n" + "\n".join(BLOCKS)
     for name, text in texts.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     return {name: tmp_path / f"{name}.py" for name in texts}
@@ -53,8 +52,8 @@ def mypy(tmp_path, monkeypatch):
 def test_mypy(mypy, places):
     assert mypy(places["right"]) == {}
     assert sorted(mypy(places["wrong"])) == MARKED
-    # A README need not write types.
-    assert mypy(places["readme"], "--allow-untyped-defs", "--allow-untyped-calls") == {}
+    # A guide need not write types.
+    assert mypy(places["guide"], "--allow-untyped-defs", "--allow-untyped-calls") == {}
 
 
 @pytest.mark.parametrize("mode", ["basic", "standard", "strict"])
@@ -70,21 +69,21 @@ def test_pyright(mode, places, tmp_path):
     assert done.returncode in (0, 1), done.stderr
     errors: dict[str, dict[int, str]] = {}
     for found in json.loads(done.stdout)["generalDiagnostics"]:
-        # That a line computes something for nothing is no error of the README, which shows what there is.
+        # That a line computes something for nothing is no error of the guide, which shows what there is.
         if found["severity"] == "error" and found.get("rule") != "reportUnusedExpression":
             errors.setdefault(Path(found["file"]).stem, {})[found["range"]["start"]["line"] + 1] = found["message"]
     assert "right" not in errors, errors["right"]
     # Strict mode complains of more than what the marked lines are wrong in.
     assert set(MARKED) - set(errors["wrong"]) == set()
     assert mode == "strict" or sorted(errors["wrong"]) == MARKED
-    assert mode == "strict" or "readme" not in errors
+    assert mode == "strict" or "guide" not in errors
 
 
 def _which(name: str, beside: str) -> str | None:
     return shutil.which(name, path=beside) or shutil.which(name)
 
 
-def test_the_readme_runs(miniature, tmp_path, monkeypatch):
+def test_the_guide_runs(miniature, tmp_path, monkeypatch):
     """Its examples in Python in their order, with a small model under the name of the real one."""
     assert len(BLOCKS) >= 3
     shutil.copytree(miniature, tmp_path / "models" / "sao-small")
@@ -93,7 +92,7 @@ def test_the_readme_runs(miniature, tmp_path, monkeypatch):
     names: dict[str, object] = {"asyncio": asyncio}
     for block in BLOCKS:
         before = set(names)
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "python.md", "exec"), names)
         for name in sorted(set(names) - before):
             _called(names[name])
     assert {"pad.wav", "rain.wav"} <= set(os.listdir(tmp_path))

@@ -107,7 +107,7 @@ def test_work_is_in_order(jobs):
 
 
 def test_from_asyncio(engine):
-    """As the README shows it: a stream in a thread, its events in the loop, cancelled by leaving the loop."""
+    """As some applications do: a stream in a thread, its events in the loop, cancelled by leaving the loop."""
 
     async def steps(prompt):
         events = engine.stream(prompt, seed=1, seconds=0.2, steps=3)

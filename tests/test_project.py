@@ -13,26 +13,25 @@ import pytest
 
 import sao_onnx
 from tests.conftest import ROOT
+from tests.documents import documents, prose
 from tests.processes import succeed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PATTERNS = ("*.md", ".github/**/*.md", "engine/**/*.md", "models/**/*.md")
-DOCUMENTS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
+DOCUMENTS = documents()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path):
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.S | re.M)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
         file, _, heading = target.partition("#")
         if re.match(r"[a-z]+:", target):
             continue
         found = path.parent / file if file else path
         assert found.exists(), target
         if heading:
-            assert heading in _anchors(found.read_text(encoding="utf-8")), target
+            assert heading in _anchors(prose(found)), target
 
 
 def _anchors(text):

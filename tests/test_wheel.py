@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.processes import run, succeed
 
 NEVER_LOADED = ("hf-xet", "huggingface-hub")
-"""What the README says can be taken away."""
+"""What the documentation says can be taken away."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A program that uses the package as the README shows it. Type checkers must find nothing in it."""
+"""A program that uses the package as the guide shows it. Type checkers must find nothing in it."""
 
 from __future__ import annotations
 
