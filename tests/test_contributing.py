@@ -111,6 +111,7 @@ def test_the_twin(copy, ran):
     assert " passed" in done.stdout
     shutil.copytree(ROOT / "bench", copy / "bench", ignore=shutil.ignore_patterns("results"))
     shutil.copytree(ROOT / "models" / "sao_tiny", copy / "models" / "sao_tiny", ignore=shutil.ignore_patterns("states"))
+    shutil.copytree(ROOT / "docs" / "hooks", copy / "docs" / "hooks")
     shutil.copy(ROOT / "hatch_build.py", copy)
     done = run([sys.executable, "-m", "mypy"], cwd=copy)
     assert done.returncode == 0, done.stdout

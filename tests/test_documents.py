@@ -143,8 +143,8 @@ def _carry_out(script):
         assert done.returncode == 0, f"{script}\n{done.stderr}"
         return
     for words in plain:
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == 0, f"{words}\n{done.output}"
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, f"{words}\n{result.output}"
 
 
 def _templates():
@@ -213,7 +213,7 @@ def test_sounds_are_few_and_all_are_heard():
 
 def _made_by():
     """For each file that a command of the pages writes: its words."""
-    found = {}
+    found: dict[str, list[list[str]]] = {}
     for path in d.pages():
         for block in d.blocks(path, "sh"):
             for words in d.commands(block.text):
