@@ -76,7 +76,8 @@ def _row(parameter: Any, argument: bool) -> str:
     text = str(parameter.help or "")
     if parameter.envvar:
         text += f" Also the variable `{parameter.envvar}`."
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (names, text, _default(parameter))) + " |"
+    # A stroke between backquotes does not end a cell here.
+    return " | ".join(["", names, *(cell.replace("|", "\\|") for cell in (text, _default(parameter))), ""]).strip()
 
 
 def _default(parameter: Any) -> str:
