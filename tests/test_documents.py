@@ -9,10 +9,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
+from sao_onnx.bundle.names import user_folder
 from sao_onnx.cli import app
 from sao_onnx.cli.request_options import read_options
 from sao_onnx.provenance import read_provenance
@@ -23,7 +25,8 @@ from tests.processes import COMMAND, run
 
 DOCS = ROOT / "docs"
 SOUNDS = sorted((DOCS / "sounds").glob("*.ogg"))
-BASH = shutil.which("bash")
+BASH = None if sys.platform == "win32" else shutil.which("bash")
+"""A shell as the pages mean it, which on Windows is another system's."""
 
 OTHERS = {"--platform", "--python-version", "-xs"}
 """Options of other programs that the text mentions alone, and what only looks like one."""
@@ -35,7 +38,7 @@ every_page = pytest.mark.parametrize("path", d.pages(), ids=d.name)
 @every_page
 def test_a_block_says_what_it_is(path):
     """So that no command is overlooked; and what is not run says why."""
-    assert [block.text for block in d.blocks(path) if not block.language] == []
+    assert [block.text for block in d.blocks(path) if not block.language and d.commands(block.text)] == []
     assert [block for block in d.blocks(path) if block.reason is not None and len(block.reason) < 10] == []
     assert len(re.findall("<!-- not run", path.read_text(encoding="utf-8"))) == len([b for b in d.blocks(path) if b.reason])
 
@@ -100,19 +103,29 @@ def test_commands_that_are_not_run_are_understood(path):
                 command.make_context(words[0], rest)
 
 
-@pytest.fixture(scope="module")
-def home(miniature, tmp_path_factory):
+@pytest.fixture
+def home(miniature, tmp_path, monkeypatch):
     """A user's folder with the bundles that the pages speak of: the miniature, under their names."""
-    folder = tmp_path_factory.mktemp("home")
-    shutil.copytree(miniature, folder / "data" / "sao-onnx" / "models" / "sao-small")
-    shutil.copytree(miniature, folder / "bundles" / "grunge")
-    return folder
+    for variable, folder in (
+        ("HOME", ""),
+        ("XDG_DATA_HOME", "data"),
+        ("XDG_STATE_HOME", "state"),
+        ("XDG_CONFIG_HOME", "config"),
+    ):
+        monkeypatch.setenv(variable, str(tmp_path / "home" / folder))
+    monkeypatch.setenv("SAO_ONNX_MODEL", str(miniature))
+    monkeypatch.setenv("PATH", str(COMMAND.parent), prepend=os.pathsep)
+    shutil.copytree(miniature, user_folder() / "sao-small")
+    shutil.copytree(miniature, tmp_path / "home" / "bundles" / "grunge")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
 
 
 @pytest.mark.parametrize(
     "path", [path for path in d.pages() if any(b.reason is None for b in d.blocks(path, "sh"))], ids=d.name
 )
-def test_commands_run(path, home, miniature, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("home")
+def test_commands_run(path):
     """Those of a page in their order, in one folder.
 
     There are some sixty, which together take longer than most tests, although those that need no shell are run in this process.
@@ -121,16 +134,6 @@ def test_commands_run(path, home, miniature, tmp_path, monkeypatch):
         pytest.skip("there is no bash")
     if "--plot" in path.read_text(encoding="utf-8"):
         pytest.importorskip("matplotlib")
-    variables = {
-        "HOME": home,
-        "XDG_DATA_HOME": home / "data",
-        "XDG_STATE_HOME": home / "state",
-        "SAO_ONNX_MODEL": miniature,
-        "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    for variable, value in variables.items():
-        monkeypatch.setenv(variable, str(value))
-    monkeypatch.chdir(tmp_path)
     for block in d.blocks(path, "sh"):
         if block.reason is None:
             _carry_out(block.text)
