@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from sao_onnx.bundle.names import user_folder
 from sao_onnx.cli import app
-from sao_onnx.cli.request_options import read_options
 from sao_onnx.provenance import read_provenance
 from sao_onnx.request import Request, initial_name, kinds, recorded_options
 from tests import documents as d
@@ -225,6 +224,18 @@ def _made_by():
     return found
 
 
+def _options(given):
+    """The options of a request among what a command line gives."""
+    found = {}
+    for name, kind in kinds().items():
+        if given.get(name):
+            found[name] = kind.read(given[name] if kind.name != "audio" else str(given[name]))
+        for spelling in kind.option.spellings:
+            if given.get(spelling.name):
+                found |= spelling.read(given[spelling.name])
+    return found
+
+
 @pytest.mark.parametrize("path", SOUNDS, ids=lambda path: path.name)
 def test_a_sound_is_what_its_command_makes(path):
     """How it was made is in its tags."""
@@ -234,15 +245,8 @@ def test_a_sound_is_what_its_command_makes(path):
     index = 1 if path.name in made else int(re.findall(r"-(\d+)\.", path.name)[0])
     for words in made.get(path.name) or made[numbered]:
         given = d.command_line().commands["gen"].make_context("gen", list(words)).params
-        options = {name: given[name] for name in given if name in NAMES and given[name]}
-        options |= {"init_audio": str(options["init_audio"])} if "init_audio" in options else {}
-        request = Request.from_options(given["prompt"], read_options(options))
+        request = Request.from_options(given["prompt"], _options(given))
         tempo = f", {request.bpm:g} BPM" if request.bpm and request.bars else ""  # Which a prompt that names none gets.
         assert (record.prompt, record.seed) == (request.prompt + tempo, (request.seed or 0) + index - 1)
         assert record.options == json.loads(json.dumps(recorded_options(request)))
         assert record.init_audio == initial_name(request)
-
-
-NAMES = {name for name, kind in kinds().items() if kind.option.on_command_line} | {
-    spelling.name for kind in kinds().values() for spelling in kind.option.spellings
-}

@@ -69,7 +69,7 @@ def _command(words: list[str]) -> Any:
 
 def _row(parameter: Any, argument: bool) -> str:
     if argument:
-        names = f"`{parameter.make_metavar(None) if parameter.metavar else parameter.name.upper()}`"
+        names = f"`{parameter.metavar or parameter.name.upper()}`"
     else:
         value = f" {parameter.metavar}" if parameter.metavar and not parameter.is_flag else ""
         names = ", ".join(f"`{name}{value}`" for name in sorted((*parameter.opts, *parameter.secondary_opts), key=_short_last))
