@@ -105,13 +105,12 @@ def test_commands_that_are_not_run_are_understood(path):
 @pytest.fixture
 def home(miniature, tmp_path, monkeypatch):
     """A user's folder with the bundles that the pages speak of: the miniature, under their names."""
-    for variable, folder in (
-        ("HOME", ""),
-        ("XDG_DATA_HOME", "data"),
-        ("XDG_STATE_HOME", "state"),
-        ("XDG_CONFIG_HOME", "config"),
-    ):
-        monkeypatch.setenv(variable, str(tmp_path / "home" / folder))
+    # What whoever runs the tests has set does not count.
+    for variable in [name for name in os.environ if name.startswith("SAO_ONNX_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for kind in ("data", "state", "config"):
+        monkeypatch.setenv(f"XDG_{kind.upper()}_HOME", str(tmp_path / "home" / kind))
     monkeypatch.setenv("SAO_ONNX_MODEL", str(miniature))
     monkeypatch.setenv("PATH", str(COMMAND.parent), prepend=os.pathsep)
     shutil.copytree(miniature, user_folder() / "sao-small")
