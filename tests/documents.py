@@ -23,6 +23,10 @@ PATTERNS = (
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]*?) ?-->\n)?^```(?P<language>[\w-]*)\n(?P<text>.*?)^```$", re.S | re.M)
 
 
+OURS = re.compile(r"(?:time |[A-Z]\w*=\S* )*(?:docker run .* )?sao-onnx +(.*)")
+"""A command of ours, perhaps in a container."""
+
+
 def documents() -> list[Path]:
     """All documents in Markdown, without those of packages that are installed here."""
     found = {path for pattern in PATTERNS for path in ROOT.glob(pattern)}
@@ -96,7 +100,7 @@ def commands(script: str) -> list[list[str]]:
     found = []
     for line in lines(script):
         for part in re.split(r"\|\|?|&&|;", line):
-            if match := re.search(r"(?:^|\s)sao-onnx\s+([\w-].*)", part):
+            if match := OURS.match(part.strip()):
                 found.append(shlex.split(re.split(r"\s[<>]\s", match[1])[0], comments=True))
     return found
 

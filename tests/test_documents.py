@@ -89,6 +89,10 @@ def test_a_wrong_option_would_be_found():
         ["gen", "-", "--seed", "1"],
         ["models", "add", "x"],
     ]
+    assert d.commands("A=1 sao-onnx gen a\ndocker run --rm sao-onnx gen b\npip download sao-onnx numpy") == [
+        ["gen", "a"],
+        ["gen", "b"],
+    ]
     assert d.plain('sao-onnx gen "a | b" --seed 1  # c') == ["gen", "a | b", "--seed", "1"]
     assert d.plain("sao-onnx gen - < prompt.txt") is d.plain("sao-onnx gen $PROMPT") is d.plain("pip install .") is None
 
