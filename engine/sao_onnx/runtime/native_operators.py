@@ -23,6 +23,10 @@ VERSION = 1
 """Version of the operators that graphs call."""
 
 
+PORTABLE = "portable"
+"""The kernels that run everywhere. ONNX Runtime's stock nodes are faster."""
+
+
 @dataclass(frozen=True)
 class NativeOperators:
     """Whether there are native operators, and which.
@@ -71,5 +75,8 @@ def native_operators() -> NativeOperators:
         # Of another system, incomplete, or of another package of this name.
         logger.info("native operators cannot be used: %s", error)
         return NativeOperators(None, reason=f"the library cannot be used: {error}")
-    logger.debug("native operators: %s", kernels)
-    return NativeOperators(library, kernels.decode())
+    name = kernels.decode()
+    if name == PORTABLE and wanted != PORTABLE:
+        return NativeOperators(None, reason="they have no fast kernels for this processor")
+    logger.debug("native operators: %s", name)
+    return NativeOperators(library, name)
