@@ -119,7 +119,8 @@ def first(p: Product) -> list[str]:
 def inside(p: Product) -> list[str]:
     """Both products in 8 bits: B as further rows of the weights, A·x as further inputs."""
     x, down, *matrices = _rotated(p)
-    quantized, largest, scale, zero = _quantize_rows(p.graph, x)
+    rows = _quantize_rows(p.graph, x)
+    quantized, largest, scale, zero = rows.quantized, rows.largest, rows.scale, rows.zero_point
     reach = HEADROOM * np.linalg.norm(down, axis=0)
     inner = _integer(p.graph, quantized, down / reach, _scales(down / reach), scale, zero)
     both = p.graph.node("Concat", quantized, p.graph.node("QuantizeLinear", inner, scale, zero), axis=-1)
@@ -130,7 +131,8 @@ def inside(p: Product) -> list[str]:
 def again(p: Product, change: float = 1.0) -> list[str]:
     """Merged into weights that are in 8 bits already, which are rounded a second time."""
     x, down, *matrices = _rotated(p)
-    quantized, largest, scale, zero = _quantize_rows(p.graph, x)
+    rows = _quantize_rows(p.graph, x)
+    quantized, largest, scale, zero = rows.quantized, rows.largest, rows.scale, rows.zero_point
     results = []
     for matrix, up in zip(matrices, p.ups, strict=True):
         old = _scales(matrix)

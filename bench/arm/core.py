@@ -16,12 +16,16 @@ PROGRAMS = Path(__file__).with_name("programs")
 SITE_PACKAGES = site_packages(ROOT / "scratch" / "arm", SUITE)
 
 
-def emulated_python() -> Path:
-    """The Python interpreter of the emulated machine, with this project's wheel and the newest versions of what it needs."""
+def emulated_python(*more: str) -> Path:
+    """The Python interpreter of the emulated machine, with this project's wheel and the newest versions of what it needs.
+
+    Args:
+        *more: Further requirements.
+    """
     wheels = ROOT / "scratch" / "wheels"
     output_of([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)])
     wheel = max(wheels.glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    return build(ROOT / "scratch" / "arm", SUITE, [str(wheel)])
+    return build(ROOT / "scratch" / "arm", SUITE, [str(wheel), *more])
 
 
 def last_line(command: Sequence[str | Path], core: str, **variables: str) -> str:

@@ -120,7 +120,7 @@ class _Int8Graphs:
         if role == "context":
             return context_graph(dit, recipe.dit_matmuls)
         if role == "dit":
-            return dit_graph(dit, self._pipeline.config.window, recipe.dit_matmuls)
+            return dit_graph(dit, self._pipeline.config.window, recipe.dit_matmuls, recipe.dit_feed_forward)
         model = onnx.load(float_path)
         (recipe.text_encoder if role == "text_encoder" else recipe.audio_encoder)(model)
         return model

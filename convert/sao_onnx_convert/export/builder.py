@@ -9,17 +9,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sao_onnx_convert.export.functions import DOMAIN, MICROSOFT, OPSET, Function, add_functions
+
+__all__ = ["MICROSOFT", "OPSET", "SLICE_END", "Array", "GraphBuilder"]
+
 Array = np.ndarray[Any, np.dtype[Any]]
 """An array of any type and shape."""
 
-OPSET = 20
-"""Version of ONNX's operators in all graphs but the text encoder's."""
-
 SLICE_END = np.iinfo(np.int64).max
 """The end of a slice that goes on to the end of the axis."""
-
-MICROSOFT = "com.microsoft"
-"""The domain of ONNX Runtime's own operators."""
 
 MAX_SHARED_BYTES = 65536
 """Size up to which equal constants are stored once."""
@@ -85,6 +83,21 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output
 
+    def call(self, function: Function, *inputs: str) -> list[str]:
+        """Add a node that stands for the nodes of a function.
+
+        Args:
+            function: What it stands for.
+            *inputs: Names of the function's inputs.
+
+        Returns:
+            The names of its outputs.
+        """
+        outputs = [f"{self._prefix}value_{self._values + i}" for i in range(len(function.outputs))]
+        self._values += len(outputs)
+        self._nodes.append(helper.make_node(function.name, list(inputs), outputs, domain=DOMAIN))
+        return outputs
+
     def take_nodes(self) -> list[onnx.NodeProto]:
         """Remove and return the nodes, in the order in which they were added."""
         taken, self._nodes = self._nodes, []
@@ -114,6 +127,7 @@ class GraphBuilder:
             [described[n] for n in outputs],
             self.constants,
         )
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)], ir_version=10
-        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        add_functions(model)
+        return model

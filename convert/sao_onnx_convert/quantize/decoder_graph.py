@@ -23,13 +23,11 @@ import numpy as np
 import onnx
 
 from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.export.functions import LOOK_UP_BYTES, LOOK_UP_STEPS, TABLE_STEPS
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Snake
 from sao_onnx_convert.quantize.constants import MIN_SCALE, UINT8_MAX, ZERO_POINT
 from sao_onnx_convert.quantize.overflow import quantize_without_overflow
 from sao_onnx_convert.quantize.ranges import ActivationRange, ChannelRange, quantization
-
-TABLE_STEPS = 512
-"""Steps of a table on each side of zero, where the result is 8 bits. Twice as many made no difference."""
 
 FINE_TABLE_STEPS = 4096
 """The same for the last Snake, whose result stays in single precision."""
@@ -163,24 +161,27 @@ class DecoderGraph:
         """
         scale, zero_point = quantization(result, with_zero=True)
         values = _snake(_table_inputs(TABLE_STEPS) * x.scale[:, None], snake)
-        return Quantized(
-            self._lookup(self._index(x.name, TABLE_STEPS), _quantize(values, scale, zero_point)), scale, zero_point
-        )
+        tables = self._tables(_quantize(values, scale, zero_point))
+        (name,) = self.builder.call(LOOK_UP_STEPS, x.name, tables)
+        return Quantized(name, scale, zero_point)
 
     def snake_of_quantized(self, x: Quantized, snake: Snake, result: ChannelRange) -> Quantized:
         """The same of a quantized value. Zero need not be among the results."""
         scale, zero_point = quantization(result)
         values = _snake(x.scale[:, None] * (np.arange(UINT8_MAX + 1) - x.zero_point[:, None]), snake)
-        index = self.builder.node("Cast", x.name, to=onnx.TensorProto.INT32)
-        return Quantized(self._lookup(index, _quantize(values, scale, zero_point)), scale, zero_point)
+        tables = self._tables(_quantize(values, scale, zero_point))
+        (name,) = self.builder.call(LOOK_UP_BYTES, x.name, tables)
+        return Quantized(name, scale, zero_point)
 
     def fine_snake(self, x: Scaled, snake: Snake) -> Scaled:
         """Snake of a value whose scale is a `table_scale`, from a finer table, in single precision."""
         finer = FINE_TABLE_STEPS / TABLE_STEPS
         steps = self.builder.node("Mul", x.name, self.builder.constant(np.array(finer, np.float32)))
-        index = self._index(steps, FINE_TABLE_STEPS)
+        edges = (self.builder.constant(np.array(e, np.float32)) for e in (1 - FINE_TABLE_STEPS, FINE_TABLE_STEPS - 1))
+        index = self.builder.node("Cast", self.builder.node("Clip", steps, *edges), to=onnx.TensorProto.INT32)
         values = _snake(_table_inputs(FINE_TABLE_STEPS) * x.scale[:, None] / finer, snake)
-        return Scaled(self._lookup(index, values.astype(np.float32)), np.ones_like(x.scale))
+        tables = self._tables(values.astype(np.float32))
+        return Scaled(self.builder.node("GatherElements", tables, index, axis=2), np.ones_like(x.scale))
 
     def computed_snake(self, x: Scaled, snake: Snake) -> str:
         """Snake in single precision without a table: `x + m·sin²(αx)`."""
@@ -188,18 +189,13 @@ class DecoderGraph:
         sine = self.builder.node("Sin", self.multiplied(real, _alpha(snake)))
         return self.builder.node("Add", real, self.multiplied(self.builder.node("Mul", sine, sine), _magnitude(snake)))
 
-    def _index(self, x: str, steps: int) -> str:
-        """The index of a value in a table with so many steps on each side. Values beyond it read the table's edge."""
-        edges = (self.builder.constant(np.array(edge, np.float32)) for edge in (1 - steps, steps - 1))
-        return self.builder.node("Cast", self.builder.node("Clip", x, *edges), to=onnx.TensorProto.INT32)
-
-    def _lookup(self, index: str, table: Array) -> str:
-        """The entries of a table [channels, entries] at an index [copies, channels, frames]."""
+    def _tables(self, table: Array) -> str:
+        """A table for each channel, [channels, entries], for a value [copies, channels, frames]."""
         tables = self.builder.constant(table[None])
         if self._copies > 1:
             # Stored once; ONNX Runtime repeats it when the graph is loaded.
             tables = self.builder.node("Concat", *[tables] * self._copies, axis=0)
-        return self.builder.node("GatherElements", tables, index, axis=2)
+        return tables
 
 
 def _table_inputs(steps: int) -> Array:

@@ -24,6 +24,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
+from sao_onnx_convert.export.functions import QUANTIZE_GATED_ROWS, QUANTIZE_ROWS, add_functions
 from sao_onnx_convert.quantize.constants import INT8_MAX, MIN_SCALE, ZERO_POINT
 
 BLOCK = 128
@@ -44,28 +45,47 @@ def row_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array]) -> list[
     Returns:
         Names of the results, [b, n, outputs] each.
     """
-    quantized, largest, scale, zero_point = _quantize_rows(graph, x)
-    results = []
-    for matrix in matrices:
-        scales = np.maximum(np.abs(matrix).max(axis=0) / INT8_MAX, MIN_SCALE).astype(np.float32)
-        weight = [np.round(matrix / scales).astype(np.int8), scales, np.zeros(len(scales), np.int8)]
-        quantized_weight, weight_scale, weight_zero = map(graph.own_constant, weight)
-        inputs = (quantized, quantized_weight, scale, weight_scale, zero_point, weight_zero)
-        results.append(graph.node("Mul", graph.node("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), largest))
-    return results
+    rows = _quantize_rows(graph, x)
+    return [graph.node("Mul", _relative(graph, rows, matrix), rows.largest) for matrix in matrices]
 
 
-def _quantize_rows(graph: GraphBuilder, x: str) -> tuple[str, str, str, str]:
-    """Divide values [..., n] by the largest of their row, and quantize them.
+@dataclass(frozen=True)
+class _Rows:
+    """A value in a graph, quantized by rows. The attributes are names of values in the graph.
 
-    Returns:
-        Names of the quantized values, of the largest values [..., 1], and of the scale and zero point of what was divided.
+    Attributes:
+        quantized: uint8 [..., n].
+        largest: The largest value of each row, [..., 1].
+        scale: Of the quantized values, which are relative to the largest one.
+        zero_point: Of the quantized values.
     """
-    largest = graph.node("ReduceMax", graph.node("Abs", x), graph.constant(np.array([-1], np.int64)), keepdims=1)
-    # A row of zeros is divided by something, too.
-    largest = graph.node("Max", largest, graph.constant(np.array(MIN_SCALE, np.float32)))
-    scale, zero = graph.constant(np.array(1 / INT8_MAX, np.float32)), graph.constant(np.array(ZERO_POINT, np.uint8))
-    return graph.node("QuantizeLinear", graph.node("Div", x, largest), scale, zero), largest, scale, zero
+
+    quantized: str
+    largest: str
+    scale: str
+    zero_point: str
+
+
+def _relative(graph: GraphBuilder, rows: _Rows, matrix: Array) -> str:
+    """The product of a value and a matrix [inputs, outputs], relative to the largest value of each row."""
+    scales = np.maximum(np.abs(matrix).max(axis=0) / INT8_MAX, MIN_SCALE).astype(np.float32)
+    weight = [np.round(matrix / scales).astype(np.int8), scales, np.zeros(len(scales), np.int8)]
+    quantized_weight, weight_scale, weight_zero = map(graph.own_constant, weight)
+    inputs = (rows.quantized, quantized_weight, rows.scale, weight_scale, rows.zero_point, weight_zero)
+    return graph.node("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)
+
+
+def _quantize_rows(graph: GraphBuilder, x: str) -> _Rows:
+    """Divide values [..., n] by the largest of their row, and quantize them."""
+    least, step, zero_point = _row_constants(graph)
+    quantized, largest = graph.call(QUANTIZE_ROWS, x, least, step)
+    return _Rows(quantized, largest, step, zero_point)
+
+
+def _row_constants(graph: GraphBuilder) -> tuple[str, str, str]:
+    """What a row is divided by at least, because there are rows of zeros; scale and zero point of what was divided."""
+    least, step = graph.constant(np.array(MIN_SCALE, np.float32)), graph.constant(np.array(1 / INT8_MAX, np.float32))
+    return least, step, graph.constant(np.array(ZERO_POINT, np.uint8))
 
 
 def rotated_row_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array]) -> list[str]:
@@ -73,15 +93,45 @@ def rotated_row_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array]) 
     inputs = len(matrices[0])
     if inputs % ROTATED:
         return row_matmuls(graph, x, matrices)
-    rotation = hadamard(ROTATED)
     groups = graph.node("Reshape", x, graph.constant(np.array([0, 0, inputs // ROTATED, ROTATED], np.int64)))
-    rotated = graph.node("MatMul", groups, graph.constant(rotation.astype(np.float32)))
+    rotated = graph.node("MatMul", groups, _rotation(graph))
     joined = graph.node("Reshape", rotated, graph.constant(np.array([0, 0, inputs], np.int64)))
-    rotated_matrices = [
-        np.einsum("ij,bjo->bio", rotation.T, matrix.reshape(-1, ROTATED, matrix.shape[1])).reshape(matrix.shape)
-        for matrix in matrices
-    ]
-    return row_matmuls(graph, joined, rotated_matrices)
+    return row_matmuls(graph, joined, [_rotated(matrix) for matrix in matrices])
+
+
+def gated_matmuls(graph: GraphBuilder, x: str, gate: Sequence[Array], biases: Sequence[Array], down: Array) -> str | None:
+    """The matmuls of a gated feed-forward and what is between them: `row_matmuls`, the gate, `rotated_row_matmuls`.
+
+    Args:
+        graph: Gets the nodes.
+        x: Name of the value, [b, n, inputs].
+        gate: Matrices of the value and of the gate, [inputs, width] each.
+        biases: Of both, [width] each.
+        down: Matrix [width, outputs].
+
+    Returns:
+        Name of the result, [b, n, outputs]; None where the width is no multiple of 64, so that nothing can be rotated.
+    """
+    if len(down) % ROTATED:
+        return None
+    rows = _quantize_rows(graph, x)
+    halves = [_relative(graph, rows, matrix) for matrix in gate]
+    least, step, zero_point = _row_constants(graph)
+    inputs = (*halves, rows.largest, *map(graph.constant, biases), least, step, _rotation(graph))
+    quantized, largest = graph.call(QUANTIZE_GATED_ROWS, *inputs)
+    hidden = _Rows(quantized, largest, step, zero_point)
+    return graph.node("Mul", _relative(graph, hidden, _rotated(down)), hidden.largest)
+
+
+def _rotation(graph: GraphBuilder) -> str:
+    return graph.constant(hadamard(ROTATED).astype(np.float32))
+
+
+def _rotated(matrix: Array) -> Array:
+    """A matrix [inputs, outputs] for inputs that have been rotated."""
+    groups = matrix.reshape(-1, ROTATED, matrix.shape[1])
+    rotated: Array = np.einsum("ij,bjo->bio", hadamard(ROTATED).T, groups)
+    return rotated.reshape(matrix.shape)
 
 
 def hadamard(size: int) -> Array:
@@ -98,20 +148,14 @@ def hadamard(size: int) -> Array:
 
 @dataclass(frozen=True)
 class QuantizedBlocks:
-    """A value in a graph, divided into blocks of its last axis and quantized. The attributes are names of values in the graph.
+    """A value in a graph, divided into blocks of its last axis and quantized.
 
     Attributes:
-        quantized: [blocks, rows, inputs of a block].
-        largest: The largest value of each row and block, [blocks, rows, 1].
-        scale: Of the quantized values, which are relative to the largest one.
-        zero_point: Of the quantized values.
-        leading: Shape of the value without its last axis.
+        rows: The blocks, [blocks, rows, inputs of a block].
+        leading: Name of the shape of the value without its last axis.
     """
 
-    quantized: str
-    largest: str
-    scale: str
-    zero_point: str
+    rows: _Rows
     leading: str
 
 
@@ -129,7 +173,7 @@ def quantize_blocks(graph: GraphBuilder, x: str, inputs: int) -> QuantizedBlocks
         last = graph.constant(np.array([-1], np.int64))
         x = graph.node("Pad", x, graph.constant(np.array([0, missing], np.int64)), "", last)
     blocks = graph.node("Reshape", x, graph.constant(np.array([-1, count, width], np.int64)))
-    return QuantizedBlocks(*_quantize_rows(graph, graph.node("Transpose", blocks, perm=[1, 0, 2])), leading)
+    return QuantizedBlocks(_quantize_rows(graph, graph.node("Transpose", blocks, perm=[1, 0, 2])), leading)
 
 
 def block_matmul(graph: GraphBuilder, x: QuantizedBlocks, matrix: Array, output: str | None = None) -> str:
@@ -150,9 +194,10 @@ def block_matmul(graph: GraphBuilder, x: QuantizedBlocks, matrix: Array, output:
     scales = np.maximum(np.abs(blocks).max(axis=1, keepdims=True) / INT8_MAX, MIN_SCALE).astype(np.float32)
     weight = graph.own_constant(np.round(blocks / scales).astype(np.int8))
     zero = graph.own_constant(np.zeros(scales.shape, np.int8))
-    names = (x.quantized, weight, x.scale, graph.own_constant(scales), x.zero_point, zero)
+    rows = x.rows
+    names = (rows.quantized, weight, rows.scale, graph.own_constant(scales), rows.zero_point, zero)
     relative = graph.node("MatMulIntegerToFloat", *names, domain=MICROSOFT)
-    real = graph.node("Mul", relative, x.largest)
+    real = graph.node("Mul", relative, rows.largest)
     total = graph.node("ReduceSum", real, graph.constant(np.array([0], np.int64)), keepdims=0)
     shape = graph.node("Concat", x.leading, graph.constant(np.array([outputs], np.int64)), axis=0)
     return graph.node("Reshape", total, shape, output=output)
@@ -192,3 +237,4 @@ def quantize_matmuls(model: onnx.ModelProto, chosen: Callable[[str], bool] = lam
     graph.initializer.extend([*kept, *builder.constants])
     if all(opset.domain != MICROSOFT for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    add_functions(model)

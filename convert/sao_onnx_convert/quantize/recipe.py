@@ -39,7 +39,7 @@ from sao_onnx_convert.family.stable_audio_open.dual_mono import mono_layers
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderSegment, without_parametrization
 from sao_onnx_convert.family.stable_audio_open.transformer import MatmulName
 from sao_onnx_convert.quantize.decoder import DecoderBuilder
-from sao_onnx_convert.quantize.matmul import quantize_matmuls, rotated_row_matmuls, row_matmuls
+from sao_onnx_convert.quantize.matmul import gated_matmuls, quantize_matmuls, rotated_row_matmuls, row_matmuls
 from sao_onnx_convert.quantize.ranges import Observer
 from sao_onnx_convert.quantize.weights import store_convolutions_in_int8, store_tables_in_int8
 
@@ -56,6 +56,11 @@ scales have to reach the peaks of loud ones."""
 def dit_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: MatmulName) -> list[str]:
     """The matmuls of the DiT's blocks: by rows, and the input of the feed-forward's second Linear rotated."""
     return (rotated_row_matmuls if name == "down" else row_matmuls)(graph, x, matrices)
+
+
+def dit_feed_forward(graph: GraphBuilder, x: str, gate: Sequence[Array], biases: Sequence[Array], down: Array) -> str | None:
+    """The feed-forward of the DiT's blocks: `dit_matmuls` and the gate between them as one function."""
+    return gated_matmuls(graph, x, gate, biases, down)
 
 
 def text_encoder(model: onnx.ModelProto) -> None:

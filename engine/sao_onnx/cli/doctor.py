@@ -35,6 +35,7 @@ def doctor(
     from sao_onnx.bundle.names import find
     from sao_onnx.runtime.machine import describe_machine, int8_matmul_instructions
     from sao_onnx.runtime.memory import estimate_peak
+    from sao_onnx.runtime.native_operators import native_operators
     from sao_onnx.runtime.processor import FEATURES
     from sao_onnx.runtime.sessions import int8_matmul_overflows, runtime
     from sao_onnx.runtime.tuning import saved_tuning
@@ -49,6 +50,7 @@ def doctor(
         **vars(machine),
         "int8_products": int8_matmul_instructions(machine, int8_matmul_overflows()),
         "int8_weights": "unsigned" if int8_matmul_overflows() else "signed",
+        "native_operators": str(native_operators()),
     }
     bundle = open_bundle(find(model))
     needs = {
@@ -74,6 +76,7 @@ def doctor(
     print(f"machine       {machine.processor}, {machine.architecture}, {machine.system}")
     print(f"features      {features}")
     print(f"8 bits        {report['int8_products'] or 'unknown'}")
+    print(f"operators     {report['native_operators']}")
     print(f"threads       {report['threads']}")
     print(f"memory        {megabytes(machine.available)} available of {megabytes(machine.memory)}")
     print(f"ONNX Runtime  {report['onnxruntime']}, {', '.join(report['providers'])}")

@@ -22,6 +22,7 @@ from sao_onnx.errors import (
     SaoOnnxWarning,
 )
 from sao_onnx.runtime import int8_matmul
+from sao_onnx.runtime.native_operators import native_operators
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
 from sao_onnx.runtime.processor import available_processors, usable_threads
 from sao_onnx.runtime.shapes import Values, frames_problem, shape_problem
@@ -159,6 +160,8 @@ class SessionFactory:
         try:
             for key, value in entries.items():
                 options.add_session_config_entry(key, value)
+            if native := native_operators().library:
+                options.register_custom_ops_library(str(native))
         except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
             raise ProviderError(f"ONNX Runtime refuses the session options {entries}: {error}") from error
         began = time.perf_counter()

@@ -56,6 +56,29 @@ class Matmuls(Protocol):
         """
 
 
+class GatedMatmuls(Protocol):
+    """How the two matmuls of a feed-forward and the gate between them are computed together."""
+
+    def __call__(self, graph: GraphBuilder, x: str, gate: Sequence[Array], biases: Sequence[Array], down: Array) -> str | None:
+        """Add the nodes.
+
+        Args:
+            graph: Gets the nodes.
+            x: Name of the value, [b, n, inputs].
+            gate: Matrices of the value and of the gate, [inputs, width] each.
+            biases: Of both, [width] each.
+            down: Matrix [width, outputs].
+
+        Returns:
+            Name of the result, [b, n, outputs]; None where they have to be computed one by one.
+        """
+
+
+def one_by_one(graph: GraphBuilder, x: str, gate: Sequence[Array], biases: Sequence[Array], down: Array) -> str | None:
+    """`GatedMatmuls` that leaves them to `Matmuls`."""
+    return None
+
+
 def float_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array], name: MatmulName | None = None) -> list[str]:
     """`Matmuls` in single precision."""
     return [graph.node("MatMul", x, graph.constant(matrix)) for matrix in matrices]
@@ -85,13 +108,16 @@ def context_graph(dit: DiffusionTransformer, matmuls: Matmuls = float_matmuls) -
     return graph.model("context", ["cross_attention"], ["keys", "values"], shapes)
 
 
-def dit_graph(dit: DiffusionTransformer, window: int, matmuls: Matmuls = float_matmuls) -> onnx.ModelProto:
+def dit_graph(
+    dit: DiffusionTransformer, window: int, matmuls: Matmuls = float_matmuls, gated: GatedMatmuls = one_by_one
+) -> onnx.ModelProto:
     """The graph from noisy latents, times, keys, values and the global condition to a velocity.
 
     Args:
         dit: The module.
         window: Latents of the longest clip.
         matmuls: How the matmuls of its blocks are computed.
+        gated: How those of a feed-forward are, where they can be computed together.
     """
     graph, transformer, blocks = GraphBuilder(), dit.transformer, _blocks(dit)
     one = graph.constant(np.array([1], np.int64))
@@ -109,7 +135,7 @@ def dit_graph(dit: DiffusionTransformer, window: int, matmuls: Matmuls = float_m
     if transformer.pos_emb is not None:
         x = _with_positions(graph, x, transformer.pos_emb, window + 1)
     rotate = _Rotation(graph, transformer.rotary_pos_emb, window + 1)
-    add_block = _BlockBuilder(graph, rotate, matmuls)
+    add_block = _BlockBuilder(graph, rotate, matmuls, gated)
     for i, block in enumerate(blocks):
         x = add_block(x, block, i)
     frames = graph.node("Slice", x, one, graph.constant(np.array([SLICE_END], np.int64)), one)
@@ -163,10 +189,11 @@ class _Rotation:
 class _BlockBuilder:
     """Adds transformer blocks to a graph: what each part gives for the normalised tokens is added to the tokens."""
 
-    def __init__(self, graph: GraphBuilder, rotate: _Rotation, matmuls: Matmuls) -> None:
+    def __init__(self, graph: GraphBuilder, rotate: _Rotation, matmuls: Matmuls, gated: GatedMatmuls) -> None:
         self._graph = graph
         self._rotate = rotate
         self._matmuls = matmuls
+        self._gated = gated
 
     def __call__(self, x: str, block: Block, index: int) -> str:
         x = self._add(x, self._self_attention(_layer_norm(self._graph, x, block.pre_norm), block.self_attn))
@@ -198,11 +225,14 @@ class _BlockBuilder:
 
     def _feed_forward(self, x: str, feed_forward: FeedForward) -> str:
         gated, _, down = cast(tuple[GatedLinear, nn.Identity, nn.Linear], tuple(feed_forward.ff))
-        halves = self._matmuls(self._graph, x, _split_weight(gated.proj, 2), "gate")
-        biases = gated.proj.bias.detach().chunk(2)
-        value, gate = (_biased(self._graph, half, bias) for half, bias in zip(halves, biases, strict=True))
-        hidden = self._graph.node("Mul", value, _silu(self._graph, gate))
-        (out,) = self._matmuls(self._graph, hidden, _split_weight(down, 1), "down")
+        matrices, biases = _split_weight(gated.proj, 2), gated.proj.bias.detach().chunk(2)
+        (matrix,) = _split_weight(down, 1)
+        out = self._gated(self._graph, x, matrices, [bias.numpy() for bias in biases], matrix)
+        if out is None:
+            halves = self._matmuls(self._graph, x, matrices, "gate")
+            value, gate = (_biased(self._graph, half, bias) for half, bias in zip(halves, biases, strict=True))
+            hidden = self._graph.node("Mul", value, _silu(self._graph, gate))
+            (out,) = self._matmuls(self._graph, hidden, [matrix], "down")
         return _biased(self._graph, out, down.bias)
 
 

@@ -1,0 +1,137 @@
+"""Functions in graphs: several nodes under one name, which a library of native operators may replace by one kernel.
+
+A graph with such a function runs everywhere: ONNX Runtime puts its nodes in its place when the graph is opened. Where an
+operator of this name and domain is registered (`engine/ops`), it runs instead. Every function is therefore the definition of
+its operator: change both, or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+DOMAIN = "sao_onnx"
+"""The domain of the functions."""
+
+VERSION = 1
+"""Of the domain."""
+
+OPSET = 20
+"""Version of ONNX's operators in all graphs but the text encoder's."""
+
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """Nodes under one name.
+
+    Attributes:
+        name: In `DOMAIN`.
+        inputs: Names of its inputs in the body.
+        outputs: Names of its outputs in the body.
+        body: Its nodes, in order.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    body: tuple[NodeProto, ...]
+
+    def proto(self, opset: int) -> onnx.FunctionProto:
+        """The function as a model holds it that has this version of ONNX's operators."""
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_function(DOMAIN, self.name, self.inputs, self.outputs, self.body, opsets)
+
+
+def _number(name: str, value: float | Sequence[int], dtype: type[np.generic]) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(value, dtype), name))
+
+
+TABLE_STEPS = 512
+"""Steps of the tables of `LOOK_UP_STEPS` on each side of zero. Twice as many made no difference."""
+
+LOOK_UP_BYTES = Function(
+    "LookUpBytes",
+    ("x", "table"),
+    ("y",),
+    (
+        helper.make_node("Cast", ["x"], ["index"], to=TensorProto.INT32),
+        helper.make_node("GatherElements", ["table", "index"], ["y"], axis=2),
+    ),
+)
+"""Entries of a table uint8 [b, channels, 256] at an index uint8 [b, channels, n]."""
+
+LOOK_UP_STEPS = Function(
+    "LookUpSteps",
+    ("x", "table"),
+    ("y",),
+    (
+        _number("least", 1 - TABLE_STEPS, np.float32),
+        _number("most", TABLE_STEPS - 1, np.float32),
+        helper.make_node("Clip", ["x", "least", "most"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["index"], to=TensorProto.INT32),
+        helper.make_node("GatherElements", ["table", "index"], ["y"], axis=2),
+    ),
+)
+"""Entries of a table uint8 [b, channels, 1024] for a value float32 [b, channels, n] in steps of the table, truncated. An
+index below zero counts from the table's end; values beyond the table read its edge."""
+
+_QUANTIZE = (
+    _number("axes", [-1], np.int64),
+    helper.make_node("Abs", ["x"], ["magnitude"]),
+    helper.make_node("ReduceMax", ["magnitude", "axes"], ["found"], keepdims=1),
+    helper.make_node("Max", ["found", "least"], ["largest"]),
+    helper.make_node("Div", ["x", "largest"], ["relative"]),
+    _number("zero", 128, np.uint8),
+    helper.make_node("QuantizeLinear", ["relative", "step", "zero"], ["quantized"]),
+)
+
+QUANTIZE_ROWS = Function("QuantizeRows", ("x", "least", "step"), ("quantized", "largest"), _QUANTIZE)
+"""Values float32 [..., n], divided by the largest magnitude of their row, at least `least`, and quantized around 128.
+
+The outputs are uint8 [..., n] and the largest values float32 [..., 1].
+"""
+
+QUANTIZE_GATED_ROWS = Function(
+    "QuantizeGatedRows",
+    ("value", "gate", "scale", "value_bias", "gate_bias", "least", "step", "rotation"),
+    ("quantized", "largest"),
+    (
+        helper.make_node("Mul", ["value", "scale"], ["scaled_value"]),
+        helper.make_node("Mul", ["gate", "scale"], ["scaled_gate"]),
+        helper.make_node("Add", ["scaled_value", "value_bias"], ["biased_value"]),
+        helper.make_node("Add", ["scaled_gate", "gate_bias"], ["biased_gate"]),
+        helper.make_node("QuickGelu", ["biased_gate"], ["activated"], domain=MICROSOFT, alpha=1.0),
+        helper.make_node("Mul", ["biased_value", "activated"], ["hidden"]),
+        _number("groups", [0, 0, -1, 64], np.int64),
+        helper.make_node("Reshape", ["hidden", "groups"], ["apart"]),
+        helper.make_node("MatMul", ["apart", "rotation"], ["rotated"]),
+        _number("joined", [0, 0, -1], np.int64),
+        helper.make_node("Reshape", ["rotated", "joined"], ["x"]),
+        *_QUANTIZE,
+    ),
+)
+"""The gate of a feed-forward between its two 8-bit matmuls, rotated and quantized.
+
+`value` and `gate` are float32 [b, n, width], results of a matmul that `scale` [b, n, 1] and the biases [width] belong to;
+`rotation` is the Hadamard matrix of 64, which a native operator knows itself. The outputs are those of `QUANTIZE_ROWS`.
+"""
+
+FUNCTIONS = {function.name: function for function in (LOOK_UP_BYTES, LOOK_UP_STEPS, QUANTIZE_ROWS, QUANTIZE_GATED_ROWS)}
+"""All functions, by name."""
+
+
+def add_functions(model: onnx.ModelProto) -> None:
+    """Add to a model, in place, the functions that its nodes call and that it does not have yet."""
+    called = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    called -= {function.name for function in model.functions}
+    (opset,) = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    model.functions.extend(FUNCTIONS[name].proto(opset) for name in sorted(called))
+    if called and all(opset.domain != DOMAIN for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))

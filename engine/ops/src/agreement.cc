@@ -1,0 +1,110 @@
+#include "agreement.h"
+
+#include <cstring>
+
+#include "processor.h"
+#include "gated_rows.h"
+#include "lookup_bytes.h"
+#include "lookup_steps.h"
+#include "quantize_rows.h"
+
+namespace sao {
+
+namespace {
+
+constexpr int64_t ROOM = MOST_COMPARED + MOST_OFFSET;
+
+struct Values {
+  alignas(64) float x[ROOM], y[ROOM], bias[ROOM], gate_bias[ROOM];
+  alignas(64) uint8_t q[ROOM], table[2 * STEPS];
+};
+
+struct Results {
+  alignas(64) float floats[ROOM];
+  alignas(64) uint8_t bytes[ROOM];
+  bool same(const Results& other, int64_t offset, int64_t n) const {
+    auto size = static_cast<size_t>(n);
+    return std::memcmp(floats + offset, other.floats + offset, size * sizeof(float)) == 0 &&
+           std::memcmp(bytes + offset, other.bytes + offset, size) == 0;
+  }
+};
+
+// Runs one kernel over n values after the offset.
+using Compute = void (*)(const Values&, Results&, int64_t offset, int64_t n);
+
+struct Compared {
+  const char* name;
+  Compute compute;
+};
+
+const Compared COMPARED[] = {
+    {"LookUpBytes",
+     [](const Values& v, Results& r, int64_t o, int64_t n) { lookup_bytes(v.q + o, v.table, r.bytes + o, n); }},
+    {"LookUpSteps",
+     [](const Values& v, Results& r, int64_t o, int64_t n) { lookup_steps(v.x + o, v.table, r.bytes + o, n); }},
+    {"QuantizeRows",
+     [](const Values& v, Results& r, int64_t o, int64_t n) {
+       float largest = largest_of(v.x + o, n);
+       quantize_row(v.x + o, largest > 1e-9f ? largest : 1e-9f, 1.0f / 127, r.bytes + o, n);
+     }},
+    {"QuantizeGatedRows",
+     [](const Values& v, Results& r, int64_t o, int64_t n) {
+       int64_t whole = n / ROTATED * ROTATED;
+       gate_row(v.x + o, v.y + o, v.bias[0], v.bias + o, v.gate_bias + o, r.floats + o, n);
+       rotate_row(r.floats + o, whole);
+       float largest = largest_of(r.floats + o, n);
+       quantize_row(r.floats + o, largest > 1e-9f ? largest : 1e-9f, 1.0f / 127, r.bytes + o, n);
+     }},
+};
+
+}  // namespace
+
+float Random::value(float range) {
+  uint64_t drawn = bits();
+  float unit = static_cast<float>(drawn >> 40) / static_cast<float>(1 << 23) - 1.0f;
+  switch (drawn & 31) {
+    case 0:
+      return 0.0f;
+    case 1:
+      return static_cast<float>(static_cast<int>(range * unit)) + 0.5f;
+    case 2:
+      return unit * 1e6f;
+    default:
+      return range * unit;
+  }
+}
+
+const char* first_difference(Random& random, int64_t n, int64_t offset) {
+  static Values values;  // Too large for the stacks of some threads. Only one thread compares.
+  static Results expected, found;
+  constexpr float RANGE = 700;  // Beyond the tables' edges.
+  for (int64_t i = 0; i < ROOM; ++i) {
+    values.x[i] = random.value(RANGE), values.y[i] = random.value(20);
+    values.bias[i] = random.value(2), values.gate_bias[i] = random.value(2);
+    values.q[i] = static_cast<uint8_t>(random.bits() >> 8);
+  }
+  for (uint8_t& entry : values.table) entry = static_cast<uint8_t>(random.bits() >> 8);
+  const Kernels chosen = kernels();
+  for (const Compared& compared : COMPARED) {
+    std::memset(&expected, 0, sizeof expected);
+    std::memset(&found, 0, sizeof found);
+    use_kernels(Kernels::PORTABLE);
+    compared.compute(values, expected, offset, n);
+    use_kernels(chosen);
+    compared.compute(values, found, offset, n);
+    if (!expected.same(found, offset, n)) return compared.name;
+  }
+  return nullptr;
+}
+
+void use_kernels_that_agree() {
+  constexpr int64_t LENGTH = 203;  // Whole vectors of every kind, and a rest.
+  for (int level = static_cast<int>(fastest_kernels()); level > static_cast<int>(Kernels::PORTABLE); --level) {
+    use_kernels(static_cast<Kernels>(level));
+    Random random(1);
+    if (first_difference(random, LENGTH, 1) == nullptr) return;
+  }
+  use_kernels(Kernels::PORTABLE);
+}
+
+}  // namespace sao

@@ -1,0 +1,34 @@
+// Which kernels this processor runs.
+#pragma once
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define SAO_X86 1
+#include <immintrin.h>
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define SAO_NEON 1
+#include <arm_neon.h>
+#endif
+
+// A function that uses more instructions than the rest of the library. It may be called only where `features()` says so.
+#if defined(__GNUC__) || defined(__clang__)
+#define SAO_TARGET(features) __attribute__((target(features)))
+#else
+#define SAO_TARGET(features)
+#endif
+#define SAO_AVX2 SAO_TARGET("avx2")
+#define SAO_AVX512 SAO_TARGET("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")
+
+namespace sao {
+
+// Kernels from the slowest to the fastest. On Arm there are two: every 64-bit Arm processor has NEON.
+enum class Kernels : int { PORTABLE = 0, NEON = 1, AVX2 = 2, AVX512 = 3 };
+
+// The fastest kernels that the processor and its operating system allow, found once.
+Kernels fastest_kernels();
+
+// Those in use: the fastest, unless fewer were asked for. Tests ask for each.
+Kernels kernels();
+void use_kernels(Kernels wanted);
+const char* kernels_name(Kernels kernels);
+
+}  // namespace sao

@@ -1,0 +1,59 @@
+// What the library exports: the operators, for ONNX Runtime, and which kernels they use, for the engine.
+#include <cstring>
+
+#include "agreement.h"
+#include "processor.h"
+#include "gated_rows.h"
+#include "lookup_bytes.h"
+#include "lookup_steps.h"
+#include "operator.h"
+#include "quantize_rows.h"
+
+namespace sao {
+
+namespace {
+
+constexpr const char* DOMAIN_NAME = "sao_onnx";
+
+Status* register_operators(SessionOptions* options) {
+  static const CustomOp operators[] = {describe<LookUpBytes>(), describe<LookUpSteps>(), describe<QuantizeRows>(),
+                                       describe<QuantizeGatedRows>()};
+  // ONNX Runtime keeps a pointer to the domain for as long as there are sessions. There is one for all of them.
+  static Domain* domain = nullptr;
+  if (domain == nullptr) {
+    Domain* made = nullptr;
+    if (Status* status = ort.create_domain(DOMAIN_NAME, &made)) return status;
+    for (const CustomOp& op : operators)
+      if (Status* status = ort.add_operator(made, &op)) return status;
+    domain = made;
+  }
+  return ort.add_domain(options, domain);
+}
+
+}  // namespace
+
+}  // namespace sao
+
+SAO_EXPORT sao::Status* SAO_CALL RegisterCustomOps(sao::SessionOptions* options, const sao::ApiBase* base) {
+  const void* const* api = base->get_api(sao::API_VERSION);
+  if (api == nullptr) return nullptr;  // An older ONNX Runtime. It says itself that it does not know the operators.
+  sao::ort.read(api);
+  return sao::register_operators(options);
+}
+
+// Compares the kernels with their portable forms, and returns the name of those that are used from now on: the fastest that agree.
+SAO_EXPORT const char* sao_onnx_ops_check(void) {
+  sao::use_kernels_that_agree();
+  return sao::kernels_name(sao::kernels());
+}
+
+// Uses kernels that are no faster than those of this name; returns the name of those that are used.
+SAO_EXPORT const char* sao_onnx_ops_use(const char* name) {
+  for (int level = static_cast<int>(sao::fastest_kernels()); level >= 0; --level)
+    if (std::strcmp(name, sao::kernels_name(static_cast<sao::Kernels>(level))) == 0)
+      sao::use_kernels(static_cast<sao::Kernels>(level));
+  return sao::kernels_name(sao::kernels());
+}
+
+// The version of the operators: what ONNX graphs call the version of the domain.
+SAO_EXPORT int sao_onnx_ops_version(void) { return 1; }

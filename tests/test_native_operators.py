@@ -1,0 +1,303 @@
+"""Native operators: the same numbers as the functions that they replace, and nothing where they cannot be used."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sao_onnx
+from sao_onnx.runtime import native_operators as native
+from sao_onnx.runtime.onnx_runtime import ort
+
+onnx = pytest.importorskip("onnx")
+
+from onnx import TensorProto, helper  # noqa: E402
+
+from sao_onnx_convert.export.functions import (  # noqa: E402
+    DOMAIN,
+    FUNCTIONS,
+    LOOK_UP_BYTES,
+    LOOK_UP_STEPS,
+    QUANTIZE_GATED_ROWS,
+    QUANTIZE_ROWS,
+    Function,
+    add_functions,
+)
+from sao_onnx_convert.quantize.matmul import hadamard  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+OPS = ROOT / "engine" / "ops"
+COMPILER = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    """A folder with the package as its wheel has it."""
+    pytest.importorskip("hatchling")
+    wheels = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(OPS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
+    (wheel,) = wheels.glob("*.whl")
+    assert "-py3-none-" in wheel.name
+    assert "any" not in wheel.name
+    shutil.unpack_archive(wheel, wheels / "installed", "zip")
+    return wheels / "installed"
+
+
+@pytest.fixture
+def installed(package, monkeypatch) -> Iterator[native.NativeOperators]:
+    """The operators as the engine finds them where the package is installed."""
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.delitem(sys.modules, "sao_onnx_ops", raising=False)
+    monkeypatch.delenv(native.VARIABLE, raising=False)
+    yield _found_again()
+    native.native_operators.cache_clear()
+    monkeypatch.delitem(sys.modules, "sao_onnx_ops", raising=False)
+
+
+def _found_again(monkeypatch: pytest.MonkeyPatch | None = None, wanted: str = "") -> native.NativeOperators:
+    """The operators, found anew, perhaps with another value of the variable."""
+    if monkeypatch is not None:
+        monkeypatch.setenv(native.VARIABLE, wanted)
+    native.native_operators.cache_clear()
+    return native.native_operators()
+
+
+def _kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that this processor runs."""
+    known = ("portable", "neon", "avx2", "avx512-vbmi")
+    return [name for name in known if _found_again(monkeypatch, name).kernels == name]
+
+
+def _model(function: Function, inputs: dict[str, Array], axes: dict[str, tuple[int | str, ...]]) -> bytes:
+    types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8}
+    nodes = [helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN)]
+    sources = [helper.make_tensor_value_info(name, types[x.dtype], axes.get(name, x.shape)) for name, x in inputs.items()]
+    results = {"y": TensorProto.UINT8, "quantized": TensorProto.UINT8, "largest": TensorProto.FLOAT}
+    targets = [helper.make_tensor_value_info(name, results[name], None) for name in function.outputs]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "one", sources, targets), opset_imports=opsets, ir_version=10)
+    add_functions(model)
+    return bytes(model.SerializeToString())
+
+
+def _run(model: bytes, inputs: dict[str, Array], library: Path | None, threads: int = 2) -> list[Array]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+    return list(ort.InferenceSession(model, options, ["CPUExecutionProvider"]).run(None, inputs))
+
+
+def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
+    """Random inputs of a function, with values beyond the tables' edges, on steps and between them, and rows of zeros."""
+    random = np.random.default_rng(rows * 1000 + n)
+    if function in (LOOK_UP_BYTES, LOOK_UP_STEPS):
+        channels = max(1, rows // 2)
+        entries = 256 if function is LOOK_UP_BYTES else 1024
+        table = random.integers(0, 256, (2, channels, entries)).astype(np.uint8)
+        if function is LOOK_UP_BYTES:
+            return {"x": random.integers(0, 256, (2, channels, n)).astype(np.uint8), "table": table}
+        x = random.uniform(-700, 700, (2, channels, n)).astype(np.float32)
+        x[:, :, ::3] = np.round(x[:, :, ::3])
+        return {"x": x, "table": table}
+    numbers = {"least": np.array(1e-9, np.float32), "step": np.array(1 / 127, np.float32)}
+    values = random.standard_normal((1, rows, n)).astype(np.float32)
+    values[:, ::3] *= 0
+    values[:, 1::3, ::5] *= 1000
+    if function is QUANTIZE_ROWS:
+        return {"x": values, **numbers}
+    return {
+        "value": values,
+        "gate": random.standard_normal((1, rows, n)).astype(np.float32) * 4,
+        "scale": random.uniform(0, 3, (1, rows, 1)).astype(np.float32),
+        "value_bias": random.standard_normal(n).astype(np.float32),
+        "gate_bias": random.standard_normal(n).astype(np.float32),
+        **numbers,
+        "rotation": hadamard(64).astype(np.float32),
+    }
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_operator_computes_what_its_function_does(name, installed, monkeypatch):
+    function = FUNCTIONS[name]
+    gated = function is QUANTIZE_GATED_ROWS
+    compared = 0
+    assert installed.library is not None
+    for rows, n in (
+        ((1, 64), (3, 128), (7, 576), (2, 1024)) if gated else ((1, 1), (2, 5), (5, 63), (4, 64), (3, 257), (9, 1000))
+    ):
+        inputs = _inputs(function, rows, n)
+        model = _model(function, inputs, {})
+        stock = _run(model, inputs, None)
+        for kernels in _kernels(monkeypatch):
+            found = _found_again(monkeypatch, kernels)
+            assert found.kernels == kernels
+            for expected, result in zip(stock, _run(model, inputs, found.library), strict=True):
+                assert result.shape == expected.shape
+                assert result.dtype == expected.dtype
+                if not gated:
+                    np.testing.assert_array_equal(result, expected)
+                elif result.dtype == np.uint8:
+                    # Sums in another order: now and then a value falls on the other side of a step.
+                    differences = np.abs(result.astype(int) - expected.astype(int))
+                    assert differences.max() <= 1
+                    assert differences.mean() < 0.002
+                else:
+                    np.testing.assert_allclose(result, expected, rtol=2e-6)
+            compared += 1
+    assert compared >= 4
+
+
+@needs_compiler
+def test_no_frames_are_no_frames(installed):
+    inputs = _inputs(LOOK_UP_BYTES, 4, 0)
+    (result,) = _run(_model(LOOK_UP_BYTES, inputs, {"x": (2, 2, "n")}), inputs, installed.library)
+    assert result.shape == (2, 2, 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("name", "changed", "shape"),
+    [
+        ("LookUpBytes", "table", (2, 2, 255)),
+        ("LookUpBytes", "table", (2, 3, 256)),
+        ("LookUpBytes", "table", (1, 2, 256)),
+        ("LookUpBytes", "table", (256,)),
+        ("LookUpSteps", "table", (2, 2, 1023)),
+        ("LookUpSteps", "x", (2, 2)),
+        ("LookUpSteps", "x", ()),
+        ("QuantizeRows", "x", ()),
+        ("QuantizeRows", "least", (2,)),
+        ("QuantizeRows", "step", (0,)),
+        ("QuantizeGatedRows", "gate", (1, 4, 64)),
+        ("QuantizeGatedRows", "scale", (1, 1, 1)),
+        ("QuantizeGatedRows", "value_bias", (64,)),
+        ("QuantizeGatedRows", "gate_bias", (1,)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_an_error(name, changed, shape, installed):
+    """A graph comes from anywhere. An operator reads nothing beyond its inputs."""
+    function = FUNCTIONS[name]
+    inputs = _inputs(function, 4, 128)
+    inputs[changed] = np.zeros(shape, inputs[changed].dtype)
+    open_axes: dict[str, tuple[int | str, ...]] = {
+        key: tuple(f"{key}_{i}" for i in range(value.ndim)) for key, value in inputs.items()
+    }
+    with pytest.raises(Exception, match="expected"):
+        _run(_model(function, inputs, open_axes), inputs, installed.library)
+
+
+@needs_compiler
+def test_a_clip_with_them_is_the_clip_without_them(installed, bundle, monkeypatch):
+    """Equal where integers are computed; elsewhere within what 8 bits lose anyway."""
+    engine = sao_onnx.load(bundle, precision="int8", threads=2)
+    fast = engine.generate("a kick drum", seed=5)
+    _found_again(monkeypatch, "off")
+    engine.unload()
+    stock = engine.generate("a kick drum", seed=5)
+    assert not np.array_equal(fast.samples, stock.samples)  # The gate is summed up in another order: so they were used.
+    noise = np.square(fast.samples - stock.samples).mean()
+    assert 10 * np.log10(np.square(stock.samples).mean() / noise) > 30
+    # From the same latents, the decoder's samples are the same.
+    again = sao_onnx.load(bundle, precision="int8", threads=2)
+    decoded_stock = again.decode(stock.latents)
+    assert _found_again(monkeypatch, "").library is not None
+    again.unload()
+    np.testing.assert_array_equal(again.decode(stock.latents), decoded_stock)
+
+
+def test_without_the_package_stock_nodes_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sao_onnx_ops", None)
+    found = _found_again()
+    native.native_operators.cache_clear()
+    assert found.library is None
+    assert str(found) == "not used: sao-onnx-ops is not installed"
+
+
+@pytest.mark.parametrize("value", ["off", "0", " OFF "])
+def test_the_variable_turns_them_off(value, monkeypatch):
+    found = _found_again(monkeypatch, value)
+    native.native_operators.cache_clear()
+    assert found.library is None
+    assert found.reason.startswith(native.VARIABLE)
+
+
+def test_a_library_that_is_none_is_not_used(monkeypatch, tmp_path):
+    broken = tmp_path / "sao_onnx_ops.so"
+    broken.write_bytes(b"\x7fELF of another machine")
+    package = ModuleType("sao_onnx_ops")
+    package.library = lambda: broken  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sao_onnx_ops", package)
+    found = _found_again()
+    native.native_operators.cache_clear()
+    assert found.library is None
+    assert "cannot be used" in found.reason
+
+
+def test_another_package_of_this_name_is_not_used(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sao_onnx_ops", ModuleType("sao_onnx_ops"))
+    found = _found_again()
+    native.native_operators.cache_clear()
+    assert found.library is None
+
+
+def _fuzz(target: Path, compiler: list[str], *flags: str) -> Path:
+    specification = importlib.util.spec_from_file_location("ops_build", OPS / "hatch_build.py")
+    assert specification is not None
+    assert specification.loader is not None
+    build = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(build)
+    sources = [*sorted((OPS / "src").glob("*.cc")), OPS / "tests" / "fuzz.cc"]
+    command = [*compiler, *build.FLAGS, *flags, f"-I{OPS / 'src'}", *map(str, sources), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{compiler[0]} cannot compile it: {done.stderr.strip().splitlines()[-1][:200]}")
+    return target
+
+
+@needs_compiler
+def test_kernels_agree_and_stay_within_their_arrays(tmp_path):
+    """Every kind of kernels against the portable ones, over random lengths and offsets, under two sanitizers."""
+    pytest.importorskip("hatchling")
+    sanitizers = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = _fuzz(tmp_path / "fuzz", [str(COMPILER)], *sanitizers)
+    done = subprocess.run([str(program), "150"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "portable: 150 rounds agree" in done.stdout
+
+
+ARM_COMPILERS = (["aarch64-linux-gnu-g++"], [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-musl"])
+
+
+def test_kernels_agree_on_arm(tmp_path):
+    """The same on emulated cores of a Raspberry Pi 4 and 5 and on one with everything that QEMU knows."""
+    pytest.importorskip("hatchling")
+    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    if emulator is None:
+        pytest.skip("there is no QEMU for Arm")
+    zig = importlib.util.find_spec("ziglang") is not None
+    compiler = next((c for c in ARM_COMPILERS if (zig if "ziglang" in c else shutil.which(c[0]))), None)
+    if compiler is None:
+        pytest.skip("there is no compiler for Arm: neither aarch64-linux-gnu-g++ nor the package ziglang")
+    program = _fuzz(tmp_path / "fuzz", compiler, "-static")
+    for core in ("cortex-a72", "cortex-a76", "max"):
+        done = subprocess.run([emulator, "-cpu", core, str(program), "200"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+        assert "neon: 200 rounds agree" in done.stdout
