@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.processes import succeed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PATTERNS = ("*.md", ".github/**/*.md", "engine/**/*.md", "models/**/*.md")
+PATTERNS = ("*.md", ".github/**/*.md", "docs/**/*.md", "engine/**/*.md", "models/**/*.md")
 DOCUMENTS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +138,7 @@ class Kind:
                 return text(name, value)
             case "choice":
                 if not isinstance(value, str) or value not in self.choices:
-                    raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
+                    raise RequestError(f"{name} is {shown(value)}, expected {one_of(value, self.choices)}")
                 value = str.__str__(value)
             case "regions":
                 return regions(name, value)
@@ -176,9 +176,22 @@ class Kind:
 def unknown_option(name: str, names: Iterable[str]) -> RequestError:
     """The error for a name that no option has; it suggests the nearest one."""
     names = list(names)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    near = suggestion(name, names)
+    remedy = f"did you mean {near!r}?" if near else f"known: {', '.join(names)}"
     return RequestError(f"there is no option {name!r}; {remedy}")
+
+
+def suggestion(word: Any, known: Iterable[str]) -> str:
+    """The known word that another one is most like, whatever the case of its letters; "" where none is near."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(word)[:LONGEST_SHOWN].lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[near[0]] if near else ""
+
+
+def one_of(found: Any, choices: Sequence[str]) -> str:
+    """The values that a choice has, for a message, with the one that may have been meant."""
+    near = suggestion(found, choices) if isinstance(found, str) else ""
+    return " or ".join(choices) + (f"; did you mean {near!r}?" if near else "")
 
 
 def plain(value: Any) -> Any:

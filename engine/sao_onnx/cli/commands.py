@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sao_onnx.cli.batch import batch
+from sao_onnx.cli.config import config
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
@@ -41,6 +42,7 @@ EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
     doctor: ("sao-onnx doctor -m sao-small",),
     inspect: ("sao-onnx inspect sao-small",),
     verify: ("sao-onnx verify sao-small",),
+    config: ("sao-onnx config --init", "sao-onnx config"),
 }
 """The commands in the order of the help, and what each of them shows at the end of its own."""
 

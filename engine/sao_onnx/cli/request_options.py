@@ -65,17 +65,20 @@ def _parameters() -> list[inspect.Parameter]:
         if not kind.option.on_command_line:
             continue
         flags = [f"--{spelled.replace('_', '-')}" for spelled in (name, *kind.option.aliases)]
+        if kind.name == "flag":  # Settings may have set it.
+            flags[0] += f"/--no-{name.replace('_', '-')}"
         about: dict[str, Any] = {"show_default": kind.shown_default or False, "rich_help_panel": kind.option.task}
         if kind.name != "flag":
             about["metavar"] = "|".join(kind.choices) or _METAVARS[kind.name]
         if kind.choices:
             about["autocompletion"] = _completing(kind.choices)
         option = typer.Option(*flags, help=_help(kind), **about)
-        found.append(_parameter(name, Annotated[_TYPES[kind.name], option]))
+        # Of the kind, `declared` takes notice.
+        found.append(_parameter(name, Annotated[_TYPES[kind.name], option, kind]))
         for spelling in kind.option.spellings:
             about |= {"show_default": spelling.shown_default or False, "metavar": spelling.metavar}
             other = typer.Option(f"--{spelling.name}", help=spelling.help, **about)
-            found.append(_parameter(spelling.name.replace("-", "_"), Annotated[str | None, other]))
+            found.append(_parameter(spelling.name.replace("-", "_"), Annotated[str | None, other, kind]))
     return found
 
 
