@@ -154,6 +154,8 @@ def settled(command: str, given: Iterable[str], values: Mapping[str, Any]) -> tu
     for layer in layers:
         new: dict[str, Any] = {}
         for setting in layer:
+            if setting.option.name in taken:
+                continue
             for name, value in setting.values().items():
                 if name not in taken:
                     new[name] = value
