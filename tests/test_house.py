@@ -18,6 +18,7 @@ FLOORS = [
     "version",
     "errors",
     "warn",
+    "suggest",
     "reading",
     "writing",
     "places",

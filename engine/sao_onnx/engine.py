@@ -75,8 +75,8 @@ def load(
     """
     check_settings(model, precision, threads, providers, session_options)
     try:
-        model = default_name() if model is None else model
-        bundle = open_bundle(find(model), verify=verify)
+        folder, model = find(model), default_name() if model is None else model
+        bundle = open_bundle(folder, verify=verify)
     except (OSError, ValueError) as error:
         if isinstance(error, BundleError):
             raise

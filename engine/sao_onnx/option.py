@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sao_onnx.errors import RequestError
+from sao_onnx.suggest import one_of, suggestion
 from sao_onnx.written import read, read_json
 
 MAX_TEXT = 100_000
@@ -181,19 +181,6 @@ def unknown_option(name: str, names: Iterable[str]) -> RequestError:
     return RequestError(f"there is no option {name!r}; {remedy}")
 
 
-def suggestion(word: Any, known: Iterable[str]) -> str:
-    """The known word that another one is most like, whatever the case of its letters; "" where none is near."""
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(word)[:LONGEST_SHOWN].lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[near[0]] if near else ""
-
-
-def one_of(found: Any, choices: Sequence[str]) -> str:
-    """The values that a choice has, for a message, with the one that may have been meant."""
-    near = suggestion(found, choices) if isinstance(found, str) else ""
-    return " or ".join(choices) + (f"; did you mean {near!r}?" if near else "")
-
-
 def plain(value: Any) -> Any:
     """NumPy's scalars, and arrays of no dimension, as Python's own; other values as they are."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
@@ -265,7 +252,9 @@ def regions(name: str, value: Any) -> tuple[Region, ...]:
 
 
 def shown(value: Any) -> str:
-    """A value in an error message, short whatever it is."""
+    """A value in an error message, short whatever it is. Several texts, as a command line has them, are joined."""
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        value = " ".join(value)
     try:
         text = f"{value:.15g}" if isinstance(value, float) else repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits.

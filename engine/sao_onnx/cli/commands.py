@@ -22,6 +22,7 @@ from sao_onnx.cli.serve import serve
 from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
+from sao_onnx.cli.wording import ranges
 from sao_onnx.errors import SaoOnnxError, memory_errors
 from sao_onnx.version import __version__
 
@@ -109,6 +110,6 @@ def _show_usage_error(error: Any) -> None:
     shown = io.StringIO()
     error.show(file=shown)
     for line in shown.getvalue().splitlines():
-        note(line)
+        note(ranges(line))
     if "unexpected extra argument" in shown.getvalue():
         note('A prompt of several words is put in quotes: sao-onnx gen "short kick drum"')

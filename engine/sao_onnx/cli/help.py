@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
 
+from sao_onnx.cli import wording
 from sao_onnx.cli.command_options import FILES, MACHINE, SHOWN
 from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND
 
@@ -20,16 +20,6 @@ ORDER = ("Arguments", SOUND, RECORDING, LOOPS, LEVEL, OTHERS, FILES, MACHINE, SH
 """Of the headings."""
 
 
-OPPOSITE = re.compile(r"--([\w-]+) / --no-\1\b")
-"""A flag and its opposite, as typer writes them."""
-
-TYPE = re.compile(r" <[\w ]+>$")
-"""A type of Python's, as typer writes it behind the name of an argument."""
-
-RANGE = re.compile(r"(?:(?P<low>[-\d.]+)<=)?x(?:<=(?P<high>[-\d.]+)|>=(?P<least>[-\d.]+))?(?=\])")
-"""A range, as typer writes it at the end of a help."""
-
-
 class Command(TyperCommand):
     """A command whose options stand under headings."""
 
@@ -39,18 +29,11 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 flags, text = record
-                flags = TYPE.sub("", OPPOSITE.sub(r"--[no-]\1", flags))
-                groups[_heading(parameter)].append((flags, RANGE.sub(_in_words, text)))
+                groups[_heading(parameter)].append((wording.flags(flags), wording.ranges(text)))
         for heading, records in groups.items():
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
-
-
-def _in_words(range: re.Match[str]) -> str:
-    """A range as the other options have it."""
-    low, high = range["low"] or range["least"], range["high"]
-    return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
 
 
 def _heading(parameter: Any) -> str:

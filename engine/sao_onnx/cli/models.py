@@ -59,7 +59,7 @@ def default(name: Name) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from sao_onnx.bundle.names import find, named_models
+    from sao_onnx.bundle.names import default_name, find, named_models
     from sao_onnx.cli.settings import settled_model
     from sao_onnx.errors import BundleError
 
@@ -78,6 +78,8 @@ def _list(as_json: bool) -> None:
         print(printable(f"{'*' if is_default else ' '} {model.name:<16} {_summary(model)}"))
     if setting is not None and not any(is_default for _, is_default in found):
         print(printable(f"* {chosen} (from {setting.source})"))
+    elif default is None and (name := default_name()) is not None:
+        print(printable(f"* {name} is gone; choose another: sao-onnx models default NAME"))
     if (folder := _user_folder()) is not None:
         note(f"A bundle in {folder} is known by the name of its folder; `sao-onnx models add` names others.")
 

@@ -18,8 +18,9 @@ from typing import Any
 from sao_onnx.cli.command_options import MODEL_VARIABLE
 from sao_onnx.cli.declared import COMMANDS, Declared, declared
 from sao_onnx.cli.settings_file import VARIABLE, Entry, read_entries
-from sao_onnx.option import RECORDING, one_of, shown, suggestion
+from sao_onnx.option import RECORDING, shown
 from sao_onnx.request import kinds
+from sao_onnx.suggest import one_of, suggestion
 
 PREFIX = "SAO_ONNX_"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import queue
 import sys
 import threading
@@ -158,6 +159,11 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
             return
 
 
+def redrawn() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn anew. A dumb one could only add to it."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
 class ProgressBar(Protocol):
     """Shows what is done, how much of it, and how long it will take."""
 
@@ -173,7 +179,7 @@ class _Silent:
 @contextlib.contextmanager
 def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
     """A progress bar on stderr, if that is a terminal and the bar is wanted. Otherwise nothing is shown."""
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and redrawn()):
         yield _Silent()
         return
     from rich.console import Console
@@ -206,7 +212,7 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
 
     The remaining time is computed from the time so far and the fraction.
     """
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and redrawn()):
         yield lambda stage, fraction: None
         return
     import time
