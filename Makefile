@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint miniature bench bench-quick clean
+.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint miniature shipped bench bench-quick clean
 
 .DEFAULT_GOAL := help
 
@@ -53,6 +53,9 @@ miniature: .venv/ready  ## Make the committed miniature bundle again
 	$(BIN)/python -m sao_onnx_convert.synthetic models/miniature scratch/miniature
 	cp models/miniature/LICENSE scratch/miniature/LICENSE
 	$(BIN)/sao-onnx convert scratch/miniature --t5 scratch/miniature/t5 -o models/miniature/bundle --precision int8 --precision fp32 --force
+
+shipped: .venv/ready  ## Write the man pages and completions again, of what the commands declare
+	$(BIN)/python -m tools.shipped
 
 bench-quick: .venv/ready  ## PyTorch, plain ONNX Runtime and sao-onnx at full size, one round: some minutes, 16 GB of disk
 	$(BIN)/python -m bench.compare --quick --results scratch/quick
