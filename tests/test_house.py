@@ -19,6 +19,7 @@ FLOORS = [
     "errors",
     "warn",
     "suggest",
+    "locks",
     "reading",
     "writing",
     "places",
