@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tomllib
 
 import pytest
 import soundfile
 
+import sao_onnx
+from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx.runtime import elsewhere, kernel_files, process_memory, processor, system_memory
 from sao_onnx.runtime.machine import describe_machine, int8_matmul_instructions
+from sao_onnx.runtime.sessions import confines_graphs
 from tests.conftest import ROOT
 from tests.processes import run
 
@@ -162,3 +166,36 @@ def test_nothing_of_one_system_is_imported_in_passing():
             place = path.relative_to(ROOT / "engine" / "sao_onnx").as_posix() if folder == "engine" else path.name
             for name, allowed in places.items():
                 assert f"import {name}" not in lines or (folder == "engine" and place in allowed), path
+
+
+def test_an_older_runtime_is_told(monkeypatch, miniature, recwarn):
+    """On Macs with Intel's processors there is no newer one; the package's own bundle needs no warning."""
+    assert [confines_graphs(version) for version in ("1.23.2", "1.24.1", "1.24.2", "1.30.0.dev1", "2.0")] == [False] * 2 + [
+        True
+    ] * 3
+    monkeypatch.setattr("sao_onnx.engine.confines_graphs", lambda: False)
+    sao_onnx.load()
+    assert not [warning for warning in recwarn if "lets a bundle read" in str(warning.message)]
+    with pytest.warns(SaoOnnxWarning, match=r"lets a bundle read your files .* or use 1\.24\.2 or later"):
+        sao_onnx.load(miniature)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "wanted"),
+    [
+        ("linux", "aarch64", {"onnxruntime>=1.24.2", "soxr"}),
+        ("win32", "ARM64", {"onnxruntime>=1.24.2", "psutil"}),
+        ("win32", "AMD64", {"onnxruntime>=1.24.2", "psutil", "soxr"}),
+        ("darwin", "arm64", {"onnxruntime>=1.24.2", "psutil", "soxr"}),
+        ("darwin", "x86_64", {"onnxruntime>=1.23.2", "psutil", "soxr"}),
+        ("linux", "armv7l", {"soxr"}),
+    ],
+)
+def test_what_each_system_is_given(system, machine, wanted):
+    requirements = pytest.importorskip("packaging.requirements")
+    found = set()
+    for text in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]:
+        requirement = requirements.Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"sys_platform": system, "platform_machine": machine}):
+            found.add(f"{requirement.name}{requirement.specifier}" if requirement.name == "onnxruntime" else requirement.name)
+    assert found & {"onnxruntime>=1.24.2", "onnxruntime>=1.23.2", "psutil", "soxr"} == wanted
