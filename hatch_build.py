@@ -1,8 +1,8 @@
 """What a package index shows of the project: the README with links that work there, and the project's addresses.
 
 The address of the repository and that of its maintainers are not written into the project: whoever releases gives them, as
-SAO_ONNX_REPOSITORY and SAO_ONNX_CONTACT. Without them the README stays as it is and there are no addresses; nothing else depends
-on it.
+SAO_ONNX_REPOSITORY and SAO_ONNX_CONTACT. Without them the README stays as it is and there are no addresses; nothing else
+depends on it.
 """
 
 from __future__ import annotations
