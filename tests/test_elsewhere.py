@@ -199,3 +199,15 @@ def test_what_each_system_is_given(system, machine, wanted):
         if requirement.marker is None or requirement.marker.evaluate({"sys_platform": system, "platform_machine": machine}):
             found.add(f"{requirement.name}{requirement.specifier}" if requirement.name == "onnxruntime" else requirement.name)
     assert found & {"onnxruntime>=1.24.2", "onnxruntime>=1.23.2", "psutil", "soxr"} == wanted
+
+
+@linux
+def test_every_test_is_collected_without_posix():
+    """On Windows a module that asks for what is not there would hide all of its tests. Half a minute, for all modules."""
+    plugins = [part for name in ("tests.without_posix", "tests.without_extras") for part in ("-p", name)]
+    # What pytest itself does for consoles of Windows is left out.
+    others = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler", "--capture=no"]
+    done = run([sys.executable, "-m", "pytest", *plugins, *others, "--collect-only", "-q", ROOT / "tests"], cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-5000:]
+    for module in ("test_cli", "test_engine", "test_signals", "test_outputs"):
+        assert f"tests/{module}.py" in done.stdout

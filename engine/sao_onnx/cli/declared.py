@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ class Declared:
     def choices(self) -> tuple[str, ...]:
         """Its values, where they are a few words that help names."""
         metavar = self.info.metavar or ""
-        return tuple(metavar.split("|")) if "|" in metavar else ()
+        # Not where a word stands for many values, as HOST does.
+        return tuple(metavar.split("|")) if re.fullmatch(r"[a-z0-9.]+(\|[a-z0-9.]+)+", metavar) else ()
 
 
 def key_of(flag: str) -> str:
