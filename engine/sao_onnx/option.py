@@ -252,9 +252,7 @@ def regions(name: str, value: Any) -> tuple[Region, ...]:
 
 
 def shown(value: Any) -> str:
-    """A value in an error message, short whatever it is. Several texts, as a command line has them, are joined."""
-    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
-        value = " ".join(value)
+    """A value in an error message, short whatever it is."""
     try:
         text = f"{value:.15g}" if isinstance(value, float) else repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits.

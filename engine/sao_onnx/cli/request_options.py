@@ -39,12 +39,19 @@ LONGEST_PROMPT = 100_000
 """Bytes of a prompt on stdin. Models read some hundred tokens."""
 
 
+class _Typed(list[str]):
+    """The values of an option that was repeated; a message shows them as they were typed."""
+
+    def __repr__(self) -> str:
+        return repr(" ".join(map(str, self)))
+
+
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a request in place of its `**written`, with their values as they were written."""
 
     @functools.wraps(command)
     def called(**values: Any) -> None:
-        command(**values)
+        command(**{name: _Typed(value) if isinstance(value, list) else value for name, value in values.items()})
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
