@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
 import tomllib
+import types
 
 import pytest
 import soundfile
@@ -211,3 +213,31 @@ def test_every_test_is_collected_without_posix():
     assert done.returncode == 0, done.stdout[-5000:]
     for module in ("test_cli", "test_engine", "test_signals", "test_outputs"):
         assert f"tests/{module}.py" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it asks otherwise")
+def test_what_the_kernel_of_macos_is_asked(monkeypatch):
+    """By `sysctlbyname`, with a buffer and its size, as its manual has it."""
+    known = {
+        b"machdep.cpu.brand_string": b"Apple M2\0",
+        b"hw.optional.AdvSIMD": bytes([1, 0, 0, 0]),
+        b"hw.optional.arm.FEAT_DotProd": bytes([1, 0, 0, 0]),
+        b"hw.optional.arm.FEAT_SME": bytes(4),
+    }
+
+    def sysctlbyname(name, value, size, new, length):
+        assert (new, length.value) == (None, 0)
+        if name not in known:
+            return -1
+        assert size._obj.value >= len(known[name])
+        ctypes.memmove(value, known[name], len(known[name]))
+        size._obj.value = len(known[name])
+        return 0
+
+    monkeypatch.setattr(elsewhere, "NEEDED", True)
+    monkeypatch.setattr(elsewhere, "_is_apple", lambda: True)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: types.SimpleNamespace(sysctlbyname=sysctlbyname))
+    assert elsewhere.processor_name() == "Apple M2"
+    assert elsewhere.arm_features() == {"asimd", "asimddp"}
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: types.SimpleNamespace())
+    assert (elsewhere.processor_name(), elsewhere.arm_features()) == ("", frozenset())
