@@ -238,6 +238,6 @@ def test_what_the_kernel_of_macos_is_asked(monkeypatch):
     monkeypatch.setattr(elsewhere, "_is_apple", lambda: True)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: types.SimpleNamespace(sysctlbyname=sysctlbyname))
     assert elsewhere.processor_name() == "Apple M2"
-    assert elsewhere.arm_features() == {"asimd", "asimddp"}
+    assert elsewhere.arm_features() == frozenset({"asimd", "asimddp"})
     monkeypatch.setattr(ctypes, "CDLL", lambda _: types.SimpleNamespace())
     assert (elsewhere.processor_name(), elsewhere.arm_features()) == ("", frozenset())
