@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint docs miniature bench bench-quick clean
+.PHONY: help demo test test-arm test-engine test-faults test-floors test-slow lint lint-systems docs miniature shipped bench bench-quick clean
 
 .DEFAULT_GOAL := help
 
@@ -58,10 +58,17 @@ docs: .venv-docs/ready  ## The documentation as a site, in build/site: plain fil
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
+lint-systems: .venv/ready  ## Types as they are on Windows and macOS: a minute
+	$(BIN)/mypy --platform win32 engine/sao_onnx convert tools
+	$(BIN)/mypy --platform darwin engine/sao_onnx convert tools
+
 miniature: .venv/ready  ## Make the committed miniature bundle again
 	$(BIN)/python -m sao_onnx_convert.synthetic models/miniature scratch/miniature
 	cp models/miniature/LICENSE scratch/miniature/LICENSE
 	$(BIN)/sao-onnx convert scratch/miniature --t5 scratch/miniature/t5 -o models/miniature/bundle --precision int8 --precision fp32 --force
+
+shipped: .venv/ready  ## Write the man pages and completions again, of what the commands declare
+	$(BIN)/python -m tools.shipped
 
 bench-quick: .venv/ready  ## PyTorch, plain ONNX Runtime and sao-onnx at full size, one round: some minutes, 16 GB of disk
 	$(BIN)/python -m bench.compare --quick --results scratch/quick

@@ -1,7 +1,8 @@
 """What a package index shows of the project: the README with links that work there, and the project's addresses.
 
-The address of the repository is not written into the project: whoever releases gives it, as SAO_ONNX_REPOSITORY. Without it the
-README stays as it is and there are no addresses; nothing else depends on it.
+The address of the repository and that of its maintainers are not written into the project: whoever releases gives them, as
+SAO_ONNX_REPOSITORY and SAO_ONNX_CONTACT. Without them the README stays as it is and there are no addresses; nothing else
+depends on it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+NAME = "sao-onnx contributors"
+
 LINK = re.compile(r"(?P<image>!)?(?P<text>\[[^\]]*\])\((?P<target>[^)\s]+)\)")
 """A link or an image in Markdown. A link around an image is read as the image; the README has none."""
 
@@ -21,7 +24,7 @@ ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#|/", re.I)
 
 
 class Addresses(MetadataHookInterface):
-    """Sets the fields `readme` and `urls`."""
+    """Sets the fields `readme`, `urls`, `authors` and `maintainers`."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set what an archive of the source, whose metadata were made before, has not yet."""
@@ -31,6 +34,10 @@ class Addresses(MetadataHookInterface):
             text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
             text = absolute(text, repository, tag) if repository else text
             metadata["readme"] = {"content-type": "text/markdown", "text": text}
+        contact = os.environ.get("SAO_ONNX_CONTACT", "").strip()
+        person = {"name": NAME, "email": contact} if contact else {"name": NAME}
+        for field in ("authors", "maintainers"):
+            metadata.setdefault(field, [person])
         if repository and "urls" not in metadata:
             metadata["urls"] = {
                 "Source": repository,

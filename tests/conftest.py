@@ -79,10 +79,11 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def _untuned(tmp_path_factory):
-    """What this machine was tuned to, and the models that its user named, must not decide what tests see."""
+    """What this machine was tuned to, and the models and settings of its user, must not decide what tests see."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("SAO_ONNX_CONFIG", os.devnull)
         yield
 
 

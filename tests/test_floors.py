@@ -29,6 +29,8 @@ def floors() -> list[str]:
     found = []
     for text in project["dependencies"]:
         requirement = packaging.Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue  # For other systems.
         (floor,) = [part.version for part in requirement.specifier if part.operator == ">="]
         assert requirement.specifier.contains(floor), text
         found.append(f"{requirement.name}=={floor}")

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from sao_onnx.bundle import manifest
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.known import Known, known_file, read_known
 from sao_onnx.bundle.manifest_json import parse_manifest
+from sao_onnx.cli import app
 from sao_onnx.errors import BundleError
 from sao_onnx.provenance import FORMAT, read_provenance
 from sao_onnx.runtime.tuning import Tuning, saved_tuning, tuning_path
@@ -55,6 +58,43 @@ def test_tunings(miniature, monkeypatch, tmp_path):
     path.parent.mkdir(parents=True)
     shutil.copy(FORMER / "tuning.json", path)
     assert saved_tuning(bundle) == Tuning(1, 2, (3, 1), "fp32", "int8", {"session.intra_op.allow_spinning": "0"})
+
+
+def test_names_of_models(monkeypatch, tmp_path):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / name)
+    known_file().parent.mkdir(parents=True)
+    shutil.copy(FORMER / "models.json", known_file())
+    assert read_known() == Known({"rain": "/home/user/rain 雨"}, "rain")
+
+
+def test_settings(monkeypatch):
+    """Every key that a release took is taken by the next ones, until a changelog says otherwise."""
+    monkeypatch.setenv("SAO_ONNX_CONFIG", str(FORMER / "config.toml"))
+    done = CliRunner().invoke(app, ["config", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["settings"]
+    assert {key: row["value"] for key, row in found["gen"].items()} == {
+        "model": "sao-tiny",
+        "steps": 3,
+        "cfg_scale": 1.5,
+        "sampler": "euler",
+        "numbers": {"seconds_total": 3},
+        "metadata": False,
+        "output": "{prompt}-{seed}.flac",
+        "count": 2,
+        "play": False,
+    }
+    assert found["batch"]["jobs"]["value"] == 2
+    assert found["serve"]["allow_host"]["value"] == ["studio.local"]
+    assert found["tune"]["budget"]["value"] == 60
+
+
+def test_every_file_is_opened():
+    """By a test above: whoever adds a file adds the test."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    named = {f"record_{version}{suffix}" for version in range(1, FORMAT + 1) for suffix in (".flac", ".json")}
+    assert {path.name for path in FORMER.iterdir()} == named | {"tuning.json", "models.json", "config.toml"}
+    assert all(f'FORMER / "{name}"' in text for name in ("tuning.json", "models.json", "config.toml"))
 
 
 def test_bundles(miniature):

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import shutil
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from sao_onnx.cli import app
 from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND
 from sao_onnx.request import kinds
-from tests.processes import run
+from tests.processes import run, started
 
-COMMANDS = [[], *([name] for name in ("gen", "batch", "serve", "convert", "inspect", "verify", "tune", "doctor", "models"))]
+
+def _commands(group, words=()):
+    """Every command of the app and of its groups, by the words that it is typed as."""
+    yield list(words)
+    for name, command in getattr(group, "commands", {}).items():
+        yield from _commands(command, (*words, name))
+
+
+COMMANDS = list(_commands(typer.main.get_command(app)))
+LEAKED = re.compile(r"<[\w ]+>|\bx[<>]=|<=x|\b(?:str|int|float|bool|None|True|False|Path|UUID|TEXT_TYPE)\b|_conditioner")
+"""What is ours and no user's: names of types and values of Python, of fields and of roles."""
 
 
 def _said(*arguments):
@@ -22,15 +37,21 @@ def _said(*arguments):
     return done.output
 
 
-@pytest.mark.parametrize("words", [*COMMANDS, ["models", "add"], ["models", "remove"], ["models", "default"]], ids=" ".join)
+def test_all_commands_are_looked_at():
+    assert {"gen", "batch", "serve", "convert", "inspect", "verify", "tune", "doctor", "models", "config"} <= {
+        words[0] for words in COMMANDS if words
+    }
+    assert ["models", "add"] in COMMANDS
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_fits_and_names_what_a_value_is(words):
     shown = _said(*words, "--help")
     assert shown == _said(*words, "-h")
     assert max(map(len, shown.splitlines())) <= 80
     options = [line for line in shown.splitlines() if line.lstrip().startswith("-")]
     assert options
-    # Names of types, such as <int range>, are ours and no user's.
-    assert not [line for line in options if "<" in line]
+    assert not LEAKED.search(shown), LEAKED.search(shown)
 
 
 def test_options_stand_under_their_task():
@@ -60,11 +81,84 @@ def test_misspelt():
     for words, message in (
         (["gne", "rain"], "Did you mean 'gen'?"),
         (["gen", "rain", "--stpes", "3"], "--steps"),
-        (["gen", "rain", "--sampler", "eulr"], "euler"),
+        (["gen", "rain", "--sampler", "eulr"], "did you mean 'euler'?"),
+        (["gen", "rain", "--normalize", "luffs"], "did you mean 'lufs'?"),
+        (["gen", "rain", "--model", "sao-tyni"], "did you mean 'sao-tiny'?"),
+        (["models", "default", "sao-tyni"], "did you mean 'sao-tiny'?"),
+        (["models", "remov", "x"], "Did you mean 'remove'?"),
     ):
         done = CliRunner().invoke(app, words)
-        assert done.exit_code == 2
+        assert done.exit_code in (2, 3)
         assert message in done.output
+
+
+def test_wrong_values_are_told_in_words(miniature):
+    for words in (
+        ["--count", "0"],
+        ["--count", "many"],
+        ["--threads", "0"],
+        ["--number", "x=abc"],
+        ["--number", "x"],
+        ["--number", "x=3"],
+        ["--number", "seconds_total=999"],
+        ["--keep", "3"],
+        ["--fade", "x"],
+        ["--steps", "x"],
+        ["--bits", "17"],
+        ["--precision", "int4"],
+        ["--bpm", "x"],
+    ):
+        done = CliRunner().invoke(app, ["gen", "rain", "-m", str(miniature), *words])
+        assert done.exit_code == 2, words
+        assert not LEAKED.search(done.output), done.output
+        assert "[" not in done.output.rpartition("rror: ")[2], done.output
+    done = CliRunner().invoke(app, ["gen", "rain", "--number", "x=abc"])
+    assert "numbers is 'x=abc'; expected a number behind x=" in done.output
+
+
+def test_a_default_model_that_is_gone(miniature, monkeypatch, tmp_path):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / name)
+    for name, folder in (("mine", tmp_path / "mine"), ("own", tmp_path / "sao-onnx" / "models" / "own")):
+        shutil.copytree(miniature, folder)
+        if name == "mine":
+            CliRunner().invoke(app, ["models", "add", str(folder)])
+        assert CliRunner().invoke(app, ["models", "default", name]).exit_code == 0
+        assert "miniature" in CliRunner().invoke(app, ["inspect"]).output
+        shutil.rmtree(folder)
+        done = CliRunner().invoke(app, ["gen", "rain"])
+        assert done.exit_code == 3
+        assert f"the model {name} is gone" in done.output
+        assert "sao-onnx models default sao-tiny" in done.output
+    assert "* own is gone" in CliRunner().invoke(app, ["models"]).stdout
+    assert CliRunner().invoke(app, ["models", "default", "sao-tiny"]).exit_code == 0
+    assert CliRunner().invoke(app, ["inspect"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "drawn", "coloured"),
+    [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({"TERM": "dumb"}, False, False), ({"TERM": "unknown"}, False, False)],
+    ids=["a terminal", "NO_COLOR", "dumb", "unknown"],
+)
+def test_terminals_are_obeyed(miniature, tmp_path, variables, drawn, coloured):
+    """Colours only where they are wanted, and lines that are drawn anew only where they can be."""
+    pty = pytest.importorskip("pty")
+    controller, terminal = pty.openpty()
+    inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    said = b""
+    try:
+        words = ["gen", "rain", "-m", miniature, "--steps", "3", "--seconds", "0.2", "-o", tmp_path / "a.wav"]
+        environment = inherited | {"TERM": "xterm-256color"} | variables
+        with started([sys.executable, "-m", "sao_onnx", *words], stderr=terminal, stdout=terminal, env=environment) as process:
+            os.close(terminal)
+            with contextlib.suppress(OSError):  # The end of it, on Linux.
+                while data := os.read(controller, 65536):
+                    said += data
+            assert process.wait() == 0
+    finally:
+        os.close(controller)
+    assert (b"\x1b[" in said) is drawn
+    assert bool(re.search(rb"\x1b\[[\d;]*(?:3[0-8]|4[0-8]|9\d)[;m]", said)) is coloured
+    assert b"a.wav" in said
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ FLOORS = [
     "version",
     "errors",
     "warn",
+    "suggest",
+    "locks",
     "reading",
     "writing",
     "places",
@@ -159,10 +161,11 @@ def test_the_engine_needs_nothing_of_the_converter():
 @pytest.mark.parametrize(
     ("folder", "unknown"),
     [
-        ("engine", {"bench", "models", "tests"}),
-        ("convert", {"bench", "models", "tests"}),
-        ("models", {"bench", "tests"}),
-        ("bench", {"tests"}),
+        ("engine", {"bench", "models", "tests", "tools"}),
+        ("convert", {"bench", "models", "tests", "tools"}),
+        ("models", {"bench", "tests", "tools"}),
+        ("bench", {"tests", "tools"}),
+        ("tools", {"bench", "models", "tests", "sao_onnx_convert"}),
         ("bench/emulated_arm", {"tests", "models", "sao_onnx", "sao_onnx_convert"}),
     ],
 )

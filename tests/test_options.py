@@ -231,7 +231,8 @@ def test_the_help_tells_every_option():
     shown = " ".join(CliRunner().invoke(app, ["gen", "--help"], env={"COLUMNS": "400"}).output.split())
     for name, kind in DERIVED.items():
         for alias in _names(name, kind):
-            assert f"--{alias.replace('_', '-')}" in shown
+            written = alias.replace("_", "-")
+            assert f"--{written}" in shown or f"--[no-]{written}" in shown
         for text in (
             kind.option.help.removesuffix("."),
             kind.option.range,

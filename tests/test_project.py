@@ -46,9 +46,12 @@ def test_links_on_an_index(monkeypatch, tmp_path):
 
     shutil.copy(ROOT / "README.md", tmp_path)
     monkeypatch.delenv("SAO_ONNX_REPOSITORY", raising=False)
+    monkeypatch.delenv("SAO_ONNX_CONTACT", raising=False)
     plain: dict[str, Any] = {"version": "1.2.3"}
     Addresses(str(tmp_path), {}).update(plain)
-    assert plain == {"version": "1.2.3", "readme": {"content-type": "text/markdown", "text": _readme()}}
+    people = [{"name": "sao-onnx contributors"}]
+    readme = {"content-type": "text/markdown", "text": _readme()}
+    assert plain == {"version": "1.2.3", "readme": readme, "authors": people, "maintainers": people}
     monkeypatch.setenv("SAO_ONNX_REPOSITORY", "https://example.invalid/a/b/")
     found: dict[str, Any] = {"version": "1.2.3"}
     Addresses(str(tmp_path), {}).update(found)
@@ -60,9 +63,46 @@ def test_links_on_an_index(monkeypatch, tmp_path):
     # Nothing but the links is another.
     assert re.sub(r"https://example\.invalid/a/b/(blob|raw)/v1\.2\.3/", "", text) == _readme()
     # An archive of the source brings what was said when it was made.
-    packed = {"version": "1.2.3", "readme": "kept", "urls": {"Source": "kept"}}
+    packed: dict[str, Any] = {"version": "1.2.3", "readme": "kept", "urls": {"Source": "kept"}}
+    packed |= {"authors": ["kept"], "maintainers": ["kept"]}
     Addresses(str(tmp_path), {}).update(packed)
-    assert packed == {"version": "1.2.3", "readme": "kept", "urls": {"Source": "kept"}}
+    assert packed == {
+        "version": "1.2.3",
+        "readme": "kept",
+        "urls": {"Source": "kept"},
+        "authors": ["kept"],
+        "maintainers": ["kept"],
+    }
+
+
+def test_whom_to_write_to(monkeypatch):
+    """An address is in the metadata where whoever releases has one."""
+    pytest.importorskip("hatchling")
+    from hatch_build import Addresses
+
+    for contact, expected in (
+        ("", {"name": "sao-onnx contributors"}),
+        ("a@b.invalid", {"name": "sao-onnx contributors", "email": "a@b.invalid"}),
+    ):
+        monkeypatch.setenv("SAO_ONNX_CONTACT", contact)
+        found: dict[str, Any] = {"version": "1.2.3"}
+        Addresses(str(ROOT), {}).update(found)
+        assert found["authors"] == found["maintainers"] == [expected]
+
+
+def test_what_the_source_archive_carries():
+    """What git knows, but for what is about the repository alone; and nothing else that lies around."""
+    pytest.importorskip("hatchling")
+    from hatchling.builders.sdist import SdistBuilder
+
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    packed = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
+    known = set(succeed(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT).splitlines())
+    known -= {name for name in known if not (ROOT / name).exists()}
+    assert packed - known == set()
+    alone = {".ci/run", ".gitattributes", ".gitignore", ".pre-commit-config.yaml", "pyproject.toml"}
+    assert known - packed - alone == set()
 
 
 def _readme():
@@ -93,6 +133,9 @@ def changelog_problems(text: str) -> list[str]:
     title, *sections = re.split(r"^## ", text, flags=re.M)
     problems = [] if title.startswith("# Changelog\n") else ["its title is not Changelog"]
     versions: list[tuple[float, ...]] = []
+    dates: list[datetime.date] = []
+    *sections, links = _without_links(sections)
+    problems += _link_problems(links, sections)
     for section in sections:
         heading, _, body = section.partition("\n")
         found = SECTION.fullmatch(heading)
@@ -100,7 +143,7 @@ def changelog_problems(text: str) -> list[str]:
             problems.append(f"the heading {heading!r}")
             continue
         if found["date"]:
-            datetime.date.fromisoformat(found["date"])
+            dates.append(datetime.date.fromisoformat(found["date"]))
         released = found["date"] is not None
         versions.append(tuple(map(float, found["version"].split("."))) if released else (float("inf"),))
         intro, *kinds = re.split(r"^### ", body, flags=re.M)
@@ -111,7 +154,33 @@ def changelog_problems(text: str) -> list[str]:
             lines = [line for line in kind.splitlines()[1:] if line]
             problems += [f"{heading}: {line!r}" for line in lines if not re.match(r"- \S|  +\S", line)]
             problems += [] if lines else [f"{heading}: an empty part"]
+    problems += [] if dates == sorted(dates, reverse=True) else ["the order of its dates"]
     return problems + ([] if versions == sorted(set(versions), reverse=True) else ["the order of its versions"])
+
+
+LINK = re.compile(r"^\[(?P<name>[^\]]+)\]: (?P<address>\S+)$", re.M)
+"""An address at the end of a changelog, as of `[1.0.0]: https://...`."""
+
+
+def _without_links(sections: list[str]) -> list[str]:
+    """The sections without the addresses at the end, which follow as the last element."""
+    links = "\n".join(match[0] for section in sections for match in LINK.finditer(section))
+    return [*(LINK.sub("", section) for section in sections), links]
+
+
+def _link_problems(links: str, sections: list[str]) -> list[str]:
+    """Where some versions have an address, all have one, with the version in it. Whoever has no repository yet has none."""
+    addresses = {match["name"]: match["address"] for match in LINK.finditer(links)}
+    if not addresses:
+        return []
+    names = [found["version"] for section in sections if (found := SECTION.fullmatch(section.partition("\n")[0]))]
+    problems = [f"no address of {name}" for name in names if name not in addresses]
+    problems += [f"the address of {name}, which is no version" for name in addresses if name not in names]
+    return problems + [
+        f"the address of {name}"
+        for name, address in addresses.items()
+        if not address.startswith("https://") or (name != "Unreleased" and name not in address)
+    ]
 
 
 def test_the_changelog_is_one():
@@ -134,6 +203,14 @@ def test_the_changelog_is_one():
         ("- A thing\n", ""),
         ("- A thing", "A thing"),
         ("### Added", "words\n\n### Added"),
+        ("2025-01-02", "2025-03-02"),
+        ("[0.9.0]: https://example.invalid/v0.9.0\n", ""),
+        ("[0.9.0]: https", "[0.9.0]: http"),
+        ("/v1.0.0", "/v1.0.1"),
+        (
+            "[Unreleased]: https://example.invalid/main\n",
+            "[Unreleased]: https://example.invalid/main\n[0.1.0]: https://a/0.1.0\n",
+        ),
     ],
 )
 def test_what_is_no_changelog(before, after):
@@ -141,7 +218,11 @@ def test_what_is_no_changelog(before, after):
         "# Changelog\n\n## [Unreleased]\n\n## [1.0.0] - 2025-02-03\n\n### Added\n- A thing\n  of two lines\n\n### Fixed\n- B\n"
     )
     text = text.replace("\n  of two lines", "") if not after else text
-    text += "\n## [0.9.0] - 2025-01-02 [YANKED]\n\n### Removed\n- C\n"
+    text += "\n## [0.9.0] - 2025-01-02 [YANKED]\n\n### Removed\n- C\n\n"
+    text += "".join(
+        f"[{name}]: https://example.invalid/{place}\n"
+        for name, place in (("Unreleased", "main"), ("1.0.0", "v1.0.0"), ("0.9.0", "v0.9.0"))
+    )
     assert changelog_problems(text) == []
     assert changelog_problems(text.replace(before, after, 1))
 

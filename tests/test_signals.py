@@ -108,7 +108,9 @@ def test_while_a_file_is_written(miniature, tmp_path, command, number):
         "preview": ("gen", "rain", "-o", "a.wav", "--steps", 3, "--preview", "p.wav", *quick),
         "batch": ("batch", "list.txt", "--jobs", 2, *quick),
     }[command]
-    with started([sys.executable, "-c", SLOW_DISK, *arguments], cwd=tmp_path, **PIPES) as process:
+    # Or the first file that is written would be that of the digests that were found right.
+    variables = os.environ | {"SAO_ONNX_VERIFY": "0"}
+    with started([sys.executable, "-c", SLOW_DISK, *arguments], cwd=tmp_path, env=variables, **PIPES) as process:
         wait_until((tmp_path / "syncing").exists, process)
         assert [name for name in os.listdir(tmp_path) if PARTIAL.fullmatch(name)]
         assert interrupt(process, number) == (130, "interrupted\n")

@@ -16,6 +16,7 @@ import pytest
 from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.bundle.manifest_json import safe_path
 from sao_onnx.bundle.prompts import LARGEST, PROMPTS
+from sao_onnx.locks import lock
 from sao_onnx_convert.bundle import staging
 from sao_onnx_convert.bundle.lock import held
 from sao_onnx_convert.bundle.staging import abandon, remove_leftovers, staged, staging_folder
@@ -243,9 +244,7 @@ def test_a_manifest_of_a_folder_whose_name_is_no_text(bundle):
 
 
 def test_where_there_are_no_locks_nothing_of_others_is_removed(tmp_path, monkeypatch):
-    from sao_onnx_convert.bundle import lock
-
-    monkeypatch.setattr(lock, "_lock", lambda descriptor: False)
+    monkeypatch.setattr("sao_onnx_convert.bundle.lock.lock", lambda descriptor: False)
     _leftover(tmp_path / ".new.1.partial")
     with staged(tmp_path / "new", False) as folder:
         (folder / "x").touch()
@@ -254,9 +253,7 @@ def test_where_there_are_no_locks_nothing_of_others_is_removed(tmp_path, monkeyp
 
 def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path, monkeypatch):
     """Who waits at a file that its holder removes must not hold another lock than who comes later."""
-    from sao_onnx_convert.bundle import lock
-
-    path, take = tmp_path / "lock", lock._lock
+    path, take = tmp_path / "lock", lock
     attempts = []
 
     def removed_meanwhile(descriptor):
@@ -265,7 +262,7 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path, monkeypatch):
             path.unlink()
         return take(descriptor)
 
-    monkeypatch.setattr(lock, "_lock", removed_meanwhile)
+    monkeypatch.setattr("sao_onnx_convert.bundle.lock.lock", removed_meanwhile)
     with held(path) as mine:
         assert mine
         assert len(attempts) == 2

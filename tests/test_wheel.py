@@ -97,6 +97,9 @@ def test_contents(wheel):
     assert weights
     assert all(name.startswith("sao_onnx/bundles/sao-tiny/") for name in weights)
     assert "sao_onnx/bundles/sao-tiny/LICENSE" in names
+    shared = {name.partition(".data/data/share/")[2] for name in names if ".data/data/share/" in name}
+    share = ROOT / "engine" / "share"
+    assert shared == {path.relative_to(share).as_posix() for path in share.rglob("*") if path.is_file()}
     assert wheel.stat().st_size < 25_000_000
 
 
@@ -142,6 +145,7 @@ def test_convert_names_the_extra(environment, tmp_path):
 
 
 def test_other_commands(environment, miniature):
+    assert (environment.parent / "share" / "man" / "man1" / "sao-onnx-gen.1").is_file()
     for arguments in (["verify", miniature], ["inspect", miniature], ["doctor", "--model", miniature], ["--version"]):
         succeed([environment / "sao-onnx", *arguments])
 

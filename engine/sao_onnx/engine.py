@@ -16,9 +16,9 @@ from sao_onnx.audio.files import file_digest
 from sao_onnx.audio.initial import read_part
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Manifest, Precision
-from sao_onnx.bundle.names import default_name, find
+from sao_onnx.bundle.names import built_in_folder, default_name, find
 from sao_onnx.clip import Clip
-from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError, memory_errors
+from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError, SaoOnnxWarning, memory_errors
 from sao_onnx.events import Event, Finished
 from sao_onnx.option import finite_number, shown, whole_number
 from sao_onnx.places import expand_home
@@ -34,7 +34,7 @@ from sao_onnx.running.many import in_order
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
 from sao_onnx.running.stages import Stages
-from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.sessions import CONFINING, SessionFactory, confines_graphs, runtime
 from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem, within_processors
 from sao_onnx.version import __version__
 from sao_onnx.warn import warn
@@ -75,12 +75,13 @@ def load(
     """
     check_settings(model, precision, threads, providers, session_options)
     try:
-        model = default_name() if model is None else model
-        bundle = open_bundle(find(model), verify=verify)
+        folder, model = find(model), default_name() if model is None else model
+        bundle = open_bundle(folder, verify=verify)
     except (OSError, ValueError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleNotFoundError(f"{shown(model)} can be the name of no folder: {shown(str(error))}") from error
+    _warn_of_runtime(bundle.folder)
     best = bundle.precision(precision)
     if isinstance(tuned, Tuning):
         if problem := tuning_problem(tuned, bundle):
@@ -103,6 +104,16 @@ def load(
         "tuned": tuning or False,
     }
     return Engine(bundle, best, factory, tuning or default_tuning(bundle, best, factory.threads), keep_loaded, again)
+
+
+def _warn_of_runtime(folder: Path) -> None:
+    """Say where bundles are not kept to their folder, but for those of the package."""
+    if not confines_graphs() and not folder.is_relative_to(built_in_folder()):
+        found = f"ONNX Runtime {runtime()['onnxruntime']} lets a bundle read your files and what is in memory"
+        warn(
+            f"{found}; open only bundles that you made or trust, or use {'.'.join(map(str, CONFINING))} or later",
+            SaoOnnxWarning,
+        )
 
 
 def _sent(model: str | Path | None, folder: Path) -> str | None:

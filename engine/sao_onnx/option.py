@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sao_onnx.errors import RequestError
+from sao_onnx.suggest import one_of, suggestion
 from sao_onnx.written import read, read_json
 
 MAX_TEXT = 100_000
@@ -138,7 +138,7 @@ class Kind:
                 return text(name, value)
             case "choice":
                 if not isinstance(value, str) or value not in self.choices:
-                    raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(self.choices)}")
+                    raise RequestError(f"{name} is {shown(value)}, expected {one_of(value, self.choices)}")
                 value = str.__str__(value)
             case "regions":
                 return regions(name, value)
@@ -176,8 +176,8 @@ class Kind:
 def unknown_option(name: str, names: Iterable[str]) -> RequestError:
     """The error for a name that no option has; it suggests the nearest one."""
     names = list(names)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    near = suggestion(name, names)
+    remedy = f"did you mean {near!r}?" if near else f"known: {', '.join(names)}"
     return RequestError(f"there is no option {name!r}; {remedy}")
 
 

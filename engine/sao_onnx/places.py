@@ -24,7 +24,7 @@ def expand_home(path: str | Path) -> Path:
         return path
 
 
-def user_path(kind: Literal["data", "state", "cache"]) -> Path:
+def user_path(kind: Literal["config", "data", "state", "cache"]) -> Path:
     """The folder of sao-onnx in which the user's system keeps files of a kind. It need not exist.
 
     Raises:
@@ -33,6 +33,8 @@ def user_path(kind: Literal["data", "state", "cache"]) -> Path:
     folder = None
     try:
         match kind:
+            case "config":
+                folder = platformdirs.user_config_path("sao-onnx")
             case "data":
                 folder = platformdirs.user_data_path("sao-onnx")
             case "state":

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sao_onnx.errors import FileError, OutputExistsError
-
-if sys.platform != "win32":
-    import fcntl
+from sao_onnx.locks import lock
 
 PARTIAL = re.compile(r"\.sao-onnx-[0-9a-f]{16}\.partial")
 """Names of files that are being written. Short, whatever the final name is: file systems limit the bytes of a name."""
@@ -148,7 +146,7 @@ def _begun(partial: Path) -> BinaryIO:
             if sys.platform == "win32":
                 return stream
             with contextlib.suppress(OSError):  # Not every file system has locks.
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                lock(stream.fileno(), wait=True)
             if os.fstat(stream.fileno()).st_nlink:
                 return stream
             # Another program took it for abandoned before it was locked.
@@ -169,8 +167,8 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError):
             descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                Path(partial).unlink()
+                if lock(descriptor):
+                    Path(partial).unlink()
             finally:
                 os.close(descriptor)
 

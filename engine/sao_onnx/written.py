@@ -98,7 +98,14 @@ def _numbers(written: Any) -> dict[str, float]:
     parts = written.replace(",", " ").split() if isinstance(written, str) else written
     if not isinstance(parts, list) or not all("=" in str(part)[1:] for part in parts):
         raise ValueError("expected NAME=VALUE, such as seconds_total=4")
-    pairs = [(name, read_number(value)) for name, _, value in (str(part).partition("=") for part in parts)]
+    pairs = [(name, _number_of(name, value)) for name, _, value in (str(part).partition("=") for part in parts)]
     if len(pairs) != len(dict(pairs)):
         raise ValueError("expected each name once")
     return dict(pairs)
+
+
+def _number_of(name: str, written: str) -> float:
+    try:
+        return read_number(written)
+    except ValueError:
+        raise ValueError(f"expected a number behind {name}=") from None

@@ -8,10 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from sao_onnx.locks import lock
 
 
 @contextlib.contextmanager
@@ -45,7 +42,7 @@ def _held(path: Path) -> int | None:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            if not _lock(descriptor):
+            if not lock(descriptor):
                 os.close(descriptor)
                 return None
             if sys.platform == "win32" or os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -56,23 +53,6 @@ def _held(path: Path) -> int | None:
             os.close(descriptor)
             raise
         os.close(descriptor)  # Whoever held it removed the file in the meantime.
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock; false where there are none."""
-    if sys.platform == "win32":
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError(error.errno, error.strerror) from error
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return False
-    return True
 
 
 def _remove(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.foreign import foreign_file
 from sao_onnx.audio.formats import AUDIO_FORMATS, Format, audio_format
 from sao_onnx.audio.resample import resampled
 from sao_onnx.audio.tags import kinds
@@ -160,10 +161,13 @@ def read_tags(path: str | Path) -> dict[str, str]:
         AudioFileError: The file is missing, is no ordinary file, is none of the formats that clips are written in, or its texts
             are damaged or too long.
     """
+    expected = f"expected one of {', '.join(AUDIO_FORMATS)}"
     with _audio_errors(path), open_ordinary(Path(path), error=AudioFileError) as stream:
         found = kinds.read(stream)
     if found is None:
-        raise AudioFileError(f"{path} cannot be read as audio: expected one of {', '.join(AUDIO_FORMATS)}")
+        what = foreign_file(path).partition(";")[0]
+        reason = f"{what}, {expected}" if what else expected
+        raise AudioFileError(f"{path} cannot be read as audio: {reason}")
     return found
 
 
@@ -191,5 +195,5 @@ def _audio_errors(path: str | Path) -> Iterator[None]:
         raise NotEnoughMemoryError(f"{found}; cut it, or write it again with another program") from error
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         # Without what libsndfile and Python repeat before it.
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+        reason = foreign_file(path, error) or getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
         raise AudioFileError(f"{path} cannot be read as audio: {reason}") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from sao_onnx.arrays import Array
 from sao_onnx.audio.files import sound_path
+from sao_onnx.audio.foreign import foreign_file
 from sao_onnx.audio.prepare import BLOCK, Part, converted, require_sound
 from sao_onnx.errors import AudioFileError, SaoOnnxError
 
@@ -62,10 +63,10 @@ def read_part(path: str | Path, part: Part) -> Array:
         raise
     except soundfile.LibsndfileError as error:
         # The file is there: 7 is what libsndfile says where its MP3 decoder finds nothing.
-        reason = "Format not recognised." if error.code == 7 else error.error_string
+        reason = foreign_file(path, error) or ("Format not recognised." if error.code == 7 else error.error_string)
         raise refusal(f"cannot be read as audio: {reason}") from error
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a file of raw samples, without a header.
-        raise refusal(f"cannot be read as audio: {error}") from error
+        raise refusal(f"cannot be read as audio: {foreign_file(path, error) or error}") from error
     if sound.cut_off is not None:
         raise refusal(f"is cut off or damaged: it should hold {sound.cut_off} frames, and ends after {sound.position}")
     if not sound.position:

@@ -10,8 +10,9 @@ from pathlib import Path
 from sao_onnx.bundle.bundle import Bundle, is_folder, open_bundle, retired_folder
 from sao_onnx.bundle.known import read_known
 from sao_onnx.bundle.manifest_json import MANIFEST
-from sao_onnx.errors import BundleError, FileError
+from sao_onnx.errors import BundleError, BundleNotFoundError, FileError
 from sao_onnx.places import expand_home, user_path
+from sao_onnx.suggest import suggestion
 
 BUILT_IN = "sao-tiny"
 """Name of the model inside the package: a small demonstrator, for a first clip and for tests."""
@@ -60,16 +61,39 @@ def find(model: str | Path | None = None) -> Path:
 
     Raises:
         BundleError: The user's list of names cannot be read.
+        BundleNotFoundError: The model that the user chose is gone, or another name may have been meant.
     """
-    model = default_name() if model is None else model
     if model is None:
-        return built_in_folder() / BUILT_IN
+        return _chosen()
     folder = expand_home(model)
     if _is_there(folder) or len(folder.parts) != 1:
         return folder
     if (elsewhere := read_known().folders.get(str(folder))) is not None:
         return Path(elsewhere)
-    return next((named for named in (parent / folder for parent in _parents()) if _is_there(named)), folder)
+    found = next((named for named in (parent / folder for parent in _parents()) if _is_there(named)), folder)
+    if found is folder and (near := suggestion(folder, _names())):
+        raise BundleNotFoundError(f"{folder} is neither a folder nor the name of a model; did you mean {near!r}?")
+    return found
+
+
+def _chosen() -> Path:
+    """The folder of the model that is used where none is named."""
+    name = default_name()
+    if name is None:
+        return built_in_folder() / BUILT_IN
+    folder = read_known().folders.get(name) or next((str(p / name) for p in _parents() if _is_there(p / name)), None)
+    if folder is None or not _is_there(Path(folder)):
+        place = f" (it was in {folder})" if folder else ""
+        raise BundleNotFoundError(
+            f"the model {name} is gone{place}, which was chosen for whenever none is named; "
+            f"choose another: sao-onnx models default {BUILT_IN}"
+        )
+    return Path(folder)
+
+
+def _names() -> set[str]:
+    """The names of all models, without a look into them."""
+    return {*read_known().folders, *(folder.name for parent in _parents() for folder in _bundles(parent))}
 
 
 def default_name() -> str | None:

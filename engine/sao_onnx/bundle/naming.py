@@ -16,6 +16,7 @@ from sao_onnx.bundle.names import BUILT_IN, KnownModel, built_in_folder, named_m
 from sao_onnx.bundle.schema import shown
 from sao_onnx.errors import BundleError, FileError, RequestError
 from sao_onnx.places import expand_home
+from sao_onnx.suggest import suggestion
 
 REPOSITORY = re.compile(r"(https://huggingface\.co/)?[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """How a repository is written."""
@@ -120,7 +121,9 @@ def _checked(name: str) -> str:
 def _unknown(name: str) -> str:
     if (built_in_folder() / name).is_dir():
         return f"{name} comes with sao-onnx, and stays"
-    return f"there is no model {shown(name)}; known: {', '.join(model.name for model in named_models())}"
+    names = [model.name for model in named_models()]
+    near = suggestion(name, names)
+    return f"there is no model {shown(name)}; " + (f"did you mean {near!r}?" if near else f"known: {', '.join(names)}")
 
 
 def _same(one: Path, other: Path) -> bool:

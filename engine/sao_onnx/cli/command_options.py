@@ -23,7 +23,7 @@ Model = Annotated[
         "--model", "-m", envvar=MODEL_VARIABLE, metavar="BUNDLE", help=_MODEL, show_default=_DEFAULT, rich_help_panel=SOUND
     ),
 ]
-Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, help=_MODEL, show_default=_DEFAULT)]
+Bundle = Annotated[str | None, typer.Argument(envvar=MODEL_VARIABLE, metavar="BUNDLE", help=_MODEL, show_default=_DEFAULT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for an error too.", rich_help_panel=SHOWN)]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.", rich_help_panel=FILES)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors and the result.", rich_help_panel=SHOWN)]
@@ -36,7 +36,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show each stage 
 # What is generated.
 Prompt = Annotated[
     str | None,
-    typer.Argument(help="A description of the sound; - to read it from stdin.", show_default=False),
+    typer.Argument(metavar="PROMPT", help="A description of the sound; - to read it from stdin.", show_default=False),
 ]
 Count = Annotated[
     int,
@@ -107,7 +107,7 @@ Preview = Annotated[
         rich_help_panel=FILES,
     ),
 ]
-Play = Annotated[bool, typer.Option("--play", help="Play the clip.", rich_help_panel=FILES)]
+Play = Annotated[bool, typer.Option("--play/--no-play", help="Play the clip.", show_default=False, rich_help_panel=FILES)]
 
 # How it is run.
 Threads = Annotated[
@@ -118,7 +118,7 @@ Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        metavar="PRECISION",
+        metavar="int8|fp32",
         help="A precision that the bundle holds.",
         show_default="its best",
         rich_help_panel=MACHINE,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sao_onnx.cli.batch import batch
+from sao_onnx.cli.config import config
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
@@ -21,6 +22,7 @@ from sao_onnx.cli.serve import serve
 from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
+from sao_onnx.cli.wording import ranges
 from sao_onnx.errors import SaoOnnxError, memory_errors
 from sao_onnx.version import __version__
 
@@ -41,6 +43,7 @@ EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
     doctor: ("sao-onnx doctor -m sao-small",),
     inspect: ("sao-onnx inspect sao-small",),
     verify: ("sao-onnx verify sao-small",),
+    config: ("sao-onnx config --init", "sao-onnx config"),
 }
 """The commands in the order of the help, and what each of them shows at the end of its own."""
 
@@ -107,6 +110,6 @@ def _show_usage_error(error: Any) -> None:
     shown = io.StringIO()
     error.show(file=shown)
     for line in shown.getvalue().splitlines():
-        note(line)
+        note(ranges(line))
     if "unexpected extra argument" in shown.getvalue():
         note('A prompt of several words is put in quotes: sao-onnx gen "short kick drum"')

@@ -23,6 +23,7 @@ def convert(
     checkpoint: Annotated[
         str,
         typer.Argument(
+            metavar="CHECKPOINT",
             help="Folder with a configuration and weights (.safetensors, .ckpt), the weights in it, or a repository: "
             "owner/name, owner/name@revision or its address.",
             show_default=False,

@@ -13,11 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from sao_onnx.cli.settings import Applied
     from sao_onnx.engine import Engine
     from sao_onnx.request import Request
 
 
-def show_plan(engine: Engine, request: Request, clips: Sequence[tuple[int, Path]], peak: int, *, as_json: bool) -> None:
+def show_plan(
+    engine: Engine,
+    request: Request,
+    clips: Sequence[tuple[int, Path]],
+    peak: int,
+    settings: Sequence[Applied],
+    *,
+    as_json: bool,
+) -> None:
     """Print what would be made.
 
     Args:
@@ -25,6 +34,7 @@ def show_plan(engine: Engine, request: Request, clips: Sequence[tuple[int, Path]
         request: Of the clips.
         clips: Their seeds and files.
         peak: Estimated peak of memory, in bytes.
+        settings: What of it the environment and the file of settings said.
         as_json: As one JSON object.
     """
     planned = engine.plan(replace(request, seed=clips[0][0]))
@@ -49,11 +59,12 @@ def show_plan(engine: Engine, request: Request, clips: Sequence[tuple[int, Path]
         "passes": steps * (1 if planned.guidance is None else 2),
         "peak_memory": peak,
         "files": [str(path) for _, path in clips],
+        "settings": {setting.key: {"value": setting.value, "from": setting.source} for setting in settings},
     }
     if as_json:
         print(json.dumps(about))
         return
-    for line in _lines(about):
+    for line in (*_lines(about), *(setting.line for setting in settings)):
         print(printable(line))
 
 

@@ -18,8 +18,9 @@ from sao_onnx.cli.said_before import drawn, note_work
 from sao_onnx.cli.terminal import fraction_bar, in_background, megabytes, note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from sao_onnx.cli.settings import Applied
     from sao_onnx.clip import Clip
     from sao_onnx.engine import Engine
     from sao_onnx.events import Event
@@ -31,6 +32,7 @@ PREVIEW_SECONDS = 2.0
 
 @takes_request
 def gen(
+    context: typer.Context,
     prompt: o.Prompt = None,
     output: o.Output = None,
     count: o.Count = 1,
@@ -82,10 +84,10 @@ def gen(
         from sao_onnx.cli.dry_run import show_plan
 
         peak = estimate_peak(engine.bundle, engine.precision, tuning=engine.tuning, **way)
-        show_plan(engine, request, clips, peak, as_json=as_json)
+        show_plan(engine, request, clips, peak, context.obj, as_json=as_json)
         return
     if verbose:
-        _note_engine(engine)
+        _note_engine(engine, context.obj)
     if not quiet and not as_json:
         note_work(engine.manifest, request)
     for number, (seed, path) in enumerate(clips, start=1):
@@ -188,11 +190,13 @@ def _stage(event: Event) -> str:
     return "finishing"
 
 
-def _note_engine(engine: Engine) -> None:
+def _note_engine(engine: Engine, settings: Sequence[Applied]) -> None:
     manifest = engine.manifest
     rate = manifest.audio.sample_rate
     note(f"{manifest.model.name}, {engine.precision}, window {manifest.window_seconds:.2f} s at {rate} Hz")
     note(f"DiT in {engine.tuning.dit}, decoder in {engine.tuning.decoder}, threads: {engine.threads}")
+    for setting in settings:
+        note(setting.line)
 
 
 def _note_costs(clip: Clip) -> None:

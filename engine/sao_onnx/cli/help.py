@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
 
+from sao_onnx.cli import wording
 from sao_onnx.cli.command_options import FILES, MACHINE, SHOWN
 from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND
 
@@ -27,7 +28,8 @@ class Command(TyperCommand):
         groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ORDER}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
-                groups[_heading(parameter)].append(record)
+                flags, text = record
+                groups[_heading(parameter)].append((wording.flags(flags), wording.ranges(text)))
         for heading, records in groups.items():
             if records:
                 with formatter.section(heading):

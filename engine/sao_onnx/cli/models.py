@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sao_onnx.cli.command_options import MODEL_VARIABLE, Json
+from sao_onnx.cli.command_options import Json
 from sao_onnx.cli.streams import printable
 from sao_onnx.cli.terminal import megabytes, note
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from sao_onnx.bundle.names import KnownModel
 
 
-Name = Annotated[str, typer.Argument(help="A name that `sao-onnx models` lists.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `sao-onnx models` lists.", show_default=False)]
 
 
 def models(context: typer.Context, as_json: Json = False) -> None:
@@ -26,7 +25,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 
 
 def add(
-    folder: Annotated[str, typer.Argument(help="The bundle's folder.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The bundle's folder.", show_default=False)],
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Its name.", show_default="that of the folder")
     ] = None,
@@ -52,17 +51,22 @@ def remove(
 def default(name: Name) -> None:
     """Choose the model that is used where none is named."""
     from sao_onnx.bundle.naming import choose
+    from sao_onnx.cli.settings import settled_model
 
     note(f"{choose(name).name} is used where no model is named")
+    if (setting := settled_model()) is not None:
+        note(f"for now it is {setting.value}, because of {setting.source}")
 
 
 def _list(as_json: bool) -> None:
-    from sao_onnx.bundle.names import find, named_models
+    from sao_onnx.bundle.names import default_name, find, named_models
+    from sao_onnx.cli.settings import settled_model
     from sao_onnx.errors import BundleError
 
-    chosen = os.environ.get(MODEL_VARIABLE)
+    setting = settled_model()
+    chosen = None if setting is None else str(setting.value)
     try:
-        default = find(chosen or None).resolve()
+        default = find(chosen).resolve()
     except (OSError, RuntimeError, ValueError, BundleError):
         default = None  # Whatever the variable holds, the list shows what there is.
     found = [(model, model.folder.resolve() == default) for model in named_models()]
@@ -72,8 +76,10 @@ def _list(as_json: bool) -> None:
         return
     for model, is_default in found:
         print(printable(f"{'*' if is_default else ' '} {model.name:<16} {_summary(model)}"))
-    if chosen and not any(is_default for _, is_default in found):
-        print(printable(f"* {chosen} (from {MODEL_VARIABLE})"))
+    if setting is not None and not any(is_default for _, is_default in found):
+        print(printable(f"* {chosen} (from {setting.source})"))
+    elif default is None and (name := default_name()) is not None:
+        print(printable(f"* {name} is gone; choose another: sao-onnx models default NAME"))
     if (folder := _user_folder()) is not None:
         note(f"A bundle in {folder} is known by the name of its folder; `sao-onnx models add` names others.")
 

@@ -39,12 +39,19 @@ LONGEST_PROMPT = 100_000
 """Bytes of a prompt on stdin. Models read some hundred tokens."""
 
 
+class _Typed(list[str]):
+    """The values of an option that was repeated; a message shows them as they were typed."""
+
+    def __repr__(self) -> str:
+        return repr(" ".join(map(str, self)))
+
+
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a request in place of its `**written`, with their values as they were written."""
 
     @functools.wraps(command)
     def called(**values: Any) -> None:
-        command(**values)
+        command(**{name: _Typed(value) if isinstance(value, list) else value for name, value in values.items()})
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
@@ -65,17 +72,20 @@ def _parameters() -> list[inspect.Parameter]:
         if not kind.option.on_command_line:
             continue
         flags = [f"--{spelled.replace('_', '-')}" for spelled in (name, *kind.option.aliases)]
+        if kind.name == "flag":  # Settings may have set it.
+            flags[0] += f"/--no-{name.replace('_', '-')}"
         about: dict[str, Any] = {"show_default": kind.shown_default or False, "rich_help_panel": kind.option.task}
         if kind.name != "flag":
             about["metavar"] = "|".join(kind.choices) or _METAVARS[kind.name]
         if kind.choices:
             about["autocompletion"] = _completing(kind.choices)
         option = typer.Option(*flags, help=_help(kind), **about)
-        found.append(_parameter(name, Annotated[_TYPES[kind.name], option]))
+        # Of the kind, `declared` takes notice.
+        found.append(_parameter(name, Annotated[_TYPES[kind.name], option, kind]))
         for spelling in kind.option.spellings:
             about |= {"show_default": spelling.shown_default or False, "metavar": spelling.metavar}
             other = typer.Option(f"--{spelling.name}", help=spelling.help, **about)
-            found.append(_parameter(spelling.name.replace("-", "_"), Annotated[str | None, other]))
+            found.append(_parameter(spelling.name.replace("-", "_"), Annotated[str | None, other, kind]))
     return found
 
 

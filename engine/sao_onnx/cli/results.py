@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sao_onnx.cli.streams import writing_stdout
+from sao_onnx.cli.wording import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +101,7 @@ def describe_error(error: Exception) -> dict[str, Any]:
     The type is the name of the error's class; "UsageError" for all that typer finds wrong with a command line.
     """
     if isinstance(error, USAGE_ERROR):
-        return {"error": {"type": "UsageError", "message": error.format_message()}}
+        return {"error": {"type": "UsageError", "message": ranges(error.format_message())}}
     return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 

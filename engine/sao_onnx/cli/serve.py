@@ -93,9 +93,20 @@ def serve(
     max_steps: Annotated[
         int, typer.Option(envvar=_env("MAX_STEPS"), min=1, metavar="NUMBER", help="Steps that one request may ask for.")
     ] = 200,
-    metrics: Annotated[bool, typer.Option("--metrics", envvar=_env("METRICS"), help="Serve /metrics for Prometheus.")] = False,
+    metrics: Annotated[
+        bool,
+        typer.Option(
+            "--metrics/--no-metrics", envvar=_env("METRICS"), help="Serve /metrics for Prometheus.", show_default=False
+        ),
+    ] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", envvar=_env("INSECURE"), help="Listen beyond this machine without a key.")
+        bool,
+        typer.Option(
+            "--insecure/--no-insecure",
+            envvar=_env("INSECURE"),
+            help="Listen beyond this machine without a key.",
+            show_default=False,
+        ),
     ] = False,
 ) -> None:
     """Serve sounds over HTTP, with a page at /."""

@@ -19,7 +19,8 @@ PATIENCE = 2.0
 _heard: list[float] = []
 """When the first signal was heard."""
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Those that a system has: a closed terminal is SIGHUP, and Ctrl-Break on Windows SIGBREAK."""
 
 
 def hear_signals() -> None:

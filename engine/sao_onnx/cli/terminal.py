@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
+import os
 import queue
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import typer
 
+from sao_onnx.cli.declared import COMMANDS
 from sao_onnx.cli.results import print_error
 from sao_onnx.cli.signals import end_if_interrupted, end_interrupted
 from sao_onnx.cli.streams import prepare_streams, printable
 
 if TYPE_CHECKING:
     from sao_onnx.bundle.manifest import Graph
+    from sao_onnx.cli.settings import Applied
 
 T = TypeVar("T")
 
 FAILED = 1
 WRONG_USAGE = 2
 BAD_BUNDLE = 3
+
+CONTEXT = "command_context"
+"""The parameter in which typer tells a command what its options come from."""
 
 TELLING = 0.05
 """The fraction from which the time so far tells how long the rest will take."""
@@ -57,29 +64,67 @@ def note(text: str) -> None:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command that ends the process with a message and an exit code when it fails."""
+    """A command that uses the settings of the user, and ends the process with a message and an exit code when it fails."""
+    name = function.__name__
+    COMMANDS[name] = function
+    signature = inspect.signature(function, eval_str=True)
+    context_name = next((p.name for p in signature.parameters.values() if p.annotation is typer.Context), "")
 
     @functools.wraps(function)
-    def guarded(*arguments: Any, **options: Any) -> None:
-        from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError, SaoOnnxWarning, memory_errors
+    def guarded(**options: Any) -> None:
+        context: typer.Context = options[context_name] if context_name else options.pop(CONTEXT)
+        applied: list[Applied] = []
+        with _failing(options, applied):
+            from sao_onnx.cli.settings import settled
 
-        if options.get("quiet"):
-            warnings.simplefilter("ignore", SaoOnnxWarning)
-        try:
-            with memory_errors():
-                function(*arguments, **options)
-        except KeyboardInterrupt:
-            end_interrupted()
-        except SaoOnnxError as error:
-            end_if_interrupted()
-            if options.get("as_json"):
-                print_error(error)
-            else:
-                note(f"error: {error}")
-            code = BAD_BUNDLE if isinstance(error, BundleError) else FAILED
-            raise typer.Exit(WRONG_USAGE if isinstance(error, (RequestError, ProviderError)) else code) from None
+            given = [option for option in options if _on_command_line(context, option)]
+            values, found = settled(name, given, options)
+            applied += found
+            context.obj = tuple(applied)
+            function(**values)
 
+    if not context_name:
+        about = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+        guarded.__signature__ = signature.replace(parameters=[about, *parameters])  # type: ignore[attr-defined]
+        guarded.__annotations__ = {parameter.name: parameter.annotation for parameter in (about, *parameters)}
     return guarded
+
+
+def _on_command_line(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+@contextlib.contextmanager
+def _failing(options: Mapping[str, Any], applied: Sequence[Applied]) -> Iterator[None]:
+    """Ends the process with a message and an exit code when the block fails.
+
+    Args:
+        options: Of the command.
+        applied: Settings that it uses.
+    """
+    from sao_onnx.errors import BundleError, ProviderError, RequestError, SaoOnnxError, SaoOnnxWarning, memory_errors
+
+    if options.get("quiet"):
+        warnings.simplefilter("ignore", SaoOnnxWarning)
+    try:
+        with memory_errors():
+            yield
+    except KeyboardInterrupt:
+        end_interrupted()
+    except SaoOnnxError as error:
+        end_if_interrupted()
+        if options.get("as_json"):
+            print_error(error)
+        else:
+            note(f"error: {error}")
+        if isinstance(error, BundleError):  # Or nobody would know why it is this one.
+            for setting in applied:
+                if setting.key == "model" and not options.get("as_json"):
+                    note(f"the model {setting.value} is named by {setting.source}")
+        code = BAD_BUNDLE if isinstance(error, BundleError) else FAILED
+        raise typer.Exit(WRONG_USAGE if isinstance(error, (RequestError, ProviderError)) else code) from None
 
 
 def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
@@ -114,6 +159,11 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
             return
 
 
+def redrawn() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn anew. A dumb one could only add to it."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
 class ProgressBar(Protocol):
     """Shows what is done, how much of it, and how long it will take."""
 
@@ -129,7 +179,7 @@ class _Silent:
 @contextlib.contextmanager
 def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
     """A progress bar on stderr, if that is a terminal and the bar is wanted. Otherwise nothing is shown."""
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and redrawn()):
         yield _Silent()
         return
     from rich.console import Console
@@ -162,7 +212,7 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
 
     The remaining time is computed from the time so far and the fraction.
     """
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and redrawn()):
         yield lambda stage, fraction: None
         return
     import time

@@ -5,22 +5,18 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from sao_onnx.runtime import kernel_files
+from sao_onnx.runtime import elsewhere, kernel_files, usage
 
 
 def resident_memory() -> int:
     """Resident memory of this process now; 0 where the system does not say."""
-    return kernel_files.read_bytes("/proc/self/status", "VmRSS") or 0
+    return kernel_files.read_bytes("/proc/self/status", "VmRSS") or elsewhere.resident_memory() or 0
 
 
 def peak_memory() -> int | None:
     """Largest resident memory of this process so far; None where the system does not say."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    found = usage.largest_resident()
+    return elsewhere.largest_resident() if found is None else found
 
 
 def return_freed_memory() -> None:

@@ -7,10 +7,10 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from sao_onnx.errors import RequestError, SaoOnnxWarning
-from sao_onnx.runtime import control_groups, kernel_files
+from sao_onnx.runtime import control_groups, elsewhere, kernel_files
 from sao_onnx.warn import warn
 
 FEATURES = {
@@ -131,15 +131,19 @@ def processor_name() -> str:
         return found[1].strip()
     board = re.search(r"^Model\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     model = board[1].strip() if board else kernel_files.read("/proc/device-tree/model").rstrip("\0")
-    return ", ".join(filter(None, (model, cores))) or platform.processor() or "unknown"
+    known = ", ".join(filter(None, (model, cores)))
+    return known or elsewhere.processor_name() or platform.processor() or "unknown"
 
 
 def processor_features() -> tuple[str, ...] | None:
     """Those of `FEATURES` that this processor has, in that order; None where the system does not say."""
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", kernel_files.read("/proc/cpuinfo"), re.MULTILINE)
-    if found is None:
+    if found is not None:
+        present: Container[str] | None = found[1].split()
+    else:
+        present = elsewhere.arm_features() if architecture() == "aarch64" else None
+    if present is None:
         return None
-    present = set(found[1].split())
     return tuple(name for name in FEATURES.get(architecture(), ()) if name in present)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -57,6 +58,9 @@ weights take up to eight times as long.
 WEIGHT_ONLY_ROLES: tuple[Role, ...] = ("encoder",)
 """Roles of graphs whose weights are stored in 8 bits, and dequantized to single precision before they are used."""
 
+CONFINING = (1, 24, 2)
+"""The first release of ONNX Runtime that keeps a graph from reading what is not its own."""
+
 _CHECK = "check the bundle with `sao-onnx verify`"
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
@@ -70,6 +74,16 @@ def runtime() -> dict[str, Any]:
         "providers": ort.get_available_providers(),
         "telemetry": telemetry(),
     }
+
+
+def confines_graphs(version: str = ort.__version__) -> bool:
+    """Whether ONNX Runtime keeps a graph from reading files outside of its folder, and memory that is not its own.
+
+    Args:
+        version: Of ONNX Runtime.
+    """
+    numbers = re.findall(r"\d+", version)[:3]
+    return tuple(map(int, numbers)) >= CONFINING
 
 
 @functools.cache

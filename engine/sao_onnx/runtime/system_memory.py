@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator
 
-from sao_onnx.runtime import control_groups, kernel_files
+from sao_onnx.runtime import control_groups, elsewhere, kernel_files, usage
 
 
 def total_memory() -> int | None:
     """Memory of the machine; None where the system does not say."""
-    return kernel_files.read_bytes("/proc/meminfo", "MemTotal")
+    return kernel_files.read_bytes("/proc/meminfo", "MemTotal") or elsewhere.total_memory()
 
 
 def free_swap() -> int:
     """Swap space that is not used; 0 where the system does not say."""
-    return kernel_files.read_bytes("/proc/meminfo", "SwapFree") or 0
+    return kernel_files.read_bytes("/proc/meminfo", "SwapFree") or elsewhere.free_swap() or 0
 
 
 def available_memory() -> int | None:
     """Memory that this process can still take without swapping; None where the system does not say.
 
-    The smallest of three: what the kernel estimates, what the control groups of this process leave, and what the limit on its
+    The smallest of three: what the system estimates, what the control groups of this process leave, and what the limit on its
     address space leaves.
     """
-    amounts = (kernel_files.read_bytes("/proc/meminfo", "MemAvailable"), *_left_in_control_groups(), _left_of_address_space())
+    estimated = kernel_files.read_bytes("/proc/meminfo", "MemAvailable")
+    estimated = elsewhere.available_memory() if estimated is None else estimated
+    amounts = (estimated, *_left_in_control_groups(), _left_of_address_space())
     return min((amount for amount in amounts if amount is not None), default=None)
 
 
@@ -43,10 +44,6 @@ def _left_in_control_groups() -> Iterator[int]:
 
 def _left_of_address_space() -> int | None:
     """What a limit on the address space (`ulimit -v`) leaves; None without such a limit."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    most = usage.limit("RLIMIT_AS")
     used = kernel_files.read_bytes("/proc/self/status", "VmSize")
-    return None if limit == resource.RLIM_INFINITY or used is None else limit - used
+    return None if most is None or used is None else most - used

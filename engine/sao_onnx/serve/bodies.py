@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sao_onnx.arrays import Array
+from sao_onnx.audio.foreign import HEAD, READ, foreign_format, remedy
 from sao_onnx.audio.limits import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS
 from sao_onnx.errors import AudioFileError, RequestError
 from sao_onnx.option import shown
@@ -117,7 +119,11 @@ def decoded(data: bytes, limits: Limits) -> tuple[Array, int]:
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, AudioFileError):
             raise
-        raise AudioFileError("what was sent as audio cannot be read; expected WAV, FLAC, Ogg, Opus or MP3") from error
+        found = foreign_format(data[:HEAD])
+        if not found:
+            raise AudioFileError(f"what was sent as audio cannot be read; expected {READ}") from error
+        what = f"it is {found}; {remedy(found, Path('recording'))}"
+        raise AudioFileError(f"what was sent as audio cannot be read: {what}") from error
     if len(samples) > most:
         raise AudioFileError(f"the recording is longer than {most / rate:.0f} s, which this server takes; cut it")
     return samples.T, rate

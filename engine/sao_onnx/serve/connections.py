@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sao_onnx.runtime.usage import limit
+
 MOST = 1000
 """Connections at a time, of all clients together."""
 
@@ -47,12 +49,8 @@ class State:
 
 def most_connections() -> int:
     """As many connections as leave half of the files that this process may open to all else."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit.
-        return MOST
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if files == resource.RLIM_INFINITY else max(1, min(MOST, files // 2))
+    files = limit("RLIMIT_NOFILE")
+    return MOST if files is None else max(1, min(MOST, files // 2))
 
 
 class Connection(H11Protocol):

@@ -30,8 +30,9 @@ class Models:
         self._settings = settings
         self._folders: dict[str, Path] = {}
         self.bundles: dict[str, Bundle] = {}
-        for model in settings.models or (default_name() or BUILT_IN,):
-            folder = find(model)
+        for named in settings.models or (None,):
+            folder = find(named)
+            model = named or default_name() or BUILT_IN
             name = Path(model).name if len(Path(model).parts) > 1 else model
             if self._folders.get(name) == folder:
                 continue

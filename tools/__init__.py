@@ -1,0 +1,1 @@
+"""Chores that make files of this repository. Not part of the package."""
