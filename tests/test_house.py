@@ -21,6 +21,7 @@ FLOORS = [
     "reading",
     "writing",
     "places",
+    "slug",
     "arrays",
     "bundle",
     "runtime",
@@ -37,6 +38,7 @@ FLOORS = [
     "running",
     "engine",
     "serve",
+    "mcp",
     "cli",
     "__main__",
 ]
