@@ -16,6 +16,7 @@ ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
     "version",
+    "pyinstaller",
     "errors",
     "warn",
     "reading",

@@ -27,7 +27,7 @@ import anyio
 import anyio.from_thread
 import jsonschema
 from mcp.client.client import Client
-from mcp.client.stdio import StdioServerParameters
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 
 from sao_onnx.mcp.folder import Folder
@@ -38,6 +38,7 @@ from sao_onnx.serve.settings import Limits
 SHORT = {"seconds": 0.2, "steps": 1, "seed": 1}
 ENDLESS = {"prompt": "rain", "steps": 1_000_000}
 """A clip that takes an hour."""
+STEP = re.compile(r"step [1-9]")
 
 
 def environment() -> dict[str, str]:
@@ -80,7 +81,7 @@ class Assistant:
 @contextlib.contextmanager
 def assistant(folder: Path, miniature: Path, mode: str = "auto"):
     server = StdioServerParameters(command=sys.executable, args=arguments(folder, miniature), env=environment())
-    made = Client(server, mode=cast(Any, mode))
+    made = Client(stdio_client(server), mode=cast(Any, mode))
     with anyio.from_thread.start_blocking_portal() as portal, portal.wrap_async_context_manager(made) as client:
         yield Assistant(portal, client, folder)
 
@@ -115,7 +116,8 @@ def test_a_clip_is_the_one_that_the_engine_makes(asking, miniature):
     assert fractions == sorted(set(fractions))
     assert {total for _, total, _ in told} == {1.0}
     assert told[-1][0] == 1
-    assert "step 2 of 3" in [message for _, _, message in told]
+    # What lies between may be left out where the client is slow, but not the end.
+    assert told[-1][2] == "step 3 of 3"
 
 
 def test_from_clip_to_clip(asking):
@@ -239,7 +241,7 @@ def test_a_call_that_is_cancelled(asking):
     begun = threading.Event()
 
     async def progress(fraction: float, total: float | None, message: str | None) -> None:
-        if message and message.startswith("step 1 "):
+        if message and STEP.match(message):
             begun.set()
 
     future = asking.begin("generate", progress, **ENDLESS)
@@ -297,7 +299,7 @@ def test_a_client_that_goes_away(tmp_path, miniature):
         process.stdin.write(_spoken({"id": 2, "method": "tools/call", "params": asked}))
         process.stdin.flush()
         said = ""
-        while "step 2 " not in said:
+        while not STEP.search(said):
             said = process.stdout.readline()
             assert json.loads(said)["jsonrpc"] == "2.0"
         rest, _ = process.communicate(timeout=GUARD)  # Closes its stdin.
