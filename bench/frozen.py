@@ -10,8 +10,8 @@ had, without a network; it must make the clip that the application makes unfroze
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -82,7 +82,7 @@ def environment(folder: Path, *freezers: str) -> Path:
         SystemExit: A package cannot be had.
     """
     venv.create(folder, with_pip=True, clear=True)
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = _python(folder)
     output_of([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(ROOT), *freezers])
     return python
 
@@ -117,7 +117,15 @@ def frozen(python: Path, folder: Path, name: str, more: Sequence[str] = ()) -> P
     done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
-    return folder / f"{form.program}{'.exe' if os.name == 'nt' else ''}"
+    return _program(folder, name)
+
+
+def _program(folder: Path, name: str) -> Path:
+    return folder / f"{FORMS[name].program}{'.exe' if os.name == 'nt' else ''}"
+
+
+def _python(folder: Path) -> Path:
+    return folder / ("Scripts" if os.name == "nt" else "bin") / "python"
 
 
 def alone(program: Sequence[str | Path], home: Path, *arguments: str) -> float:
@@ -164,18 +172,18 @@ def report(folder: Path) -> Iterator[str]:
     """Freeze, run and measure every form.
 
     Args:
-        folder: For all that is made.
+        folder: For all that is made; what is there is used.
 
     Yields:
         The lines of the report.
     """
-    python = environment(folder / "environment", "pyinstaller", "cx_Freeze")
+    place = folder / "environment"
+    python = _python(place) if place.exists() else environment(place, "pyinstaller", "cx_Freeze")
     application = folder / "app.py"
     application.write_text(APPLICATION, encoding="utf-8")
     programs: dict[str, list[str | Path]] = {"unfrozen": [python, application]}
     for name in FORMS:
-        programs[name] = [frozen(python, folder / name, name)]
-        print(name, file=sys.stderr)
+        programs[name] = [_program(folder / name, name) if (folder / name).exists() else frozen(python, folder / name, name)]
     clips = {name: folder / "homes" / name / "clip.wav" for name in programs}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for _ in range(ROUNDS):
@@ -189,16 +197,18 @@ def report(folder: Path) -> Iterator[str]:
     yield "# Frozen applications"
     yield ""
     yield (
-        f"A program of seven lines that makes a clip of 1 s with sao-tiny, on {processor()}, {os.cpu_count()} processors, with "
-        f"Python {sys.version.split()[0]}, x86-64 Linux; medians of {ROUNDS} rounds, from start to exit. Ready: the engine is "
-        "loaded, and nothing was generated. Every program ran without variables, with an empty home and without a network, "
-        "and made the clip of the unfrozen one, byte for byte. Made by `python -m bench.frozen`."
+        f"A program of a few lines that makes a clip of 1 s with sao-tiny, on {processor()}, {os.cpu_count()} processors, with "
+        f"Python {sys.version.split()[0]}, {platform.system()} on {platform.machine()}; the fastest of {ROUNDS} rounds, from "
+        "start to exit, because others used the machine. Ready: the engine is loaded, and nothing was generated. Every "
+        "program ran without variables, with an empty home and without a network, and made the clip of the unfrozen one, byte "
+        "for byte. "
+        "Made by `python -m bench.frozen`."
     )
     yield ""
     yield "| form | MB | ready | with a clip |"
     yield "|---|---|---|---|"
     for name, measured in times.items():
-        starts, all = (statistics.median(column) for column in zip(*measured, strict=True))
+        starts, all = (min(column) for column in zip(*measured, strict=True))
         megabytes = "" if name == "unfrozen" else f"{size(folder / name / FORMS[name].size) / 1e6:.0f}"
         title = "unfrozen" if name == "unfrozen" else FORMS[name].title
         yield f"| {title} | {megabytes} | {starts:.2f} s | {all:.2f} s |"
@@ -208,8 +218,7 @@ def main() -> None:
     """Write the report."""
     options = parser(__doc__).parse_args()
     folder = options.folder / "frozen"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(report(folder))
     print(text)
     (options.results / "frozen.md").write_text(f"{text}\n", encoding="utf-8")
