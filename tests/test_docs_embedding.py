@@ -17,6 +17,7 @@ import typer.main
 
 from bench.frozen import APPLICATION
 from sao_onnx.cli.commands import app
+from sao_onnx.mcp.tools import TOOLS
 from tests.conftest import ROOT
 from tests.processes import started, succeed
 
@@ -387,6 +388,9 @@ def test_figures_of_frozen_applications_are_those_that_were_measured():
 
 def test_configurations_for_assistants():
     text = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
+    for name, tool in TOOLS.items():
+        [needs] = re.findall(rf"^\| `{name}` \|.*\| ([^|]+) \|$", text, re.M)
+        assert tuple(re.findall(r"`(\w+)`", needs)) == tool.needs
     found = re.findall(r"^```json\n(.*?)^```$", text, re.S | re.M)
     assert len(found) == 2
     command = typer.main.get_command(app).commands["mcp"]  # type: ignore[attr-defined]
