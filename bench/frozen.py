@@ -65,7 +65,7 @@ def _without(*modules: str) -> tuple[str, ...]:
 
 FORMS = {
     "folder": Form("PyInstaller, a folder", (), "dist/app/app", "dist/app"),
-    "file": Form("PyInstaller, a file (`--onefile`)", ("--onefile",), "dist/app", "dist/app"),
+    "file": Form("PyInstaller, a file (`pyinstaller --onefile`)", ("--onefile",), "dist/app", "dist/app"),
     "tools": Form("a folder without developers' tools", _without(*TOOLS), "dist/app/app", "dist/app"),
     "network": Form("a folder without OpenSSL", _without(*NETWORK), "dist/app/app", "dist/app"),
     "soxr": Form("a folder without soxr", _without("soxr"), "dist/app/app", "dist/app"),
