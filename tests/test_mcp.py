@@ -21,6 +21,7 @@ from sao_onnx.errors import FileError, RequestError
 from sao_onnx.provenance import read_provenance
 from sao_onnx.request import kinds
 from tests.processes import GUARD, run, started, wait_until
+from tests.watch import watched
 
 pytest.importorskip("mcp_types", reason="the extra `mcp` is not installed")
 import anyio
@@ -307,6 +308,27 @@ def test_a_client_that_goes_away(tmp_path, miniature):
         assert process.returncode == 0
     assert "noise" in (tmp_path / "log").read_text()
     assert list((tmp_path / "clips").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are watched by the means of Linux")
+def test_nothing_is_sent_and_nothing_else_is_left(tmp_path, miniature):
+    root = tmp_path / "root"
+    command = [sys.executable, *arguments(root / "work" / "clips", miniature)]
+    asked = {"name": "generate", "arguments": {"prompt": "rain", **SHORT}}
+    with watched(root, command, stdin=subprocess.PIPE) as seen:
+        process = seen.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(_spoken({"id": 1, "method": "initialize", "params": HELLO}))
+        process.stdin.write(_spoken({"method": "notifications/initialized"}))
+        process.stdin.write(_spoken({"id": 2, "method": "tools/call", "params": asked}))
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.communicate(timeout=GUARD)
+    assert answers[1]["result"]["structuredContent"]["clip"] == "rain-1.wav"
+    assert seen.reached_out() == []
+    assert seen.left() == {"work/clips/rain-1.wav", "state/sao-onnx/checked"}
+    assert seen.written_elsewhere() == set()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
