@@ -66,6 +66,7 @@ def mcp(
 
     The assistant starts it; its configuration names this command and the folder.
     """
+    import contextlib
     import warnings
 
     from sao_onnx.errors import MissingExtraError
@@ -93,7 +94,8 @@ def mcp(
     )
     path = music_path() if folder is None else expand_home(folder)
     if folder is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # What is missing then is said below.
+            path.parent.mkdir(parents=True, exist_ok=True)
     # What waits for the client's next line cannot be interrupted otherwise.
     end_at_signals()
     note(f"clips go to {path} ({', '.join(settings.models)})")
