@@ -229,12 +229,19 @@ assert len(list(Path("cache").iterdir())) == 3
 class Idle:
     bundle = real.bundle
 
-    def generate(self, *arguments, **options):
+    def stream(self, *arguments, **options):
         raise AssertionError("it is there already")
 
 
-assert Sounds(Idle(), "cache", seconds=0.2, steps=1).get("kick", 1) == path
-assert Sounds(real, "cache", seconds=0.3, steps=1).get("kick", 1) is None
+again = Sounds(Idle(), "cache", seconds=0.2, steps=1)
+assert again.get("kick", 1) == path
+# Another length is another sound; here one that would take an hour, and the program ends all the same.
+endless = Sounds(real, "cache", steps=1_000_000)
+assert endless.get("kick", 1) is None
+until(endless.waiting.empty)
+for one in (made, again, endless):
+    one.close()
+assert len(list(Path("cache").iterdir())) == 3
 print("heard")
 """
 

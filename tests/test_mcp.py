@@ -310,6 +310,44 @@ def test_a_client_that_goes_away(tmp_path, miniature):
     assert list((tmp_path / "clips").iterdir()) == []
 
 
+STUCK = """
+import sys, threading
+from sao_onnx.engine import Engine
+
+stream = Engine.stream
+
+
+def stuck(self, request):
+    for event in stream(self, request):
+        yield event
+        threading.Event().wait(600)
+
+
+Engine.stream = stuck
+from sao_onnx.cli import main
+
+main()
+"""
+
+
+def test_a_step_that_outlasts_the_client(tmp_path, miniature):
+    command = [sys.executable, "-c", STUCK, *arguments(tmp_path / "clips", miniature)[2:]]
+    asked = {"name": "generate", "arguments": ENDLESS, "_meta": {"progressToken": 1}}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with started(command, env=os.environ | environment(), **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(_spoken({"id": 1, "method": "initialize", "params": HELLO}))
+        process.stdin.write(_spoken({"method": "notifications/initialized"}))
+        process.stdin.write(_spoken({"id": 2, "method": "tools/call", "params": asked}))
+        process.stdin.flush()
+        while "step 0 " not in process.stdout.readline():
+            pass
+        _, said = process.communicate(timeout=GUARD / 4)
+        assert process.returncode == 0, said
+        assert "terminate" not in said
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="programs are watched by the means of Linux")
 def test_nothing_is_sent_and_nothing_else_is_left(tmp_path, miniature):
     root = tmp_path / "root"

@@ -67,6 +67,7 @@ def mcp(
     The assistant starts it; its configuration names this command and the folder.
     """
     import contextlib
+    import os
     import warnings
 
     from sao_onnx.errors import MissingExtraError
@@ -99,4 +100,6 @@ def mcp(
     # What waits for the client's next line cannot be interrupted otherwise.
     end_at_signals()
     note(f"clips go to {path} ({', '.join(settings.models)})")
-    anyio.run(serve, settings, path)
+    if not anyio.run(serve, settings, path):
+        # Python cannot end in order beneath a network that runs.
+        os._exit(0)

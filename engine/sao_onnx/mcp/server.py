@@ -53,12 +53,15 @@ def all_models() -> tuple[str, ...]:
     return tuple(dict.fromkeys((default_name() or BUILT_IN, *names)))
 
 
-async def serve(settings: Settings, path: Path) -> None:
+async def serve(settings: Settings, path: Path) -> bool:
     """Serve on stdin and stdout until the client closes them.
 
     Args:
         settings: Models and limits.
         path: Folder of the clips.
+
+    Returns:
+        Whether all work has ended. A step that takes longer than `GRACE` goes on in its thread, which cannot be stopped.
 
     Raises:
         BundleError: A model cannot be opened.
@@ -82,6 +85,7 @@ async def serve(settings: Settings, path: Path) -> None:
                 await server.run(read, write, server.create_initialization_options())
     finally:
         jobs.close(GRACE)
+    return not jobs.counts()["running"]
 
 
 def made(studio: _Studio) -> Server[Any]:
