@@ -14,10 +14,11 @@ import pytest
 import soundfile
 
 from sao_onnx.cli.batch_clips import Clips, Files
-from sao_onnx.cli.names import file_name, for_several, slug
+from sao_onnx.cli.names import file_name, for_several
 from sao_onnx.cli.request_file import Line
 from sao_onnx.errors import OutputExistsError, RequestError
 from sao_onnx.provenance import read_provenance
+from sao_onnx.slug import slug
 from tests.processes import COMMAND, GUARD, interrupt, run, started, wait_until
 
 

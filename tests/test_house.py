@@ -16,6 +16,7 @@ ENGINE = ROOT / "engine" / "sao_onnx"
 
 FLOORS = [
     "version",
+    "pyinstaller",
     "errors",
     "warn",
     "suggest",
@@ -23,6 +24,7 @@ FLOORS = [
     "reading",
     "writing",
     "places",
+    "slug",
     "arrays",
     "bundle",
     "runtime",
@@ -39,6 +41,7 @@ FLOORS = [
     "running",
     "engine",
     "serve",
+    "mcp",
     "cli",
     "__main__",
 ]

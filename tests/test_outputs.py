@@ -12,9 +12,10 @@ import pytest
 import soundfile
 
 from sao_onnx.audio.files import read_audio
-from sao_onnx.cli.names import fields, file_name, for_several, slug
+from sao_onnx.cli.names import fields, file_name, for_several
 from sao_onnx.errors import RequestError
 from sao_onnx.provenance import read_provenance
+from sao_onnx.slug import slug
 from tests import processes
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="names as bytes, links and devices are POSIX's")
@@ -155,6 +156,7 @@ def unknown(_): raise KeyError
 pwd.getpwuid = pwd.getpwnam = unknown
 sys.argv[0] = "sao-onnx"
 from sao_onnx.cli import main
+from sao_onnx.slug import slug
 main()
 """
 

@@ -191,3 +191,17 @@ def test_a_clip_that_is_stopped(browser, site):
         assert page.locator("#clips li").count() == 0
         assert page.locator("#make").is_enabled()
         page.close()
+
+
+def test_the_example_for_node(built, tmp_path):
+    """What the page about Node prints, with the bundle of the package."""
+    [example] = re.findall(r"^```js\n(.*?)^```$", (ROOT / "docs/embedding/node.md").read_text(encoding="utf-8"), re.S | re.M)
+    (tmp_path / "make.mjs").write_text(example, encoding="utf-8")
+    modules = tmp_path / "node_modules"
+    modules.mkdir()
+    (modules / "sao-onnx-web").symlink_to(WEB, target_is_directory=True)
+    (modules / "onnxruntime-web").symlink_to(WEB / "node_modules" / "onnxruntime-web", target_is_directory=True)
+    bundle = ROOT / "models" / "miniature" / "bundle"
+    told = succeed([built, "make.mjs", bundle, "rain", "rain.wav"], cwd=tmp_path)
+    assert re.findall(r"^step (\d+) of (\d+)$", told, re.M)[-1] == ("8", "8")
+    assert soundfile.info(tmp_path / "rain.wav").frames == 44100

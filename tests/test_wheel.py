@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from packaging.requirements import Requirement
 
+from bench.install_sizes import LIBRARY
 from tests.conftest import ROOT
 from tests.processes import run, succeed
 
@@ -51,8 +52,8 @@ def _needed(requirements) -> set[str]:
     return set(found)
 
 
-def _environment(folder: Path, wheel: Path, without=()) -> Path:
-    """Make an environment with nothing but the wheel and what it needs; the folder of its programs."""
+def _environment(folder: Path, wheel: Path, without=(), alone=None) -> Path:
+    """Make an environment with nothing but the wheel and what it needs, or other packages alone; the folder of its programs."""
     venv.create(folder, with_pip=False)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     site = Path(succeed([programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
@@ -60,7 +61,7 @@ def _environment(folder: Path, wheel: Path, without=()) -> Path:
         [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         text = archive.read(metadata).decode()
     required = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("Requires-Dist: ")]
-    for name in _needed(required) - set(without):
+    for name in _needed(required) - set(without) if alone is None else alone:
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
             target = Path(str(distribution.locate_file(top)))
@@ -68,7 +69,7 @@ def _environment(folder: Path, wheel: Path, without=()) -> Path:
                 (site / top).symlink_to(target, target_is_directory=target.is_dir())
     pip = [sys.executable, "-m", "pip", "--python", programs / "python", "--disable-pip-version-check"]
     succeed([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel])
-    if not without:
+    if not without and alone is None:
         succeed([*pip, "check"])
     return programs
 
@@ -92,6 +93,7 @@ def test_contents(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"sao_onnx", "sao_onnx_convert"}
     assert "sao_onnx/py.typed" in names
     assert "sao_onnx_convert/py.typed" in names
+    assert "sao_onnx/pyinstaller/hook-sao_onnx.py" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     weights = [name for name in names if name.endswith((".onnx", ".data", ".safetensors"))]
     assert weights
@@ -148,6 +150,16 @@ def test_other_commands(environment, miniature):
     assert (environment.parent / "share" / "man" / "man1" / "sao-onnx-gen.1").is_file()
     for arguments in (["verify", miniature], ["inspect", miniature], ["doctor", "--model", miniature], ["--version"]):
         succeed([environment / "sao-onnx", *arguments])
+
+
+def test_the_library_with_the_packages_that_it_needs_alone(wheel, miniature, tmp_path):
+    programs = _environment(tmp_path / "environment", wheel, alone=[name for name in LIBRARY if name != "sao-onnx"])
+    script = "import sys, sao_onnx; sao_onnx.load(sys.argv[1]).generate('rain', seconds=0.5).save('a.wav')"
+    succeed([programs / "python", "-W", "error", "-c", script, miniature], cwd=tmp_path)
+    assert soundfile.info(tmp_path / "a.wav").frames == 22050
+    done = run([programs / "sao-onnx", "--version"])
+    assert done.returncode == 1
+    assert "the command needs typer" in done.stderr
 
 
 def test_what_is_never_loaded_can_go(wheel, miniature, tmp_path):

@@ -77,7 +77,7 @@ class MissingExtraError(SaoOnnxError, ImportError):
 
 
 class MissingResamplerError(SaoOnnxError, ImportError):
-    """Audio of another sample rate needs soxr, which has no builds for this kind of machine (Windows on Arm)."""
+    """Audio of another sample rate needs soxr, which was left out, or has no builds for this machine (Windows on Arm)."""
 
 
 class SaoOnnxWarning(UserWarning):

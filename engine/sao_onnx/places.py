@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Literal
 
@@ -46,3 +47,17 @@ def user_path(kind: Literal["config", "data", "state", "cache"]) -> Path:
     if folder is None or not folder.is_absolute():
         raise FileError(f"this user has no home folder; set HOME or XDG_{kind.upper()}_HOME to a folder")
     return folder
+
+
+def music_path() -> Path:
+    """The folder of sao-onnx in the user's folder of music. It need not exist.
+
+    Raises:
+        FileError: The user has no home folder.
+    """
+    folder = Path("~")
+    with contextlib.suppress(RuntimeError):  # As in `user_path`.
+        folder = platformdirs.user_music_path()
+    if not folder.is_absolute():
+        raise FileError("this user has no home folder, and so no folder of music; name a folder")
+    return folder / "sao-onnx"

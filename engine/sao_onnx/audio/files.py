@@ -58,6 +58,20 @@ def read_audio(path: str | Path) -> tuple[Array, int]:
     return np.ascontiguousarray(samples.T), int(sample_rate)
 
 
+def audio_seconds(path: str | Path) -> float:
+    """The length of an audio file as its header tells it, in seconds.
+
+    Raises:
+        AudioFileError: The file is missing, is no ordinary file, or is no audio file.
+    """
+    import soundfile
+
+    with _audio_errors(path):
+        open_ordinary(Path(path), error=AudioFileError).close()
+        found = soundfile.info(sound_path(path))
+    return float(found.frames / found.samplerate)
+
+
 def sound_path(path: str | Path) -> str | bytes:
     """A path for soundfile: a whole one, because "-" would be stdin; in bytes, because it refuses text that is no UTF-8."""
     whole = os.path.abspath(path)  # noqa: PTH100  Not `Path.resolve`, which follows links.

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sao_onnx.cli.commands import app as app
 
 
+OWN = ("click", "rich", "typer")
+"""What the command needs, and an application that brings the library alone may have left out."""
+
+
 def main() -> None:
     """Entry point of the console script. Signals are heard before all else is imported, which takes a moment."""
     hear_signals()
@@ -24,6 +28,11 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         end_interrupted()
+    except ModuleNotFoundError as error:
+        if error.name not in OWN:
+            raise
+        sys.stderr.write(f"error: the command needs {error.name}, which the library does without; pip install {error.name}\n")
+        sys.exit(1)
     except Exception:
         end_if_interrupted()
         raise

@@ -16,6 +16,7 @@ from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
 from sao_onnx.cli.help import Command, examples
 from sao_onnx.cli.inspect import inspect
+from sao_onnx.cli.mcp import mcp
 from sao_onnx.cli.models import add, default, models, remove
 from sao_onnx.cli.results import USAGE_ERROR, print_error
 from sao_onnx.cli.serve import serve
@@ -35,6 +36,7 @@ EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
     ),
     batch: ("sao-onnx batch list.txt -o clips", "sao-onnx batch - --format jsonl --json < requests.jsonl"),
     serve: ("sao-onnx serve", "sao-onnx serve --host 0.0.0.0 --key-file key --model sao-small"),
+    mcp: ("sao-onnx mcp ~/Music/clips", "sao-onnx mcp ~/Music/clips --model sao-small"),
     convert: (
         "sao-onnx convert stabilityai/stable-audio-open-small -o sao --precision int8",
         "sao-onnx convert checkpoint -o rainy --lora rain.safetensors:0.8",

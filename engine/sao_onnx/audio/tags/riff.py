@@ -22,8 +22,10 @@ def with_texts(data: bytes, texts: Mapping[str, str]) -> bytes:
         data: The file as libsndfile wrote it.
         texts: By the keys of `NAMES`.
     """
-    # The samples, which may be many, are copied only once.
-    view, body, position = memoryview(data), [memoryview(b"WAVE")], 12
+    # The samples, which may be many, are copied only once. A line each: Nuitka 4.3 cannot compile this call in a tuple.
+    view = memoryview(data)
+    body = [memoryview(b"WAVE")]
+    position = 12
     while position + 8 <= len(data):
         id, size = struct.unpack_from("<4sI", data, position)
         end = position + 8 + size + size % 2
