@@ -13,7 +13,10 @@ from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND
 from sao_onnx.request import kinds
 from tests.processes import run
 
-COMMANDS = [[], *([name] for name in ("gen", "batch", "serve", "convert", "inspect", "verify", "tune", "doctor", "models"))]
+COMMANDS = [
+    [],
+    *([name] for name in ("gen", "batch", "serve", "convert", "inspect", "verify", "tune", "doctor", "bench", "models")),
+]
 
 
 def _said(*arguments):

@@ -36,6 +36,7 @@ FLOORS = [
     "planning",
     "running",
     "engine",
+    "measuring",
     "serve",
     "cli",
     "__main__",
