@@ -40,6 +40,7 @@ FLOORS = [
     "planning",
     "running",
     "engine",
+    "measuring",
     "serve",
     "mcp",
     "cli",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sao_onnx.cli.batch import batch
+from sao_onnx.cli.bench import bench
 from sao_onnx.cli.config import config
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
@@ -43,6 +44,7 @@ EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
     ),
     tune: ("sao-onnx tune sao-small", "sao-onnx tune --show"),
     doctor: ("sao-onnx doctor -m sao-small",),
+    bench: ("sao-onnx bench", "sao-onnx bench -m sao-small --report board.json"),
     inspect: ("sao-onnx inspect sao-small",),
     verify: ("sao-onnx verify sao-small",),
     config: ("sao-onnx config --init", "sao-onnx config"),

@@ -40,7 +40,7 @@ def tune(
         raise typer.BadParameter("--show, --reset and --budget exclude each other")
     from sao_onnx.bundle.bundle import open_bundle
     from sao_onnx.bundle.names import find
-    from sao_onnx.running.tuning_search import EXCERPT
+    from sao_onnx.running.excerpts import EXCERPT
     from sao_onnx.running.tuning_search import tune as trials
     from sao_onnx.runtime.tuning import require_savable, save_tuning, saved_tuning, tuning_path
 

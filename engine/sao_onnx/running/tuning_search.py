@@ -11,21 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision
+from sao_onnx.running.excerpts import excerpt, one_step
 from sao_onnx.running.loading import load_decoder, load_denoiser
 from sao_onnx.runtime.machine import describe_machine
 from sao_onnx.runtime.memory import estimate_peak
 from sao_onnx.runtime.processor import available_processors
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.runtime.tuning import Tuning, default_tuning
-from sao_onnx.sampling.noise import Noise
-from sao_onnx.stages.conditioning import Conditioning
-
-EXCERPT = 64
-"""Latents that are decoded to measure the decoder: enough for several tiles of each size."""
 
 RUNS = 2
 """How often each candidate is measured. The shortest time counts, because other programs can only make it longer."""
@@ -42,7 +36,7 @@ class Trial:
         part: "dit" or "decoder".
         what: The setting that was changed, as a text for people.
         tuning: All settings of the candidate.
-        seconds: For "dit", the time of one step over the whole window; for "decoder", that of decoding `EXCERPT` latents.
+        seconds: For "dit", the time of one step over the whole window; for "decoder", that of `excerpts.EXCERPT` latents.
         better: It is the best candidate of its part so far.
     """
 
@@ -138,28 +132,14 @@ def _tiles(bundle: Bundle, best: Tuning) -> Candidates:
 
 def _time_dit(bundle: Bundle, tuning: Tuning) -> float:
     """Seconds of one step over the whole window."""
-    manifest = bundle.manifest
-    conditioning, latents = manifest.conditioning, manifest.latents
-    tokens = conditioning.prompt.max_length + len(conditioning.cross_attention) - 1
-    noise = Noise(0)
     denoiser = load_denoiser(bundle, tuning.dit, SessionFactory(tuning.threads, options=tuning.options))
-    predict = denoiser.prediction(
-        Conditioning(
-            noise.normal((1, tokens, conditioning.width)),
-            noise.normal((1, conditioning.width * len(conditioning.global_condition))),
-        )
-    )
-    x = noise.normal((1, latents.channels, manifest.window_latents))
-    return _shortest_time(lambda: predict(x, np.float32(0.5)))
+    return _shortest_time(one_step(bundle.manifest, denoiser))
 
 
 def _time_decoder(bundle: Bundle, tuning: Tuning) -> float:
-    """Seconds to decode `EXCERPT` latents."""
-    latents = bundle.manifest.latents
-    length = min(EXCERPT, bundle.manifest.window_latents)
+    """Seconds to decode `excerpts.EXCERPT` latents."""
     decoder = load_decoder(bundle, tuning, SessionFactory(tuning.threads, options=tuning.options))
-    x = Noise(0).normal((1, latents.channels, length))
-    return _shortest_time(lambda: list(decoder(x, length * latents.ratio)))
+    return _shortest_time(excerpt(bundle.manifest, decoder))
 
 
 def _shortest_time(work: Callable[[], object]) -> float:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx.runtime.onnx_bytes import INT8, INT32, UINT8, model, node, tensor
+
 IntArray = np.ndarray[Any, np.dtype[Any]]
 
 LENGTH = 64
 """Values in each sum: a multiple of the vector length of every kernel."""
-
-_UINT8, _INT8, _INT32 = 2, 3, 6  # TensorProto.DataType of onnx.proto.
 
 
 def largest_inputs() -> dict[str, IntArray]:
@@ -39,34 +39,5 @@ def is_exact(result: IntArray) -> bool:
 
 def matmul_model() -> bytes:
     """A serialized ONNX model of one `MatMulInteger`: a, uint8 [m, k], by b, int8 [k, n], is y, int32 [m, n]."""
-    node = _text(1, "a") + _text(1, "b") + _text(2, "y") + _text(4, "MatMulInteger")
-    graph = _field(1, node) + _text(2, "product")
-    graph += (
-        _field(11, _tensor("a", _UINT8, "mk")) + _field(11, _tensor("b", _INT8, "kn")) + _field(12, _tensor("y", _INT32, "mn"))
-    )
-    ir_version, opset = _number(1, 8), _number(2, 13)
-    return ir_version + _field(7, graph) + _field(8, opset)
-
-
-# Written in the wire format of protocol buffers, with the field numbers of onnx.proto, because the engine does not depend on
-# the onnx package.
-
-
-def _tensor(name: str, dtype: int, axes: str) -> bytes:
-    """A ValueInfoProto with one dynamic axis for each letter of `axes`."""
-    shape = b"".join(_field(1, _text(2, axis)) for axis in axes)
-    return _text(1, name) + _field(2, _field(1, _number(1, dtype) + _field(2, shape)))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field of fewer than 128 bytes."""
-    return bytes([number << 3 | 2, len(content)]) + content
-
-
-def _number(number: int, value: int) -> bytes:
-    """A varint field with a value below 128."""
-    return bytes([number << 3, value])
+    inputs = [tensor("a", UINT8, "mk"), tensor("b", INT8, "kn")]
+    return model([node("MatMulInteger", ["a", "b"], "y")], inputs, [tensor("y", INT32, "mn")])

@@ -82,7 +82,7 @@ def available_processors() -> int:
     process that may use the time of two and a half processors has three.
     """
     present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([present, *map(math.ceil, _allowed_by_control_groups())]))
+    return max(1, min([present, *map(math.ceil, allowed_by_control_groups())]))
 
 
 def usable_threads(threads: int) -> int:
@@ -103,7 +103,7 @@ def usable_threads(threads: int) -> int:
     return min(threads, present)
 
 
-def _allowed_by_control_groups() -> Iterator[float]:
+def allowed_by_control_groups() -> Iterator[float]:
     """How many processors' time each control group of this process allows, where it has a limit."""
     for folder, older in control_groups.folders("cpu"):
         if older:

@@ -1,0 +1,88 @@
+"""Small ONNX models as bytes, in the wire format of protocol buffers with the field numbers of onnx.proto.
+
+Written by hand because the engine does not depend on the onnx package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
+"""Number formats: TensorProto.DataType."""
+
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+_TYPES = {"float32": FLOAT, "uint8": UINT8, "int8": INT8, "int32": INT32}
+
+
+def model(
+    nodes: Sequence[bytes], inputs: Sequence[bytes], outputs: Sequence[bytes], constants: Sequence[bytes] = (), opset: int = 13
+) -> bytes:
+    """A serialized model.
+
+    Args:
+        nodes: Made by `node`, each after those whose outputs it reads.
+        inputs: Made by `tensor`.
+        outputs: Made by `tensor`.
+        constants: Made by `constant`.
+        opset: Version of ONNX's own operators.
+    """
+    parts = [(1, nodes), (5, constants), (11, inputs), (12, outputs)]
+    graph = _text(2, "graph") + b"".join(_field(number, content) for number, contents in parts for content in contents)
+    ours, theirs = _number(2, opset), _text(1, MICROSOFT) + _number(2, 1)
+    ir_version = _number(1, 8)
+    return ir_version + _field(7, graph) + _field(8, ours) + _field(8, theirs)
+
+
+def node(operator: str, inputs: Sequence[str], output: str, domain: str = "", **numbers: int) -> bytes:
+    """A node with one output and whole numbers as attributes."""
+    whole = 2  # AttributeProto.AttributeType.INT
+    attributes = (_text(1, name) + _number(3, value) + _number(20, whole) for name, value in numbers.items())
+    return (
+        b"".join(_text(1, name) for name in inputs)
+        + _text(2, output)
+        + _text(4, operator)
+        + b"".join(_field(5, attribute) for attribute in attributes)
+        + _text(7, domain)
+    )
+
+
+def tensor(name: str, dtype: int, axes: str) -> bytes:
+    """An input or output with one dynamic axis for each letter of `axes`."""
+    shape = b"".join(_field(1, _text(2, axis)) for axis in axes)
+    return _text(1, name) + _field(2, _field(1, _number(1, dtype) + _field(2, shape)))
+
+
+def constant(name: str, value: np.ndarray[Any, np.dtype[Any]]) -> bytes:
+    """A constant of one of the number formats above."""
+    stored = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"))
+    dims = b"".join(_number(1, size) for size in value.shape)
+    return dims + _number(2, _TYPES[value.dtype.name]) + _text(8, name) + _field(9, stored.tobytes())
+
+
+def _text(number: int, text: str) -> bytes:
+    return _field(number, text.encode())
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _number(number: int, value: int) -> bytes:
+    """A field with a whole number, at least 0."""
+    return _varint(number << 3) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits in each byte, the lowest first; the highest bit says that more follow."""
+    made = bytearray()
+    while value > 127:
+        made.append(value & 127 | 128)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
