@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from sao_onnx.cli.batch_clips import Clips, Files
-from sao_onnx.cli.names import file_name, for_several, slug
-from sao_onnx.cli.request_file import Line
+from sao_onnx.batch.clips import Clips
+from sao_onnx.batch.folder import Folder
+from sao_onnx.batch.lists import Line
+from sao_onnx.batch.tasks import Files, Task
 from sao_onnx.errors import OutputExistsError, RequestError
+from sao_onnx.file_names import file_name, for_several, slug
 from sao_onnx.provenance import read_provenance
 from tests.processes import COMMAND, GUARD, interrupt, run, started, wait_until
 
@@ -287,15 +289,17 @@ def test_a_clip_that_another_process_makes_meanwhile(engine, tmp_path, monkeypat
         return generate(request)
 
     monkeypatch.setattr(engine, "generate", late)
-    files = Files(tmp_path, "{index:03}-{prompt}.wav", seed=None, bits=None, metadata=True, sidecar=False, force=False)
+    name = "{index:03}-{prompt}.wav"
+    files = Files(Folder(tmp_path), name, seed=None, bits=None, metadata=True, sidecar=False, force=False)
     clips = Clips(engine, files)
-    task, there = clips.checked(Line(1, 1, "rain", SHORT))
-    assert there is None
+    task = clips.checked(Line(1, 1, "rain", SHORT))
+    assert isinstance(task, Task)
+    answer = clips.make(task)
     if same:
-        assert clips.make(task) == {"made": False, "file": str(tmp_path / "001-rain.wav")}
+        assert answer.about == {"made": False, "file": str(tmp_path / "001-rain.wav")}
     else:
-        with pytest.raises(OutputExistsError, match="was made of another request"):
-            clips.make(task)
+        assert isinstance(answer.error, OutputExistsError)
+        assert "was made of another request" in str(answer.error)
     assert read_provenance(tmp_path / "001-rain.wav").prompt == prompt
 
 

@@ -64,7 +64,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, error: type
     """
     with _file_errors(path, error):
         target = _target(path, overwrite)
-        _remove_abandoned(target.parent)
+        remove_abandoned(target.parent)
         with _partial(target.parent) as (stream, partial):
             stream.write(data)
             stream.flush()
@@ -155,7 +155,7 @@ def _begun(partial: Path) -> BinaryIO:
             stream.close()
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove what killed programs left in a folder: hidden files of ours that nobody holds locked any longer.
 
     Not on Windows, and not on file systems without locks, where the files of programs that still run look the same.

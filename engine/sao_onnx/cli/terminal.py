@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import typer
 
+from sao_onnx.batch.pace import Pace, time_left
 from sao_onnx.cli.results import print_error
 from sao_onnx.cli.signals import end_if_interrupted, end_interrupted
 from sao_onnx.cli.streams import prepare_streams, printable
@@ -157,6 +158,21 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
 
 
 @contextlib.contextmanager
+def pace_bar(wanted: bool) -> Iterator[Callable[[Pace], None]]:
+    """A function that shows on stderr, if that is a terminal, how many clips are done, how fast, and when the rest will be."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda pace: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("", total=None, told="")
+        yield lambda pace: display.update(task, completed=pace.done, total=pace.total, told=str(pace))
+
+
+@contextlib.contextmanager
 def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
     """A function that shows what is done and which fraction of the time is over, on stderr if that is a terminal.
 
@@ -183,8 +199,7 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
 
         def show(stage: str, fraction: float) -> None:
             seconds = (time.monotonic() - start) * (1 - fraction) / fraction if fraction >= TELLING else None
-            left = "" if seconds is None else f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
-            display.update(task, description=stage, completed=fraction, left=left)
+            display.update(task, description=stage, completed=fraction, left="" if seconds is None else time_left(seconds))
 
         yield show
 

@@ -1,0 +1,152 @@
+"""A cluster of Ray: found, used without a word of its own, and left again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sao_onnx.errors import ClusterError, MissingExtraError, RequestError
+from sao_onnx.runtime.environment import variables_unless_set
+
+VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Ray reports its use to its makers, unless the first is 0 where its head starts. The second keeps its inner errors, which it
+recovers from, out of the terminal."""
+
+PATIENCE = 10.0
+"""Seconds in which a cluster has to answer."""
+
+AUTO, LOCAL = "auto", "local"
+"""Addresses: the cluster that RAY_ADDRESS names or that runs on this machine, or else one made here; and one made here."""
+
+ADDRESS = re.compile(r"\[?([^\s/@]+?)\]?:([0-9]{1,5})")
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Ray, connected to a cluster as long as the block lasts. Whatever was started for the block ends with it.
+
+    Args:
+        address: HOST:PORT of the head, `AUTO` or `LOCAL`.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        RequestError: The address is none of these.
+        ClusterError: Nobody answers there, or another release of Ray or Python.
+    """
+    with variables_unless_set(VARIABLES):
+        ray = _imported()
+        if address == AUTO:
+            address = os.environ.get("RAY_ADDRESS", "").strip() or AUTO
+        if address not in (AUTO, LOCAL):
+            _require_answer(address)
+        with _own_signals(), _quiet():
+            try:
+                # Without an address, Ray looks for a cluster before it makes one, which is what AUTO means here.
+                ray.init(
+                    address=None if address == AUTO else address,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    **({"include_dashboard": False} if address == LOCAL else {}),
+                )
+            except Exception as error:
+                raise ClusterError(f"Ray cannot be used ({address}): {first_line(error)}") from error
+    try:
+        with _quiet():
+            yield ray
+    finally:
+        ray.shutdown()
+
+
+def _imported() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in {"ray", "pyarrow", "pandas"}:
+            raise MissingExtraError("batch --ray", "Ray with its data library", "ray") from error
+        raise
+    return ray
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would try for minutes, and end the process."""
+    found = ADDRESS.fullmatch(address)
+    if found is None:
+        hint = "; Ray Data does not work over ray://, so run this on a machine of the cluster" if "://" in address else ""
+        raise RequestError(f"the address of Ray is {address[:80]!r}, expected HOST:PORT, {AUTO} or {LOCAL}{hint}")
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no cluster of Ray answers at {address} ({getattr(error, 'strerror', None) or error}); is it running? "
+            "`ray start --head` starts one, and prints its address"
+        ) from error
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does at SIGTERM, which Ray would replace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray logs out of the terminal. It keeps its own log files."""
+    handlers = [
+        h for name in ("ray", "ray.data") for h in logging.getLogger(name).handlers if isinstance(h, logging.StreamHandler)
+    ]
+    before = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, before, strict=True):
+            handler.setLevel(level)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of Ray says, without its traces."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def machines(ray: Any) -> list[Mapping[str, float]]:
+    """What each machine has that can work: at least "CPU", and "memory" in bytes."""
+    nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return [resources for resources in nodes if resources.get("CPU", 0) >= 1]
+
+
+def room(found: list[Mapping[str, float]], threads: int, memory: int) -> int:
+    """How many engines the machines can hold.
+
+    Args:
+        found: The machines.
+        threads: Of each engine.
+        memory: Of each engine, in bytes.
+
+    Raises:
+        ClusterError: None.
+    """
+    fitting = sum(int(min(each["CPU"] // threads, each.get("memory", memory) // memory)) for each in found)
+    if not fitting:
+        most = max(found, key=lambda each: (each["CPU"], each.get("memory", 0)), default={"CPU": 0.0})
+        raise ClusterError(
+            f"an engine takes {threads} processors and {memory / 1e6:.0f} MB, and the largest of the {len(found)} machines has "
+            f"{most['CPU']:.0f} and {most.get('memory', 0) / 1e6:.0f} MB for Ray; choose fewer --threads, or add a machine"
+        )
+    return fitting
