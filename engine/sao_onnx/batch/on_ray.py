@@ -137,12 +137,12 @@ class Pool:
 
 
 def on_ray(
+    ray: Any,
     engine: Engine,
     files: Files,
     tasks: Iterable[Task],
     stop: threading.Event,
     *,
-    address: str,
     jobs: int | None,
     threads: int | None,
     send_bundle: bool,
@@ -150,11 +150,11 @@ def on_ray(
     """Make clips on a cluster.
 
     Args:
+        ray: What `cluster.connected` gives.
         engine: As it shall be on every machine; its own threads do not count.
         files: How clips are written: to a place that all machines reach.
         tasks: What is to be made, and was not there a moment ago.
         stop: Once it is set, no answer is waited for any longer. What is begun is dropped.
-        address: Of the cluster, as `cluster.connected` takes it.
         jobs: Engines at the same time, at most; by default as many as there is room for, also on machines that come later.
         threads: Of each engine; by default the processors of the smallest machine.
         send_bundle: Send the bundle to machines that do not have it.
@@ -163,25 +163,16 @@ def on_ray(
         The answer of each task, once, as they are made.
 
     Raises:
-        MissingExtraError: Ray is not installed.
-        ClusterError: The cluster does not answer, or has no room.
+        ClusterError: The cluster has no room.
     """
     waiting = {task.number: task for task in tasks}
-    if not waiting:
-        return
-    try:
-        with cluster.connected(address) as ray:
-            pool = _pool(ray, engine, waiting.values(), jobs, threads)
-            sent = SentBundle.of(engine.bundle, ray.put) if send_bundle else None
-            arguments = {**engine.again, "threads": pool.threads}
-            order = Order(files, engine.bundle.fingerprint, arguments, __version__, sent)
-            for _ in range(PASSES):
-                yield from _answered(_pass(ray, order, list(waiting.values()), pool), waiting, files.place, stop)
-                if stop.is_set() or not waiting:
-                    return
-    finally:
-        # Nobody of ours writes any longer.
-        files.place.tidy()
+    pool = _pool(ray, engine, waiting.values(), jobs, threads)
+    sent = SentBundle.of(engine.bundle, ray.put) if send_bundle else None
+    order = Order(files, engine.bundle.fingerprint, {**engine.again, "threads": pool.threads}, __version__, sent)
+    for _ in range(PASSES):
+        yield from _answered(_pass(ray, order, list(waiting.values()), pool), waiting, files.place, stop)
+        if stop.is_set() or not waiting:
+            return
     for task in waiting.values():
         ended = f"was begun {PASSES * (RETRIES + 1)} times, and each time its process or its machine came to an end"
         error = ClusterError(f"{files.place.path(task.name)} {ended}; is there too little memory for it?")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sao_onnx.cli import command_options as o
+from sao_onnx.cli.streams import nothing_on_stderr, results_alone
 from sao_onnx.cli.terminal import FAILED, note, pace_bar
 from sao_onnx.request import MAX_SEED
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sao_onnx.batch.clips import Clips
     from sao_onnx.batch.lists import Line
     from sao_onnx.batch.pace import Pace
+    from sao_onnx.batch.place import Place
     from sao_onnx.batch.shard import Shard
     from sao_onnx.batch.tasks import Answer, Task
     from sao_onnx.cli.batch_answers import Answers
@@ -128,17 +130,20 @@ def batch(
     answers = Answers(as_json)
     tasks = None if live else _tasks(clips, lines, part, answers)
     before, stop = answers.given, threading.Event()
-    if tasks is None:
-        run = _here(clips.answer, part.of(lines), jobs or 1, stop)
-    elif ray is None:
-        _require_memory(engine, tasks, min(jobs or 1, max(1, len(tasks))))
-        run = _here(clips.make, tasks, jobs or 1, stop)
-    else:
-        from sao_onnx.batch.on_ray import on_ray
-
-        run = on_ray(engine, files, tasks, stop, address=ray, jobs=jobs, threads=threads, send_bundle=send_bundle)
     pace = Pace(None if tasks is None else len(tasks))
-    with _lines_in_warnings(), pace_bar(not quiet) as show, contextlib.closing(run):
+    with _lines_in_warnings(), pace_bar(not quiet) as show, contextlib.ExitStack() as held:
+        if tasks is None:
+            run = _here(clips.answer, part.of(lines), jobs or 1, stop)
+        elif ray is None or not tasks:
+            _require_memory(engine, tasks, min(jobs or 1, max(1, len(tasks))))
+            run = _here(clips.make, tasks, jobs or 1, stop)
+        else:
+            from sao_onnx.batch.on_ray import on_ray
+
+            answers.to = held.enter_context(results_alone())
+            cluster = held.enter_context(_cluster(ray, files.place))
+            run = on_ray(cluster, engine, files, tasks, stop, jobs=jobs, threads=threads, send_bundle=send_bundle)
+        held.enter_context(contextlib.closing(run))
         _carry_out(run, answers, stop, pace, show)
     if not answers.given and part.count == 1:
         raise SaoOnnxError(f"{file} holds no requests")
@@ -192,6 +197,20 @@ def _here(work: Callable[[T], Answer], items: Iterable[T], jobs: int, stop: thre
         return work(item)
 
     return (result() for _, result in many(known, items, jobs, stop=stop))
+
+
+@contextlib.contextmanager
+def _cluster(address: str, place: Place) -> Iterator[Any]:
+    """Ray, connected. Afterwards nobody of ours writes any longer, and nothing half written is left."""
+    from sao_onnx.batch.cluster import connected
+
+    try:
+        with contextlib.ExitStack() as held:
+            with nothing_on_stderr():
+                ray = held.enter_context(connected(address))
+            yield ray
+    finally:
+        place.tidy()
 
 
 def _tasks(clips: Clips, lines: Iterable[Line], part: Shard, answers: Answers) -> list[Task]:

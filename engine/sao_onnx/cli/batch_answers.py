@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TextIO
+
 from sao_onnx.batch.tasks import Answer
 from sao_onnx.cli.results import describe_error, print_result
 from sao_onnx.cli.terminal import note
@@ -19,6 +21,7 @@ class Answers:
         as_json: Whether it is JSON.
 
     Attributes:
+        to: Where to; by default stdout.
         made: Lines whose clips were made.
         there: Lines whose clips were there before.
         failed: Lines without a clip.
@@ -26,6 +29,7 @@ class Answers:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        self.to: TextIO | None = None
         self.made = self.there = self.failed = 0
 
     @property
@@ -47,7 +51,7 @@ class Answers:
         else:
             self.there += 1
         if answer.about["made"] or self._as_json:
-            print_result({"line": answer.number, **answer.about}, as_json=self._as_json)
+            print_result({"line": answer.number, **answer.about}, as_json=self._as_json, to=self.to)
 
     def _problem(self, number: int, error: Exception, *, ends: bool) -> None:
         """Answer a line that has no clip."""
@@ -55,4 +59,4 @@ class Answers:
         message = str(error) if isinstance(error, SaoOnnxError) else f"{type(error).__name__}: {error}".removesuffix(": ")
         note(f"line {number}: {message}{'; the batch ends here, run it again for the rest' if ends else ''}")
         if self._as_json:
-            print_result({"line": number, **describe_error(error)}, as_json=True)
+            print_result({"line": number, **describe_error(error)}, as_json=True, to=self.to)

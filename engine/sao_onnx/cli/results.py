@@ -6,7 +6,7 @@ import contextlib
 import json
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -72,9 +72,9 @@ def describe_error(error: Exception) -> dict[str, Any]:
     return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
-def print_result(about: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print where a clip is, or with `--json` all that is known of it."""
-    print(json.dumps(about) if as_json else about["file"], flush=True)
+def print_result(about: Mapping[str, Any], *, as_json: bool, to: TextIO | None = None) -> None:
+    """Print where a clip is, or with `--json` all that is known of it; by default to stdout."""
+    print(json.dumps(about) if as_json else about["file"], flush=True, file=to)
 
 
 def print_bytes(data: bytes) -> None:

@@ -115,6 +115,11 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
             return
 
 
+def _shares_terminal() -> bool:
+    """Whether results go to a terminal, too, and have to step around the bar. Otherwise they must not go to the bar's."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 class ProgressBar(Protocol):
     """Shows what is done, how much of it, and how long it will take."""
 
@@ -143,7 +148,7 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_shares_terminal()) as display:
         tasks: dict[str, TaskID] = {}
 
         class Bar:
@@ -167,7 +172,7 @@ def pace_bar(wanted: bool) -> Iterator[Callable[[Pace], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_shares_terminal()) as display:
         task = display.add_task("", total=None, told="")
         yield lambda pace: display.update(task, completed=pace.done, total=pace.total, told=str(pace))
 
@@ -194,7 +199,7 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
         TextColumn("{task.fields[left]}"),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_shares_terminal()) as display:
         task = display.add_task("", total=1.0, left="")
 
         def show(stage: str, fraction: float) -> None:
