@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,12 +17,20 @@ from typing import Any
 from sao_onnx.errors import ClusterError, MissingExtraError, RequestError
 from sao_onnx.runtime.environment import variables_unless_set
 
-VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Ray reports its use to its makers, unless the first is 0 where its head starts. The second keeps its inner errors, which it
-recovers from, out of the terminal."""
+VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+"""For Ray where it is started here. It reports its use to its makers unless the first is 0; and then, where a cluster is started,
+still that it does not report, to the address of the second: nobody's. The third keeps errors that it recovers from to itself."""
 
-PATIENCE = 10.0
-"""Seconds in which a cluster has to answer."""
+PATIENCE, LONGER = 10.0, 30.0
+"""Seconds in which a machine has to take a connection; and in which a cluster of Ray has to answer a program that asks it, which
+takes some seconds to start."""
+
+NO_SUCH_COMMAND = 2
+"""What Ray's program returns where it cannot ask, as another release might."""
 
 AUTO, LOCAL = "auto", "local"
 """Addresses: the cluster that RAY_ADDRESS names or that runs on this machine, or else one made here; and one made here."""
@@ -76,18 +86,25 @@ def _imported() -> Any:
 
 
 def _require_answer(address: str) -> None:
-    """Ray itself would try for minutes, and end the process."""
+    """Make sure of a cluster: Ray itself would try for minutes, and end this process."""
     found = ADDRESS.fullmatch(address)
     if found is None:
         hint = "; Ray Data does not work over ray://, so run this on a machine of the cluster" if "://" in address else ""
         raise RequestError(f"the address of Ray is {address[:80]!r}, expected HOST:PORT, {AUTO} or {LOCAL}{hint}")
     try:
         socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
+        asked = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=LONGER, stdin=subprocess.DEVNULL, check=False)
+        problem = (
+            "" if done.returncode in (0, NO_SUCH_COMMAND) else (done.stderr.strip().splitlines() or ["it is not healthy"])[-1]
+        )
+    except subprocess.TimeoutExpired:
+        problem = f"there is no answer within {LONGER:.0f} s"
     except (OSError, OverflowError) as error:
-        raise ClusterError(
-            f"no cluster of Ray answers at {address} ({getattr(error, 'strerror', None) or error}); is it running? "
-            "`ray start --head` starts one, and prints its address"
-        ) from error
+        problem = getattr(error, "strerror", None) or str(error)
+    if problem:
+        remedy = "is it running? `ray start --head` starts one, and prints its address"
+        raise ClusterError(f"no cluster of Ray answers at {address} ({problem}); {remedy}")
 
 
 @contextlib.contextmanager
