@@ -13,7 +13,7 @@ from sao_onnx.batch.folder import Folder
 from sao_onnx.batch.lists import Line
 from sao_onnx.batch.places import open_place
 from sao_onnx.batch.storage import Storage
-from sao_onnx.batch.tasks import Files, Task
+from sao_onnx.batch.tasks import Answer, Files, Task
 from sao_onnx.errors import FileError, MissingExtraError, OutputExistsError
 from tests.processes import COMMAND, run
 
@@ -47,21 +47,25 @@ def test_clips_are_those_of_a_folder(engine, storage, tmp_path):
     line = Line(1, 1, "rain", SHORT)
     task = made.checked(line)
     assert isinstance(task, Task)
-    answer = made.make(task)
-    assert (answer.about["made"], answer.about["file"]) == (True, storage.path("1.wav"))
-    assert alone.make(task).about["made"]
+    about = made.make(task).about
+    assert about is not None
+    assert (about["made"], about["file"]) == (True, storage.path("1.wav"))
+    assert alone.make(task).error is None
     assert names(storage) == ["1.json", "1.wav"]
     with storage.reading("1.wav") as copy:
         assert copy.read_bytes() == (tmp_path / "1.wav").read_bytes()
     # Run again, by others: it is there. Another request is told, and replaces nothing.
     again = Clips(engine, files_in(pickle.loads(pickle.dumps(storage)))).checked(line)
+    assert isinstance(again, Answer)
     assert again.about == {"made": False, "file": storage.path("1.wav")}
     other = Clips(engine, files_in(storage)).checked(Line(1, 1, "wind", SHORT))
+    assert isinstance(other, Answer)
     assert isinstance(other.error, OutputExistsError)
     assert "was made of another request (prompt: 'rain', now 'wind')" in str(other.error)
     assert not other.ends
-    forced = Clips(engine, files_in(storage, force=True))
-    assert forced.make(forced.checked(Line(1, 1, "wind", SHORT))).about["made"]
+    forced = Clips(engine, files_in(storage, force=True)).answer(Line(1, 1, "wind", SHORT))
+    assert forced.about is not None
+    assert forced.about["made"]
 
 
 def test_one_of_many_writers_wins(storage):
@@ -127,7 +131,7 @@ def test_addresses(tmp_path):
     local = open_place(f"file://{tmp_path}/clips")
     assert isinstance(local, Folder)
     assert local.path("a.wav") == str(tmp_path / "clips" / "a.wav")
-    with pytest.raises(FileError, match="cannot be used: .*nonsense"):
+    with pytest.raises(FileError, match=r"cannot be used: .*nonsense"):
         open_place("nonsense://clips")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sao_onnx.errors import ClusterError, MissingExtraError, RequestError
@@ -22,12 +23,13 @@ VARIABLES = {
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
-"""For Ray where it is started here. It reports its use to its makers unless the first is 0; and then, where a cluster is started,
-still that it does not report, to the address of the second: nobody's. The third keeps errors that it recovers from to itself."""
+"""For Ray where it is started here. It reports its use to its makers unless the first is 0; and then, where a cluster is
+started, still that it does not report, to the address of the second: nobody's. The third keeps errors that it recovers from to
+itself."""
 
 PATIENCE, LONGER = 10.0, 30.0
-"""Seconds in which a machine has to take a connection; and in which a cluster of Ray has to answer a program that asks it, which
-takes some seconds to start."""
+"""Seconds in which a machine has to take a connection; and in which a cluster of Ray has to answer a program that asks it,
+which takes some seconds to start."""
 
 NO_SUCH_COMMAND = 2
 """What Ray's program returns where it cannot ask, as another release might."""
@@ -95,9 +97,7 @@ def _require_answer(address: str) -> None:
         socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
         asked = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=LONGER, stdin=subprocess.DEVNULL, check=False)
-        problem = (
-            "" if done.returncode in (0, NO_SUCH_COMMAND) else (done.stderr.strip().splitlines() or ["it is not healthy"])[-1]
-        )
+        problem = "" if done.returncode in (0, NO_SUCH_COMMAND) else told[-1]
     except subprocess.TimeoutExpired:
         problem = f"there is no answer within {LONGER:.0f} s"
     except (OSError, OverflowError) as error:
@@ -148,7 +148,7 @@ def machines(ray: Any) -> list[Mapping[str, float]]:
     return [resources for resources in nodes if resources.get("CPU", 0) >= 1]
 
 
-def room(found: list[Mapping[str, float]], threads: int, memory: int) -> int:
+def room(found: Sequence[Mapping[str, float]], threads: int, memory: int) -> int:
     """How many engines the machines can hold.
 
     Args:
@@ -159,7 +159,7 @@ def room(found: list[Mapping[str, float]], threads: int, memory: int) -> int:
     Raises:
         ClusterError: None.
     """
-    fitting = sum(int(min(each["CPU"] // threads, each.get("memory", memory) // memory)) for each in found)
+    fitting = sum(int(min(each["CPU"] // threads, each.get("memory", math.inf) / memory)) for each in found)
     if not fitting:
         most = max(found, key=lambda each: (each["CPU"], each.get("memory", 0)), default={"CPU": 0.0})
         raise ClusterError(
