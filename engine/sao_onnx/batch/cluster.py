@@ -97,6 +97,7 @@ def _require_answer(address: str) -> None:
         socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
         asked = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=LONGER, stdin=subprocess.DEVNULL, check=False)
+        told = done.stderr.strip().splitlines() or ["it is not healthy"]
         problem = "" if done.returncode in (0, NO_SUCH_COMMAND) else told[-1]
     except subprocess.TimeoutExpired:
         problem = f"there is no answer within {LONGER:.0f} s"
