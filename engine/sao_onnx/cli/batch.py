@@ -83,8 +83,7 @@ def batch(
         typer.Option(
             "--ray",
             metavar="[HOST:PORT|auto|local]",
-            help="On the machines of a Ray cluster: this one; one that is found or else made here (also if nothing is "
-            "named); one made here.",
+            help="On the machines of a Ray cluster; without an address, of one that is found, or else made here (local: made).",
             show_default=False,
         ),
     ] = None,
