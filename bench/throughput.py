@@ -2,7 +2,8 @@
 
     python -m bench.throughput [--model BUNDLE] [--clips 40] [--rounds 3] [--results FOLDER]
 
-All ways take turns. The pace is taken from the first clip to the last, the start apart. Those on Ray need the extra `ray`.
+All ways take turns. The pace is taken from the first clip to the last, the start apart. Those on Ray need the extra `ray`; where
+others share the machine, the seconds of processors that a clip takes tell more, which hold the start as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bench.common import ROOT
 from sao_onnx.runtime.machine import describe_machine
@@ -42,11 +45,13 @@ class Found:
         start: Seconds until its first clip.
         whole: Seconds until its end.
         pace: Clips a minute from the first to the last.
+        cpu: Seconds of processors that its processes used, all together. Other programs change it little.
     """
 
     start: float
     whole: float
     pace: float
+    cpu: float
 
 
 def measure(model: str, folder: Path, parts: list[list[str]]) -> Found:
@@ -78,12 +83,26 @@ def measure(model: str, folder: Path, parts: list[list[str]]) -> Found:
         readers = [threading.Thread(target=read, args=(process,)) for process in processes]
         for reader in readers:
             reader.start()
+        used: dict[int, float] = {}
+        while any(reader.is_alive() for reader in readers):
+            for process in processes:
+                _add_used(process.pid, used)
+            time.sleep(0.1)
         for reader in readers:
             reader.join()
     if any(process.returncode for process in processes):
         raise SystemExit(f"{parts} failed")
     whole = time.monotonic() - start
-    return Found(min(times) - start, whole, 60 * (len(times) - 1) / (max(times) - min(times)))
+    return Found(min(times) - start, whole, 60 * (len(times) - 1) / (max(times) - min(times)), sum(used.values()))
+
+
+def _add_used(pid: int, used: dict[int, float]) -> None:
+    """Note the time that a process and all that it started have used so far, by their numbers."""
+    with contextlib.suppress(psutil.Error):
+        for process in (top := psutil.Process(pid), *top.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                used[process.pid] = times.user + times.system
 
 
 def main() -> None:
@@ -118,14 +137,14 @@ def report_lines(found: dict[str, list[Found]], call: str, model: str, clips: in
         f"`{call}` on {machine.processor}, {machine.cores} cores, shared with other programs. Model {model}, {clips} clips of "
         f"its whole window with its own steps; medians of {len(next(iter(found.values())))} rounds in turn, and their range.",
         "",
-        "| way | clips a minute | range | seconds to the first clip | seconds in all |",
-        "|---|---|---|---|---|",
+        "| way | clips a minute | range | seconds to the first clip | seconds in all | seconds of processors, a clip |",
+        "|---|---|---|---|---|---|",
     ]
     for name, all_found in found.items():
         paces = [one.pace for one in all_found]
-        start, whole = (statistics.median(getattr(one, part) for one in all_found) for part in ("start", "whole"))
+        start, whole, cpu = (statistics.median(getattr(one, part) for one in all_found) for part in ("start", "whole", "cpu"))
         spread = f"{min(paces):.1f} to {max(paces):.1f}"
-        lines.append(f"| {name} | {statistics.median(paces):.1f} | {spread} | {start:.1f} | {whole:.1f} |")
+        lines.append(f"| {name} | {statistics.median(paces):.1f} | {spread} | {start:.1f} | {whole:.1f} | {cpu / clips:.2f} |")
     return [*lines, ""]
 
 

@@ -224,6 +224,18 @@ def maker_of(missing, known, tmp_path, **changed):
     return Maker(Order(Files(Folder(tmp_path), "{index}.wav", **options), arguments=arguments, **order))
 
 
+def test_a_machine_whose_bundle_is_damaged(bundle, tmp_path):
+    """Which shows with the first clip: its size is right, and its digest not."""
+    graph = next(iter(bundle.glob("fp32/dit.onnx*")))
+    data = bytearray(graph.read_bytes())
+    data[-1] ^= 1
+    graph.write_bytes(data)
+    about, ends, error = told(maker(bundle, tmp_path, fingerprint=open_bundle(bundle).fingerprint))
+    assert (about, ends) == (None, True)
+    assert "cannot make clips: " in error
+    assert graph.name in error
+
+
 def test_a_bundle_is_sent_to_machines_without_it(bundle, tmp_path, monkeypatch):
     """It is kept there, whole, and the next actor finds it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -20,7 +20,7 @@ from sao_onnx.batch.place import Place
 from sao_onnx.batch.sent_bundle import SentBundle
 from sao_onnx.batch.tasks import Answer, Files, Task
 from sao_onnx.engine import Engine, opened_again
-from sao_onnx.errors import BundleError, ClusterError, SaoOnnxWarning
+from sao_onnx.errors import BundleError, ClusterError, MissingRuntimeError, ProviderError, SaoOnnxWarning
 from sao_onnx.planning.planner import uses_encoder
 from sao_onnx.runtime.memory import estimate_peak
 from sao_onnx.version import __version__
@@ -101,13 +101,18 @@ class Maker:
 
     def _answer(self, task: Task) -> Answer:
         if self._clips is None:
-            problem = ClusterError(f"{self._machine} cannot make clips: {self._problem}")
-            return Answer(task.number, error=problem, ends=True)
+            return self._unable(task, self._problem)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", SaoOnnxWarning)
             answer = self._clips.make(task)
+        if isinstance(answer.error, (BundleError, MissingRuntimeError, ProviderError)):
+            # Found with the first clip. Every other line would fail here, too, and sooner than on the machines that work.
+            answer = self._unable(task, answer.error)
         texts = tuple(str(one.message) for one in warned if issubclass(one.category, SaoOnnxWarning))
         return replace(answer, error=_sendable(answer.error), warned=texts)
+
+    def _unable(self, task: Task, problem: Exception | None) -> Answer:
+        return Answer(task.number, error=ClusterError(f"{self._machine} cannot make clips: {problem}"), ends=True)
 
 
 def _sendable(error: Exception | None) -> Exception | None:
