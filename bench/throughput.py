@@ -2,8 +2,8 @@
 
     python -m bench.throughput [--model BUNDLE] [--clips 40] [--rounds 3] [--results FOLDER]
 
-All ways take turns. The pace is taken from the first clip to the last, the start apart. Those on Ray need the extra `ray`; where
-others share the machine, the seconds of processors that a clip takes tell more, which hold the start as well.
+All ways take turns. The pace is taken from the first clip to the last, the start apart. Those on Ray need the extra `ray`.
+Where others share the machine, the seconds of processors that a clip takes tell more, which hold the start as well.
 """
 
 from __future__ import annotations

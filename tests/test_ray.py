@@ -5,6 +5,7 @@ A cluster of several nodes on this machine, with one processor each, stands for 
 
 from __future__ import annotations
 
+import errno
 import http.server
 import json
 import os
@@ -27,7 +28,7 @@ from sao_onnx.batch.on_ray import Maker, Order
 from sao_onnx.batch.sent_bundle import SentBundle
 from sao_onnx.batch.tasks import Files, Task
 from sao_onnx.bundle.bundle import open_bundle
-from sao_onnx.errors import ClusterError, MissingExtraError, RequestError
+from sao_onnx.errors import ClusterError, FileError, MissingExtraError, RequestError
 from sao_onnx.request import Request
 from sao_onnx.version import __version__
 from tests.processes import COMMAND, GUARD, run, started, wait_until
@@ -187,7 +188,8 @@ def test_room():
 
 
 def maker(bundle, tmp_path, **changed):
-    order = {"fingerprint": open_bundle(bundle).fingerprint, "version": __version__, "sent": None} | changed
+    """An actor that was told of this bundle."""
+    order = {"version": __version__, "sent": None} | changed
     arguments = {"model": str(bundle), "precision": "fp32", "threads": 1, "tuned": False}
     options: dict[str, Any] = {"seed": None, "bits": None, "metadata": True, "sidecar": False, "force": False}
     return Maker(Order(Files(Folder(tmp_path), "{index}.wav", **options), arguments=arguments, **order))
@@ -204,24 +206,13 @@ def test_a_machine_without_the_bundle(bundle, tmp_path):
     about, ends, error = told(maker(bundle, tmp_path, fingerprint="0" * 12))
     assert (about, ends) == (None, True)
     assert re.search(rf"cannot make clips: .* is another bundle \(fingerprint {fingerprint}\).*; or add --send-bundle", error)
-    about, ends, error = told(maker(bundle, tmp_path, version="0.0.1"))
+    about, ends, error = told(maker(bundle, tmp_path, fingerprint=fingerprint, version="0.0.1"))
     assert (about, ends) == (None, True)
     assert f"sao-onnx is {__version__} there, and 0.0.1 here; install the same release" in error
-    away = bundle.rename(tmp_path / "away")
-    about, ends, error = told(maker_of(bundle, away, tmp_path))
+    bundle.rename(tmp_path / "away")
+    about, ends, error = told(maker(bundle, tmp_path, fingerprint=fingerprint))
     assert (about, ends) == (None, True)
-    assert "there is no bundle" in error or "is not a folder" in error or "does not exist" in error
-    assert "; or add --send-bundle" in error
-
-
-def maker_of(missing, known, tmp_path, **changed):
-    """An actor whose machine does not have the bundle."""
-    made = maker(known, tmp_path, **changed)
-    del made
-    order = {"fingerprint": open_bundle(known).fingerprint, "version": __version__, "sent": None} | changed
-    arguments = {"model": str(missing), "precision": "fp32", "threads": 1, "tuned": False}
-    options: dict[str, Any] = {"seed": None, "bits": None, "metadata": True, "sidecar": False, "force": False}
-    return Maker(Order(Files(Folder(tmp_path), "{index}.wav", **options), arguments=arguments, **order))
+    assert re.search(rf"cannot make clips: .*{bundle}.*; or add --send-bundle", error)
 
 
 def test_a_machine_whose_bundle_is_damaged(bundle, tmp_path):
@@ -236,10 +227,28 @@ def test_a_machine_whose_bundle_is_damaged(bundle, tmp_path):
     assert graph.name in error
 
 
+def test_a_full_disk_of_a_machine(bundle, tmp_path, monkeypatch):
+    """It ends the batch, as it does here."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pyarrow = pytest.importorskip("pyarrow", reason="needs what Ray Data brings: pip install '.[ray]'")
+    monkeypatch.setattr(os, "fsync", full)
+    made = maker(bundle, tmp_path, fingerprint=open_bundle(bundle).fingerprint)
+    table = pyarrow.table({"task": [pickle.dumps(Task(3, "a.wav", Request("rain", seconds=0.1, steps=1)))]})
+    ((_, answer),) = map(pickle.loads, made(table)["answer"].to_pylist())
+    assert (answer.number, answer.about, answer.ends) == (3, None, True)
+    assert type(answer.error) is FileError
+    assert "No space left on device" in str(answer.error)
+    assert sorted(os.listdir(tmp_path)) == ["bundle"]
+
+
 def test_a_bundle_is_sent_to_machines_without_it(bundle, tmp_path, monkeypatch):
     """It is kept there, whole, and the next actor finds it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     store: dict[int, Any] = {}
+    fingerprint = open_bundle(bundle).fingerprint
     sent = SentBundle.of(open_bundle(bundle), lambda array: store.setdefault(len(store), array) is None or len(store) - 1)
     asked: list[int] = []
 
@@ -248,14 +257,14 @@ def test_a_bundle_is_sent_to_machines_without_it(bundle, tmp_path, monkeypatch):
         return store[key]
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=get))
-    (tmp_path / "cache" / "sao-onnx" / "bundles" / f"{open_bundle(bundle).fingerprint}.partial").mkdir(parents=True)
-    away = bundle.rename(tmp_path / "away")
-    about, _, error = told(maker_of(bundle, away, tmp_path, sent=sent))
+    (tmp_path / "cache" / "sao-onnx" / "bundles" / f"{fingerprint}.partial").mkdir(parents=True)
+    bundle.rename(tmp_path / "away")
+    about, _, error = told(maker(bundle, tmp_path, fingerprint=fingerprint, sent=sent))
     assert about is not None, error
     assert about["made"]
     assert len(asked) == len(store)
     (tmp_path / "a.wav").unlink()
-    assert told(maker_of(bundle, away, tmp_path, sent=sent))[0]["made"]
+    assert told(maker(bundle, tmp_path, fingerprint=fingerprint, sent=sent))[0]["made"]
     assert len(asked) == len(store)
     assert pickle.loads(pickle.dumps(sent)) == sent
 
@@ -331,8 +340,23 @@ class _Listener:
         }
 
 
+def test_a_head_that_is_gone(ray, miniature, tmp_path):
+    """Ray would end the process without a word, a minute later."""
+    write_list(tmp_path, [{"prompt": f"rain {i}", "steps": 400} for i in range(100)])
+    program = "import sao_onnx.cli, sao_onnx.cli.batch as m; m.HEAD_CHECK = 0.5; sao_onnx.cli.main()"
+    with many_machines.nodes(1) as nodes:
+        arguments = batch(miniature, "--ray", nodes.address, "--threads", 1)[1:]
+        with started([sys.executable, "-c", program, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: (tmp_path / "clips").is_dir() and os.listdir(tmp_path / "clips"), process)
+            nodes.remove_node(nodes.head_node, allow_graceful=False)
+            _, told = process.communicate(timeout=GUARD)
+    assert process.returncode == 1
+    assert told.startswith("error: the head of the Ray cluster does not answer any longer")
+
+
+@pytest.mark.slow
 def test_ray_reports_nothing(ray, miniature, tmp_path, monkeypatch):
-    """It would at once, as a cluster of its own making shows; and where we start it, it does not in many times that."""
+    """A minute or two. It would at once, as a cluster of its own making shows; and where we start it, it does not in many times that."""
     listener = _Listener()
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     monkeypatch.setattr(many_machines, "KEEPING", listener.variables | {"RAY_USAGE_STATS_ENABLED": "1"})
@@ -344,7 +368,7 @@ def test_ray_reports_nothing(ray, miniature, tmp_path, monkeypatch):
     needed = time.monotonic() - start
     listener.heard.clear()
     monkeypatch.undo()
-    write_list(tmp_path, [{"prompt": f"rain {i}", "steps": 400} for i in range(20)])
+    write_list(tmp_path, [{"prompt": f"rain {i}", "steps": 400} for i in range(10)])
     with started(batch(miniature, "--ray", "local"), cwd=tmp_path, env=inherited | listener.variables) as process:
         process.wait(timeout=GUARD)
     assert process.returncode == 0

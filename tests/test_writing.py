@@ -99,7 +99,8 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_hidden_file_that_others_take_for_abandoned(tmp_path, monkeypatch, overwrite):
     """On a network file system whose locks do not reach other machines."""
-    fsync, taken = os.fsync, []
+    fsync = os.fsync
+    taken: list[Path] = []
 
     def removed(descriptor):
         fsync(descriptor)

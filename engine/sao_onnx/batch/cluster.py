@@ -108,6 +108,21 @@ def _require_answer(address: str) -> None:
         raise ClusterError(f"no cluster of Ray answers at {address} ({problem}); {remedy}")
 
 
+def head(ray: Any) -> tuple[str, int]:
+    """Host and port at which the head of the cluster takes connections."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def takes_connections(place: tuple[str, int]) -> bool:
+    """Whether anybody does, at a host and port."""
+    try:
+        socket.create_connection(place, timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Keep what this process does at SIGTERM, which Ray would replace."""

@@ -25,6 +25,9 @@ from sao_onnx.planning.planner import uses_encoder
 from sao_onnx.runtime.memory import estimate_peak
 from sao_onnx.version import __version__
 
+PROCESS = 180_000_000
+"""Bytes that a process takes with Ray and its data library in it, beside what an engine takes. Measured with Ray 2.60."""
+
 MOST_PARTS = 10_000
 """Of a list. Ray Data hands out parts, and what it remembers of each costs time; up to so many clips, each is one."""
 
@@ -189,8 +192,8 @@ def _pool(ray: Any, engine: Engine, tasks: Iterable[Task], jobs: int | None, thr
     threads = threads or min((int(each["CPU"]) for each in found), default=1)
     encoder = any(uses_encoder(engine.manifest, task.request) for task in tasks)
     memory = estimate_peak(engine.bundle, engine.precision, tuning=engine.tuning, keep_loaded=True, encoder=encoder)
-    size = cluster.room(found, threads, memory)
-    return Pool(size if jobs is None else min(size, jobs), jobs, threads, memory)
+    size = cluster.room(found, threads, memory + PROCESS)
+    return Pool(size if jobs is None else min(size, jobs), jobs, threads, memory + PROCESS)
 
 
 def _answered(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from sao_onnx.cli import command_options as o
+from sao_onnx.cli.signals import end_now
 from sao_onnx.cli.streams import nothing_on_stderr, results_alone
 from sao_onnx.cli.terminal import FAILED, note, pace_bar
 from sao_onnx.request import MAX_SEED
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from sao_onnx.engine import Engine
 
 T = TypeVar("T", "Line", "Task")
+
+HEAD_CHECK, HEAD_CHECKS = 5.0, 4
+"""Seconds between two looks at the head of a cluster, and how many of them in a row must be in vain."""
 
 LINE: ContextVar[int | None] = ContextVar("LINE", default=None)
 """Number of the line that a thread works on."""
@@ -201,15 +205,32 @@ def _here(work: Callable[[T], Answer], items: Iterable[T], jobs: int, stop: thre
 @contextlib.contextmanager
 def _cluster(address: str, place: Place) -> Iterator[Any]:
     """Ray, connected. Afterwards nobody of ours writes any longer, and nothing half written is left."""
-    from sao_onnx.batch.cluster import connected
+    from sao_onnx.batch.cluster import connected, head
 
+    over = threading.Event()
     try:
         with contextlib.ExitStack() as held:
             with nothing_on_stderr():
                 ray = held.enter_context(connected(address))
+            threading.Thread(target=_end_with, args=(head(ray), over), daemon=True).start()
             yield ray
     finally:
+        over.set()
         place.tidy()
+
+
+def _end_with(head: tuple[str, int], over: threading.Event) -> None:
+    """Say that the head of a cluster is gone. Ray ends this process then, and does not say why."""
+    from sao_onnx.batch.cluster import takes_connections
+
+    silent = 0
+    while not over.wait(HEAD_CHECK):
+        silent = 0 if takes_connections(head) else silent + 1
+        if silent == HEAD_CHECKS and not over.is_set():
+            told = (
+                "error: the head of the Ray cluster does not answer any longer; what is made stays, run it again for the rest"
+            )
+            end_now(FAILED, told)
 
 
 def _tasks(clips: Clips, lines: Iterable[Line], part: Shard, answers: Answers) -> list[Task]:
