@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -498,3 +499,27 @@ def test_lists_of_other_programs_are_not_taken_for_prompts(call, tmp_path, name)
     assert done.returncode == 2
     assert "save it as .csv or .jsonl" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of POSIX")
+def test_names_go_to_a_file_while_a_terminal_shows_the_bar(miniature, tmp_path):
+    """As in `sao-onnx batch list.txt > names.txt`."""
+    write_list(tmp_path, [{"prompt": f"rain {i}", **SHORT} for i in range(4)])
+    ours, theirs = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with (tmp_path / "names.txt").open("w") as names:
+        command = [COMMAND, "batch", "list.jsonl", "-o", "clips", "--model", miniature]
+        with started(command, cwd=tmp_path, stdout=names, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):  # The end of a terminal.
+                while piece := os.read(ours, 4096):
+                    shown += piece
+            process.wait(timeout=GUARD)
+    os.close(ours)
+    assert process.returncode == 0
+    assert sorted((tmp_path / "names.txt").read_text().split()) == [f"clips/{i + 1:03}-rain-{i}.wav" for i in range(4)]
+    assert b"clips/001" not in shown
+    assert b"4/4" in shown
+    assert b"clips a minute" in shown
+    assert shown.rstrip().endswith(b"4 made, 0 there before, 0 failed")

@@ -133,7 +133,7 @@ def test_two_batches_at_once(cluster, miniature, tmp_path):
     """One on the cluster, one here, in one folder."""
     write_list(tmp_path, [{"prompt": f"rain {i}", "steps": 40} for i in range(20)])
     with started(batch(miniature, "--ray", cluster.address, "--threads", 1), cwd=tmp_path, stderr=subprocess.PIPE) as first:
-        wait_until(lambda: (tmp_path / "clips").is_dir() and os.listdir(tmp_path / "clips"), first)
+        wait_until(lambda: list((tmp_path / "clips").glob("*.wav")), first)
         second = run(batch(miniature), cwd=tmp_path)
         _, told = first.communicate(timeout=GUARD)
     assert (first.returncode, second.returncode) == (0, 0), (told, second.stderr)
@@ -144,7 +144,7 @@ def test_an_interruption_ends_the_actors(cluster, miniature, tmp_path):
     write_list(tmp_path, [{"prompt": f"rain {i}", "steps": 500} for i in range(100)])
     options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started(batch(miniature, "--ray", cluster.address, "--threads", 1), **options) as process:
-        wait_until(lambda: (tmp_path / "clips").is_dir() and os.listdir(tmp_path / "clips"), process)
+        wait_until(lambda: list((tmp_path / "clips").glob("*.wav")), process)
         for number in (signal.SIGINT, signal.SIGINT):
             process.send_signal(number)
             time.sleep(0.2)
@@ -347,7 +347,7 @@ def test_a_head_that_is_gone(ray, miniature, tmp_path):
     with many_machines.nodes(1) as nodes:
         arguments = batch(miniature, "--ray", nodes.address, "--threads", 1)[1:]
         with started([sys.executable, "-c", program, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-            wait_until(lambda: (tmp_path / "clips").is_dir() and os.listdir(tmp_path / "clips"), process)
+            wait_until(lambda: list((tmp_path / "clips").glob("*.wav")), process)
             nodes.remove_node(nodes.head_node, allow_graceful=False)
             _, told = process.communicate(timeout=GUARD)
     assert process.returncode == 1
@@ -356,7 +356,7 @@ def test_a_head_that_is_gone(ray, miniature, tmp_path):
 
 @pytest.mark.slow
 def test_ray_reports_nothing(ray, miniature, tmp_path, monkeypatch):
-    """A minute or two. It would at once, as a cluster of its own making shows; and where we start it, it does not in many times that."""
+    """A minute or two. Ray would at once, as a cluster shows that we did not start; ours does not in many times that."""
     listener = _Listener()
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     monkeypatch.setattr(many_machines, "KEEPING", listener.variables | {"RAY_USAGE_STATS_ENABLED": "1"})
