@@ -135,17 +135,18 @@ def batch(
     before, stop = answers.given, threading.Event()
     pace = Pace(None if tasks is None else len(tasks))
     with _lines_in_warnings(), pace_bar(not quiet) as show, contextlib.ExitStack() as held:
-        if tasks is None:
-            run = _here(clips.answer, part.of(lines), jobs or 1, stop)
-        elif ray is None or not tasks:
-            _require_memory(engine, tasks, min(jobs or 1, max(1, len(tasks))))
-            run = _here(clips.make, tasks, jobs or 1, stop)
-        else:
+        if ray is not None and tasks:
             from sao_onnx.batch.on_ray import on_ray
 
             answers.to = held.enter_context(results_alone())
             cluster = held.enter_context(_cluster(ray, files.place))
             run = on_ray(cluster, engine, files, tasks, stop, jobs=jobs, threads=threads, send_bundle=send_bundle)
+        else:
+            _require_memory(engine, tasks or (), jobs or 1 if tasks is None else min(jobs or 1, max(1, len(tasks))))
+            if tasks is None:
+                run = _here(clips.answer, part.of(lines), jobs or 1, stop)
+            else:
+                run = _here(clips.make, tasks, jobs or 1, stop)
         held.enter_context(contextlib.closing(run))
         _carry_out(run, answers, stop, pace, show)
     if not answers.given and part.count == 1:
