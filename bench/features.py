@@ -19,7 +19,7 @@ import sao_onnx
 from bench.common import ROOT, decibels
 from models.sao_tiny import listen
 from sao_onnx.arrays import Array
-from sao_onnx.cli.request_options import read_options
+from sao_onnx.written_options import read_options
 
 LOOPS = (
     ("house drum loop", 120, 2),

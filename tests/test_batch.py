@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from sao_onnx.cli.batch_clips import Clips, Files
-from sao_onnx.cli.names import file_name, for_several
-from sao_onnx.cli.request_file import Line
+from sao_onnx.batch.clips import Clips
+from sao_onnx.batch.folder import Folder
+from sao_onnx.batch.lists import Line
+from sao_onnx.batch.tasks import Files, Task
 from sao_onnx.errors import OutputExistsError, RequestError
+from sao_onnx.file_names import file_name, for_several
 from sao_onnx.provenance import read_provenance
 from sao_onnx.slug import slug
 from tests.processes import COMMAND, GUARD, interrupt, run, started, wait_until
@@ -288,15 +291,17 @@ def test_a_clip_that_another_process_makes_meanwhile(engine, tmp_path, monkeypat
         return generate(request)
 
     monkeypatch.setattr(engine, "generate", late)
-    files = Files(tmp_path, "{index:03}-{prompt}.wav", seed=None, bits=None, metadata=True, sidecar=False, force=False)
+    name = "{index:03}-{prompt}.wav"
+    files = Files(Folder(tmp_path), name, seed=None, bits=None, metadata=True, sidecar=False, force=False)
     clips = Clips(engine, files)
-    task, there = clips.checked(Line(1, 1, "rain", SHORT))
-    assert there is None
+    task = clips.checked(Line(1, 1, "rain", SHORT))
+    assert isinstance(task, Task)
+    answer = clips.make(task)
     if same:
-        assert clips.make(task) == {"made": False, "file": str(tmp_path / "001-rain.wav")}
+        assert answer.about == {"made": False, "file": str(tmp_path / "001-rain.wav")}
     else:
-        with pytest.raises(OutputExistsError, match="was made of another request"):
-            clips.make(task)
+        assert isinstance(answer.error, OutputExistsError)
+        assert "was made of another request" in str(answer.error)
     assert read_provenance(tmp_path / "001-rain.wav").prompt == prompt
 
 
@@ -495,3 +500,27 @@ def test_lists_of_other_programs_are_not_taken_for_prompts(call, tmp_path, name)
     assert done.returncode == 2
     assert "save it as .csv or .jsonl" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of POSIX")
+def test_names_go_to_a_file_while_a_terminal_shows_the_bar(miniature, tmp_path):
+    """As in `sao-onnx batch list.txt > names.txt`."""
+    write_list(tmp_path, [{"prompt": f"rain {i}", **SHORT} for i in range(4)])
+    ours, theirs = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with (tmp_path / "names.txt").open("w") as names:
+        command = [COMMAND, "batch", "list.jsonl", "-o", "clips", "--model", miniature]
+        with started(command, cwd=tmp_path, stdout=names, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):  # The end of a terminal.
+                while piece := os.read(ours, 4096):
+                    shown += piece
+            process.wait(timeout=GUARD)
+    os.close(ours)
+    assert process.returncode == 0
+    assert sorted((tmp_path / "names.txt").read_text().split()) == [f"clips/{i + 1:03}-rain-{i}.wav" for i in range(4)]
+    assert b"clips/001" not in shown
+    assert b"4/4" in shown
+    assert b"clips a minute" in shown
+    assert shown.rstrip().endswith(b"4 made, 0 there before, 0 failed")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sao_onnx.cli.request_file import LARGEST_LIST, LONGEST_LINE, Line, open_list, read_lines
+from sao_onnx.batch.lists import LARGEST_LIST, LONGEST_LINE, Line, open_list, read_lines
 from sao_onnx.errors import FileError, RequestError
 from tests.processes import started
 

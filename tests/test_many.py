@@ -11,7 +11,7 @@ import pytest
 
 from sao_onnx.errors import RequestError, SaoOnnxWarning
 from sao_onnx.request import Options, Request
-from sao_onnx.running.many import as_made, in_order
+from sao_onnx.running.many import many
 from tests.processes import GUARD
 
 
@@ -98,7 +98,7 @@ def test_work_is_in_order(jobs):
         return item * item
 
     found = []
-    for item, result in in_order(work, iter(range(4)), jobs):
+    for item, result in many(work, iter(range(4)), jobs, in_order=True):
         try:
             found.append((item, result()))
         except ValueError as error:
@@ -167,7 +167,7 @@ def test_results_come_as_they_are_made():
         assert item != 0 or second.wait(GUARD)
         return -item
 
-    made = as_made(work, range(2), 2, threading.Event())
+    made = many(work, range(2), 2)
     item, result = next(made)
     assert (item, result()) == (1, -1)
     second.set()
@@ -182,7 +182,7 @@ def test_a_source_that_waits_does_not_keep_results_back():
         assert asked.wait(GUARD)
         yield 2
 
-    made = as_made(str, items(), 3, threading.Event())
+    made = many(str, items(), 3)
     assert next(made)[1]() == "1"
     asked.set()
     assert [result() for _, result in made] == ["2"]
@@ -200,7 +200,7 @@ def test_a_slow_consumer_is_not_overrun(jobs):
             taken.append(number)
             yield number
 
-    for _, result in as_made(str, items(), jobs, threading.Event()):
+    for _, result in many(str, items(), jobs):
         result()
         finished += 1
     assert taken == list(range(20))
@@ -222,7 +222,7 @@ def test_stopped_while_an_item_is_waited_for():
         return item
 
     found = []
-    for _, result in as_made(work, items(), 3, stop):
+    for _, result in many(work, items(), 3, stop=stop):
         found.append(result())
         stop.set()
     over.set()
@@ -235,7 +235,7 @@ def test_errors_of_the_source_come_after_all_results():
         yield 0
         raise OSError("gone")
 
-    made = as_made(lambda item: 1 // item, items(), 1, threading.Event())
+    made = many(lambda item: 1 // item, items(), 1)
     assert next(made)[1]() == 1
     with pytest.raises(ZeroDivisionError):
         next(made)[1]()
@@ -246,7 +246,7 @@ def test_errors_of_the_source_come_after_all_results():
 def test_a_consumer_that_stops_takes_no_more():
     begun: list[int] = []
     stop = threading.Event()
-    made = as_made(begun.append, iter(range(1000)), 2, stop)
+    made = many(begun.append, iter(range(1000)), 2, stop=stop)
     next(made)
     made.close()
     assert stop.is_set()

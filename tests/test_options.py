@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from sao_onnx.audio.files import encode_audio
 from sao_onnx.cli import app
-from sao_onnx.cli.request_options import read_options
 from sao_onnx.engine import Engine
 from sao_onnx.errors import RequestError, SaoOnnxError
 from sao_onnx.option import Kind
 from sao_onnx.request import Request, kinds
+from sao_onnx.written_options import read_options
 from tests.processes import succeed
 
 DERIVED = {name: kind for name, kind in kinds().items() if kind.option.on_command_line}
@@ -261,7 +261,7 @@ request.kinds.cache_clear()
 
 from typer.testing import CliRunner
 from sao_onnx.cli import app
-from sao_onnx.cli.request_options import read_options
+from sao_onnx.written_options import read_options
 from sao_onnx.engine import Engine
 from sao_onnx.request import recorded_options
 

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from sao_onnx.audio.files import read_audio
-from sao_onnx.cli.names import fields, file_name, for_several
 from sao_onnx.errors import RequestError
+from sao_onnx.file_names import fields, file_name, for_several
 from sao_onnx.provenance import read_provenance
 from sao_onnx.slug import slug
 from tests import processes

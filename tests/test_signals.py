@@ -231,7 +231,7 @@ def test_a_partial_that_was_taken_for_abandoned_is_begun_anew(tmp_path, monkeypa
     def late(stream, how):
         if not seen:
             seen.extend(tmp_path.iterdir())
-            writing._remove_abandoned(tmp_path)
+            writing.remove_abandoned(tmp_path)
             assert not seen[0].exists()
         lock(stream, how)
 

@@ -94,3 +94,22 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
     path.chmod(0o600)
     write_whole(path, b"new", overwrite=True)
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_hidden_file_that_others_take_for_abandoned(tmp_path, monkeypatch, overwrite):
+    """On a network file system whose locks do not reach other machines."""
+    fsync = os.fsync
+    taken: list[Path] = []
+
+    def removed(descriptor):
+        fsync(descriptor)
+        if len(taken) < 2:
+            taken.extend(tmp_path.glob(".sao-onnx-*.partial"))
+            taken[-1].unlink()
+
+    monkeypatch.setattr(os, "fsync", removed)
+    write_whole(tmp_path / "a", b"data", overwrite=overwrite)
+    assert len(taken) == 2
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"data"

@@ -30,7 +30,7 @@ from sao_onnx.provenance import Provenance
 from sao_onnx.request import Options, Request, initial_file
 from sao_onnx.running.asked import Asked, as_request, check_settings, several, takes_options
 from sao_onnx.running.awaited import Awaited
-from sao_onnx.running.many import in_order
+from sao_onnx.running.many import many
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
 from sao_onnx.running.stages import Stages
@@ -122,7 +122,7 @@ def _sent(model: str | Path | None, folder: Path) -> str | None:
     return (None if model is None else str(model)) if named else str(folder.absolute())
 
 
-def _opened_again(fingerprint: str, arguments: Mapping[str, Any]) -> Engine:
+def opened_again(fingerprint: str, arguments: Mapping[str, Any]) -> Engine:
     """An engine that was pickled, where it arrives."""
     engine = load(**arguments)
     if engine.bundle.fingerprint != fingerprint:
@@ -145,6 +145,7 @@ class Engine:
         bundle: The model.
         precision: It runs in, except for the parts that `tuning` names.
         tuning: How its parts are run.
+        again: Arguments with which `load` opens it again, from any working folder.
     """
 
     def __init__(
@@ -162,10 +163,10 @@ class Engine:
         self._factory = factory
         self._stages = Stages(bundle, precision, tuning, factory, keep_loaded=keep_loaded)
         self._pace = MeasuredPace()
-        self._again = again
+        self.again = again
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened_again, (self.bundle.fingerprint, self._again)
+        return opened_again, (self.bundle.fingerprint, self.again)
 
     def __enter__(self) -> Engine:
         return self
@@ -285,7 +286,7 @@ class Engine:
             raise RequestError(f"jobs is {jobs}, expected at least 1")
         # Here, and not with the first clip, so that mistakes are found at once.
         asked = several(requests, options)
-        return (result() for _, result in in_order(lambda one: self.generate(one()), asked, jobs))
+        return (result() for _, result in many(lambda one: self.generate(one()), asked, jobs, in_order=True))
 
     def decode(self, latents: Array, seconds: float | None = None) -> Array:
         """Audio of latents, for listening to an estimate (`Sampled.denoised`) before sampling is done.

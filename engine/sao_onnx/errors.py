@@ -54,6 +54,10 @@ class NotEnoughMemoryError(SaoOnnxError, MemoryError):
     """A clip or a graph needs more memory than there is."""
 
 
+class ClusterError(SaoOnnxError, RuntimeError):
+    """The machines of a cluster cannot be reached, or cannot make a clip."""
+
+
 class MissingRuntimeError(SaoOnnxError, ImportError):
     """ONNX Runtime is not installed, or cannot be loaded."""
 

@@ -19,6 +19,9 @@ from sao_onnx.locks import lock
 PARTIAL = re.compile(r"\.sao-onnx-[0-9a-f]{16}\.partial")
 """Names of files that are being written. Short, whatever the final name is: file systems limit the bytes of a name."""
 
+ATTEMPTS = 3
+"""To write a file that has its name for itself."""
+
 _unfinished: set[Path] = set()
 _beginning = threading.Lock()
 
@@ -62,19 +65,29 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False, error: type
     """
     with _file_errors(path, error):
         target = _target(path, overwrite)
-        _remove_abandoned(target.parent)
-        with _partial(target.parent) as (stream, partial):
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-            if sys.platform == "win32":
-                stream.close()  # No open file can be renamed there.
-            if overwrite:
-                with contextlib.suppress(OSError):  # There is none yet, or it may not be kept.
-                    partial.chmod(stat.S_IMODE(target.stat().st_mode))
-                partial.replace(target)
-            else:
-                _rename_to_new(partial, target)
+        remove_abandoned(target.parent)
+        for _ in range(ATTEMPTS - 1):
+            # Where locks do not reach other machines, one of them may take the hidden file for abandoned.
+            with contextlib.suppress(FileNotFoundError):
+                _write(target, data, overwrite)
+                return
+        _write(target, data, overwrite)
+
+
+def _write(target: Path, data: bytes, overwrite: bool) -> None:
+    """Write a file by way of a hidden one."""
+    with _partial(target.parent) as (stream, partial):
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+        if sys.platform == "win32":
+            stream.close()  # No open file can be renamed there.
+        if overwrite:
+            with contextlib.suppress(OSError):  # There is none yet, or it may not be kept.
+                partial.chmod(stat.S_IMODE(target.stat().st_mode))
+            partial.replace(target)
+        else:
+            _rename_to_new(partial, target)
 
 
 def remove_unfinished() -> None:
@@ -153,7 +166,7 @@ def _begun(partial: Path) -> BinaryIO:
             stream.close()
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove what killed programs left in a folder: hidden files of ours that nobody holds locked any longer.
 
     Not on Windows, and not on file systems without locks, where the files of programs that still run look the same.

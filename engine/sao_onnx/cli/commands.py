@@ -35,7 +35,12 @@ EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
         'sao-onnx gen "house loop" --bpm 120 --bars 2 --count 4 -o "take {index}.wav"',
         'sao-onnx gen "choir" --init-audio voice.wav --strength 0.5',
     ),
-    batch: ("sao-onnx batch list.txt -o clips", "sao-onnx batch - --format jsonl --json < requests.jsonl"),
+    batch: (
+        "sao-onnx batch list.txt -o clips",
+        "sao-onnx batch - --format jsonl --json < requests.jsonl",
+        "sao-onnx batch list.csv -o /shared/clips --shard 3/20",
+        "sao-onnx batch list.csv -o /shared/clips --ray head:6379 --threads 4",
+    ),
     serve: ("sao-onnx serve", "sao-onnx serve --host 0.0.0.0 --key-file key --model sao-small"),
     mcp: ("sao-onnx mcp ~/Music/clips", "sao-onnx mcp ~/Music/clips --model sao-small"),
     convert: (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
@@ -20,8 +22,22 @@ ORDER = ("Arguments", SOUND, RECORDING, LOOPS, LEVEL, OTHERS, FILES, MACHINE, SH
 """Of the headings."""
 
 
+OPTIONAL = {"--ray": ("auto", re.compile(r"auto|local|[^/].*:[0-9]+|.*://.*"))}
+"""Options whose value may be left out: what is meant then, and what a value looks like."""
+
+
 class Command(TyperCommand):
-    """A command whose options stand under headings."""
+    """A command whose options stand under headings, and some of which do without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        given: list[str] = []
+        for argument, following in itertools.zip_longest(args, args[1:], fillvalue=""):
+            given.append(argument)
+            if argument in OPTIONAL and not OPTIONAL[argument][1].fullmatch(following):
+                given.append(OPTIONAL[argument][0])
+        parsed: list[str] = super().parse_args(ctx, given)
+        return parsed
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and the options."""

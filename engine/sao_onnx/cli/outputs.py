@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sao_onnx.cli.names import file_name, for_several
-from sao_onnx.cli.results import describe, print_bytes, print_result, require_writable, save, save_sidecar
+from sao_onnx.cli.results import print_bytes, print_result, require_writable, save_sidecar
+from sao_onnx.file_names import file_name, for_several
 from sao_onnx.places import expand_home, user_path
 
 if TYPE_CHECKING:
@@ -72,8 +72,10 @@ class Outputs:
         if path == STDOUT:
             print_bytes(clip.encoded(bits=self.bits, metadata=self.metadata))
         else:
-            save(clip, path, force=self.force, bits=self.bits, metadata=self.metadata, sidecar=False)
-            print_result(describe(clip, engine, path), as_json=self.sidecar)
+            from sao_onnx.outcome import describe
+
+            clip.save(path, overwrite=self.force, bits=self.bits, metadata=self.metadata)
+            print_result(describe(clip, engine, str(path)), as_json=self.sidecar)
 
     def write_extras(self, clip: Clip, path: Path) -> None:
         """Write what else is made of a clip."""

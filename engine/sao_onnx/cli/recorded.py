@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sao_onnx.cli.request_options import read_options
 from sao_onnx.cli.terminal import note
 from sao_onnx.option import shown
+from sao_onnx.written_options import read_options
 
 if TYPE_CHECKING:
     from sao_onnx.bundle.manifest import Precision

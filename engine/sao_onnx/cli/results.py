@@ -1,4 +1,4 @@
-"""What happens to a finished clip: its files are checked before the work, and written and reported after it."""
+"""What a command prints as its result, and the files of `gen`: checked before the work, and written after it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import contextlib
 import json
 import stat
 import sys
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sao_onnx.clip import Clip
-    from sao_onnx.engine import Engine
 
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0].__bases__[0]
 """Base of what typer raises when a command line is wrong. It has no name of its own in typer."""
@@ -34,18 +32,13 @@ def require_writable(output: Path, bits: int | None, force: bool, *, sidecar: bo
         force: Replace files that exist.
         sidecar: A JSON file is written beside it.
     """
-    from sao_onnx.audio.formats import AUDIO_FORMATS, audio_format
-    from sao_onnx.errors import AudioFileError, RequestError
+    from sao_onnx.errors import RequestError
+    from sao_onnx.outcome import require_format
     from sao_onnx.writing import require_free
 
     if _is_device(output):
         raise RequestError(f"{output} is a device or a pipe, expected a file; gen -o - writes a WAV to stdout")
-    if output.suffix.lower() not in AUDIO_FORMATS:
-        raise RequestError(f"{output} has no known suffix; known: {', '.join(AUDIO_FORMATS)}")
-    try:
-        audio_format(output.suffix, bits)
-    except AudioFileError as error:  # Here nothing is wrong with a file, but with what was asked for.
-        raise RequestError(str(error)) from error
+    require_format(output, bits)
     require_free(output, force)
     if sidecar:
         require_free(output.with_suffix(".json"), force)
@@ -60,39 +53,14 @@ def _is_device(path: Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def save(clip: Clip, path: Path, *, force: bool, bits: int | None, metadata: bool, sidecar: bool) -> None:
-    """Write a clip and, if asked for, its provenance as a JSON file beside it."""
-    clip.save(path, overwrite=force, bits=bits, metadata=metadata)
-    if sidecar:
-        save_sidecar(clip, path, force=force, bits=bits)
-
-
 def save_sidecar(clip: Clip, path: Path, *, force: bool, bits: int | None) -> None:
     """Write the provenance of a clip as a JSON file beside it."""
+    from dataclasses import replace
+
+    from sao_onnx.outcome import sidecar
     from sao_onnx.writing import write_whole
 
-    text = f"{replace(clip.provenance, bits=bits).to_json()}\n"
-    write_whole(path.with_suffix(".json"), text.encode(), overwrite=force)
-
-
-def describe(clip: Clip, engine: Engine, path: Path) -> dict[str, Any]:
-    """All that `--json` prints of a clip."""
-    from sao_onnx.runtime.process_memory import peak_memory
-
-    return {
-        "file": str(path),
-        "prompt": clip.provenance.prompt,
-        "seed": clip.seed,
-        "seconds": clip.seconds,
-        "sample_rate": clip.sample_rate,
-        "channels": len(clip.samples),
-        "model": engine.manifest.model.name,
-        "precision": engine.precision,
-        "threads": engine.threads,
-        "tuning": asdict(engine.tuning),
-        "timings": vars(clip.timings) | {"total": clip.timings.total},
-        "peak_memory": peak_memory(),
-    }
+    write_whole(path.with_suffix(".json"), sidecar(replace(clip.provenance, bits=bits)), overwrite=force)
 
 
 def describe_error(error: Exception) -> dict[str, Any]:
@@ -105,9 +73,9 @@ def describe_error(error: Exception) -> dict[str, Any]:
     return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
-def print_result(about: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print where a clip is, or with `--json` all that is known of it."""
-    print(json.dumps(about) if as_json else about["file"], flush=True)
+def print_result(about: Mapping[str, Any], *, as_json: bool, to: TextIO | None = None) -> None:
+    """Print where a clip is, or with `--json` all that is known of it; by default to stdout."""
+    print(json.dumps(about) if as_json else about["file"], flush=True, file=to)
 
 
 def print_bytes(data: bytes) -> None:

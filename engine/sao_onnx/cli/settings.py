@@ -262,8 +262,8 @@ def _require_known(entry: Entry) -> None:
 
 def _decided(option: Declared, value: Any) -> Iterator[str]:
     """What an option of the command line decides: itself, or the options that it is another spelling of."""
-    from sao_onnx.cli.request_options import read_options
     from sao_onnx.errors import RequestError
+    from sao_onnx.written_options import read_options
 
     yield option.name
     if option.kind is not None:
@@ -273,8 +273,8 @@ def _decided(option: Declared, value: Any) -> Iterator[str]:
 
 def _request_values(key: str, value: Any, *, from_json: bool) -> dict[str, Any]:
     """Options of a request, checked."""
-    from sao_onnx.cli.request_options import read_options
     from sao_onnx.errors import RequestError
+    from sao_onnx.written_options import read_options
 
     if value == "" or isinstance(value, list):
         raise RequestError(f"{key} is {shown(value)}, expected one value that is not empty")

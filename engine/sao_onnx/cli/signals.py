@@ -48,7 +48,17 @@ def end_at_signals() -> None:
 
 
 def end_interrupted() -> NoReturn:
-    """End the process at once. A graph may still run in another thread, which cannot be stopped, so nothing is waited for."""
+    """End the process at once, as one that was interrupted."""
+    end_now(INTERRUPTED, "interrupted")
+
+
+def end_now(code: int, reason: str) -> NoReturn:
+    """End the process at once. A graph may still run in another thread, which cannot be stopped, so nothing is waited for.
+
+    Args:
+        code: That it returns.
+        reason: A line for stderr.
+    """
     # Whoever writes files has imported the module.
     writing = sys.modules.get("sao_onnx.writing")
     with contextlib.suppress(Exception):  # A closed terminal; a stream that was interrupted while it wrote.
@@ -57,9 +67,9 @@ def end_interrupted() -> NoReturn:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     with contextlib.suppress(Exception):
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write(f"{reason}\n")
         sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    os._exit(code)
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, with which a text could steer a terminal; those that turn the direction of a line; halves of
@@ -70,6 +71,29 @@ def leave_stdout() -> None:
     """Write to stdout no longer. Python, which flushes it at the end, would complain again."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[TextIO]:
+    """The stream for results. What else is printed in the block, by threads of a library, goes nowhere."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  Not a path on every system.
+        results = sys.stdout
+        with contextlib.redirect_stdout(nowhere):
+            yield results
+
+
+@contextlib.contextmanager
+def nothing_on_stderr() -> Iterator[None]:
+    """Keep what a library writes to stderr while it starts, past Python, from a terminal."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def prepare_streams() -> None:

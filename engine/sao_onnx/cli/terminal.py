@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import typer
 
+from sao_onnx.batch.pace import Pace, time_left
 from sao_onnx.cli.declared import COMMANDS
 from sao_onnx.cli.results import print_error
 from sao_onnx.cli.signals import end_if_interrupted, end_interrupted
@@ -164,6 +165,11 @@ def redrawn() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
+def _shares_terminal() -> bool:
+    """Whether results go to a terminal, too, and have to step around the bar. Otherwise they must not go to the bar's."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 class ProgressBar(Protocol):
     """Shows what is done, how much of it, and how long it will take."""
 
@@ -192,7 +198,7 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_shares_terminal()) as display:
         tasks: dict[str, TaskID] = {}
 
         class Bar:
@@ -204,6 +210,21 @@ def progress_bar(wanted: bool) -> Iterator[ProgressBar]:
                 display.update(tasks[stage], completed=done, total=total)
 
         yield Bar()
+
+
+@contextlib.contextmanager
+def pace_bar(wanted: bool) -> Iterator[Callable[[Pace], None]]:
+    """A function that shows on stderr, if that is a terminal, how many clips are done, how fast, and when the rest will be."""
+    if not (wanted and redrawn()):
+        yield lambda pace: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_shares_terminal()) as display:
+        task = display.add_task("", total=None, told="")
+        yield lambda pace: display.update(task, completed=pace.done, total=pace.total, told=str(pace))
 
 
 @contextlib.contextmanager
@@ -228,13 +249,12 @@ def fraction_bar(wanted: bool) -> Iterator[Callable[[str, float], None]]:
         TextColumn("{task.fields[left]}"),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_shares_terminal()) as display:
         task = display.add_task("", total=1.0, left="")
 
         def show(stage: str, fraction: float) -> None:
             seconds = (time.monotonic() - start) * (1 - fraction) / fraction if fraction >= TELLING else None
-            left = "" if seconds is None else f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
-            display.update(task, description=stage, completed=fraction, left=left)
+            display.update(task, description=stage, completed=fraction, left="" if seconds is None else time_left(seconds))
 
         yield show
 

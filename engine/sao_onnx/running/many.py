@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -13,41 +12,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[tuple[T, Callable[[], R]]]:
-    """Work on items, so many at the same time.
-
-    A consumer that stops iterating leaves the items undone that are not begun.
-
-    Args:
-        work: What to do with each, in a thread.
-        items: May be endless.
-        jobs: How many at the same time, at least 1. As many are begun and not yet yielded.
-
-    Yields:
-        Each item, in order, with a function that returns its result or raises its error.
-    """
-    begun: deque[tuple[T, Future[R]]] = deque()
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        for item in items:
-            begun.append((item, pool.submit(work, item)))
-            if len(begun) >= jobs:
-                first, future = begun.popleft()
-                future.exception()  # Waits for its end.
-                yield first, future.result
-        while begun:
-            first, future = begun.popleft()
-            future.exception()
-            yield first, future.result
-    finally:
-        # Without waiting: a generator that nobody holds any longer can end in one of its own threads.
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def as_made(
-    work: Callable[[T], R], items: Iterable[T], jobs: int, stop: threading.Event
+def many(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    jobs: int,
+    *,
+    in_order: bool = False,
+    stop: threading.Event | None = None,
 ) -> Generator[tuple[T, Callable[[], R]], None, None]:
-    """Work on items, so many at the same time, and hand out each result as soon as it is there.
+    """Work on items, so many at the same time, and hand out each result as soon as it is there, or as soon as it is its turn.
 
     No more than `jobs` items are taken whose results the consumer is not done with: neither waits a long source for results,
     nor is a slow consumer overrun. Ctrl-C is noticed while all of that is waited for.
@@ -56,6 +29,7 @@ def as_made(
         work: What to do with each, in a thread.
         items: They are waited for in another thread, and may be endless.
         jobs: How many at the same time, at least 1.
+        in_order: Hand the results out in the order of the items.
         stop: Once it is set, by whomever, no item is taken any longer, not even one that is waited for. What is begun is still
             handed out. Set when the consumer stops iterating.
 
@@ -65,9 +39,11 @@ def as_made(
     Raises:
         Exception: What `items` raised, after all results of those before.
     """
+    stop = stop or threading.Event()
     crew = _Crew(work, items, jobs, stop)
     threading.Thread(target=crew.feed, daemon=True).start()
     handed_out = 0
+    early: dict[int, tuple[T, Future[R]]] = {}
     try:
         while not crew.stopped_after(handed_out):
             try:
@@ -79,27 +55,32 @@ def as_made(
                 return
             if isinstance(found, BaseException):
                 raise found
-            item, future = found
-            yield item, future.result
-            handed_out += 1
-            crew.free.release()
+            index = found[0]
+            early[index] = found[1:]
+            turn = handed_out if in_order else index
+            while turn in early:
+                item, future = early.pop(turn)
+                yield item, future.result
+                handed_out += 1
+                turn += 1
+                crew.free.release()
     finally:
         stop.set()
         crew.free.release()
 
 
 class _Crew(Generic[T, R]):
-    """The part of `as_made` that is in other threads.
+    """The part of `many` that is in other threads.
 
     Attributes:
         free: Counts the jobs that are free.
-        arrived: Each item with its result; at the end None, or what `items` raised.
+        arrived: The index of each item, it, and its result; at the end None, or what `items` raised.
     """
 
     def __init__(self, work: Callable[[T], R], items: Iterable[T], jobs: int, stop: threading.Event) -> None:
         self._work, self._items, self._jobs, self._stop = work, items, jobs, stop
         self.free = threading.Semaphore(jobs)
-        self.arrived: queue.SimpleQueue[tuple[T, Future[R]] | BaseException | None] = queue.SimpleQueue()
+        self.arrived: queue.SimpleQueue[tuple[int, T, Future[R]] | BaseException | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._begun = 0
 
@@ -121,8 +102,9 @@ class _Crew(Generic[T, R]):
         with self._lock:
             if self._stop.is_set():
                 return
+            index = self._begun
             self._begun += 1
-        pool.submit(self._work, item).add_done_callback(lambda future: self.arrived.put((item, future)))
+        pool.submit(self._work, item).add_done_callback(lambda future: self.arrived.put((index, item, future)))
 
     def stopped_after(self, handed_out: int) -> bool:
         """Whether nothing is begun any longer, and so many results are all that there are."""

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sao_onnx.audio.files import file_digest, read_tags
+from sao_onnx.audio.initial import require_whole
+from sao_onnx.engine import Engine
+from sao_onnx.errors import AudioFileError, RequestError
 from sao_onnx.option import shown
+from sao_onnx.planning.loops import with_tempo
+from sao_onnx.provenance import Provenance, read_provenance
+from sao_onnx.request import Request, initial_file, initial_name, recorded_options
 
-if TYPE_CHECKING:
-    from sao_onnx.engine import Engine
-    from sao_onnx.provenance import Provenance
-    from sao_onnx.request import Request
+HASH_DIGITS = 12
+"""Hexadecimal digits: among a million clips, two of the same name are less likely than one in five hundred."""
+
+
+def recipe_hash(request: Request, engine: Engine, bits: int | None) -> str:
+    """What is the same for the same clip, and another text for every other one: model, request, initial audio and bits.
+
+    Raises:
+        AudioFileError: The initial audio cannot be read.
+    """
+    file = initial_file(request)
+    about = {
+        **_recipe(request, engine),
+        "fingerprint": engine.bundle.fingerprint,
+        "init_sha256": None if file is None else file_digest(file),
+        "bits": bits,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _recipe(request: Request, engine: Engine) -> dict[str, Any]:
+    """All that a record says of the clip of a request, but for the model and the digest of initial audio."""
+    return {
+        "prompt": with_tempo(request.prompt, request.bpm),
+        "seed": request.seed,
+        "init_audio": initial_name(request),
+        "precision": engine.precision,
+        **recorded_options(request),
+    }
 
 
 def difference(path: Path, request: Request, engine: Engine, bits: int | None, metadata: bool) -> str:
@@ -27,9 +61,6 @@ def difference(path: Path, request: Request, engine: Engine, bits: int | None, m
     Returns:
         What the file does, for people, as in "was made by another model"; "" if it is the clip.
     """
-    from sao_onnx.errors import AudioFileError
-    from sao_onnx.provenance import read_provenance
-
     if problem := _no_clip(path):
         return problem
     try:
@@ -45,10 +76,6 @@ def difference(path: Path, request: Request, engine: Engine, bits: int | None, m
 
 def _no_clip(path: Path) -> str:
     """Why a file is no whole clip, or ""."""
-    from sao_onnx.audio.files import read_tags
-    from sao_onnx.audio.initial import require_whole
-    from sao_onnx.errors import AudioFileError
-
     try:
         read_tags(path)
     except AudioFileError:
@@ -62,10 +89,6 @@ def _no_clip(path: Path) -> str:
 
 def _other(found: Provenance, request: Request, engine: Engine) -> str:
     """What differs between a record and a request to an engine, or ""."""
-    from sao_onnx.errors import RequestError
-    from sao_onnx.planning.loops import with_tempo
-    from sao_onnx.request import Request, initial_name, recorded_options
-
     if found.fingerprint != engine.bundle.fingerprint:
         return f"was made by another model, or another conversion of it: {found.model}"
     try:
@@ -74,14 +97,9 @@ def _other(found: Provenance, request: Request, engine: Engine) -> str:
     except RequestError as error:
         return f"says how it was made in a way that this release does not read: {error}"
     there = {name: getattr(found, name) for name in ("prompt", "seed", "init_audio", "init_sha256", "precision")} | options
-    wanted = {
-        "prompt": with_tempo(request.prompt, request.bpm),
-        "seed": found.seed if request.seed is None else request.seed,
-        "init_audio": initial_name(request),
-        "init_sha256": _digest_now(found, request),
-        "precision": engine.precision,
-        **recorded_options(request),
-    }
+    wanted = {**_recipe(request, engine), "init_sha256": _digest_now(found, request)}
+    if request.seed is None:
+        wanted["seed"] = found.seed
     for name in wanted | there:
         if wanted.get(name) != there.get(name):
             return f"was made of another request ({name}: {_said(there.get(name))}, now {_said(wanted.get(name))})"
@@ -90,9 +108,6 @@ def _other(found: Provenance, request: Request, engine: Engine) -> str:
 
 def _digest_now(found: Provenance, request: Request) -> str | None:
     """Digest of the initial audio of a request; None where there is none, or where the record is from before it was kept."""
-    from sao_onnx.audio.files import file_digest
-    from sao_onnx.request import initial_file
-
     file = initial_file(request)
     return None if file is None or found.init_sha256 is None else file_digest(file)
 
