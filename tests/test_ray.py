@@ -46,6 +46,7 @@ class Deadly(on_ray.Maker):
         return super()._answer(task)
 Deadly.__module__ = "__main__"  # It is sent to the machines, where it is not installed.
 on_ray.Maker = Deadly
+on_ray.IN_VAIN = 1
 sao_onnx.cli.main()
 """
 """The command, with a prompt that ends the process that it is made in."""

@@ -35,8 +35,8 @@ RETRIES = 2
 """How often Ray begins a part again whose process or machine ended."""
 
 IN_VAIN = 3
-"""How often all that has no answer is begun, with these retries each, and nothing comes of any of it, until it counts as failed: a
-clip that ends every process must come to an end itself, and one that was unlucky with its machines must not."""
+"""How often all that has no answer is begun, with these retries each, while nothing comes of any of it, until it counts as
+failed: a clip that ends every process must come to an end itself, and one that was unlucky with its machines must not."""
 
 
 SEEN_WITHIN = 70.0
