@@ -34,8 +34,9 @@ MOST_PARTS = 10_000
 RETRIES = 2
 """How often Ray begins a part again whose process or machine ended."""
 
-PASSES = 2
-"""How often all that has no answer is begun, with these retries each: a clip that ends every process must end itself, too."""
+IN_VAIN = 3
+"""How often all that has no answer is begun, with these retries each, while nothing comes of any of it, until it counts as
+failed: a clip that ends every process must come to an end itself, and one that was unlucky with its machines must not."""
 
 
 SEEN_WITHIN = 70.0
@@ -177,12 +178,15 @@ def on_ray(
     pool = _pool(ray, engine, waiting.values(), jobs, threads)
     sent = SentBundle.of(engine.bundle, ray.put) if send_bundle else None
     order = Order(files, engine.bundle.fingerprint, {**engine.again, "threads": pool.threads}, __version__, sent)
-    for _ in range(PASSES):
+    in_vain = 0
+    while in_vain < IN_VAIN:
+        before = len(waiting)
         yield from _answered(_pass(ray, order, list(waiting.values()), pool), waiting, files.place, stop)
         if stop.is_set() or not waiting:
             return
+        in_vain = in_vain + 1 if len(waiting) == before else 0
     for task in waiting.values():
-        ended = f"was begun {PASSES * (RETRIES + 1)} times, and each time its process or its machine came to an end"
+        ended = "was begun again and again, and each time its process or its machine came to an end"
         error = ClusterError(f"{files.place.path(task.name)} {ended}; is there too little memory for it?")
         yield Answer(task.number, error=error)
 
@@ -245,7 +249,7 @@ def _pass(ray: Any, order: Order, tasks: Sequence[Task], pool: Pool) -> Iterator
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=pool.most, initial_size=min(pool.first, parts), max_tasks_in_flight_per_actor=2
+            min_size=1, max_size=pool.most, initial_size=min(pool.first, parts), max_tasks_in_flight_per_actor=1
         ),
         num_cpus=pool.threads,
         memory=pool.memory,
