@@ -101,7 +101,10 @@ def commands(script: str) -> list[list[str]]:
     for line in lines(script):
         for part in re.split(r"\|\|?|&&|;", line):
             if match := OURS.match(part.strip()):
-                found.append(shlex.split(re.split(r"\s[<>]\s", match[1])[0], comments=True))
+                text = re.split(r"\s[<>]\s", match[1])[0]
+                if text.count('"') % 2:  # The command is in a text itself, as in ssh "cd clips && sao-onnx ...".
+                    text = text.rpartition('"')[0]
+                found.append(shlex.split(text, comments=True))
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from bench.emulated_arm.debian import UnavailableError
 from bench.emulated_arm.machine import SUITES, build
@@ -78,7 +79,9 @@ def machines(tmp_path_factory):
 def _oldest() -> list[str]:
     """The lower bounds of our dependencies, as constraints."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    return [f"{name}=={bounds.split(',')[0]}.*" for name, bounds in (line.split(";")[0].split(">=") for line in listed)]
+    board = {"sys_platform": "linux", "platform_machine": "aarch64"}
+    needed = [need for need in map(Requirement, listed) if need.marker is None or need.marker.evaluate(board)]
+    return [f"{need.name}=={next(bound.version for bound in need.specifier if bound.operator == '>=')}.*" for need in needed]
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from tests.processes import GUARD, run, started, wait_until
 from tests.watch import watched
 
 pytest.importorskip("mcp_types", reason="the extra `mcp` is not installed")
+pytest.importorskip("mcp.client.stdio", reason="the extra `mcp` is not whole", exc_type=ImportError)
 import anyio
 import anyio.from_thread
 import jsonschema
