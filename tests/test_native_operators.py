@@ -21,10 +21,10 @@ from sao_onnx.runtime.onnx_runtime import ort
 pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from onnx import TensorProto, helper  # noqa: E402
+from onnx import TensorProto, helper
 
-from sao_onnx_convert import convert  # noqa: E402
-from sao_onnx_convert.export.functions import (  # noqa: E402
+from sao_onnx_convert import convert
+from sao_onnx_convert.export.functions import (
     DOMAIN,
     FUNCTIONS,
     LOOK_UP_BYTES,
@@ -34,7 +34,7 @@ from sao_onnx_convert.export.functions import (  # noqa: E402
     Function,
     add_functions,
 )
-from sao_onnx_convert.quantize.matmul import hadamard  # noqa: E402
+from sao_onnx_convert.quantize.matmul import hadamard
 
 ROOT = Path(__file__).parent.parent
 OPS = ROOT / "engine" / "ops"
