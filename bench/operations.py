@@ -62,13 +62,13 @@ def _t5(config: dict[str, Any], tokens: int) -> int:
     attention = 8 * tokens * config["d_model"] * inner + 4 * tokens**2 * inner
     # A gated feed-forward, as in later T5s, has three matrices.
     matrices = 3 if config["feed_forward_proj"].startswith("gated") else 2
-    return config["num_layers"] * (attention + 2 * matrices * tokens * config["d_model"] * config["d_ff"])
+    return int(config["num_layers"]) * int(attention + 2 * matrices * tokens * config["d_model"] * config["d_ff"])
 
 
 def _context(dit: dict[str, Any], tokens: int) -> int:
     """Tokens to the DiT's width, and keys and values of them for every block."""
     width = dit["embed_dim"]
-    return 2 * tokens * width * (dit["cond_token_dim"] + width + dit["depth"] * 2 * width)
+    return int(2 * tokens * width * (dit["cond_token_dim"] + width + dit["depth"] * 2 * width))
 
 
 def _step(dit: dict[str, Any], window: int, context: int) -> int:
@@ -79,7 +79,7 @@ def _step(dit: dict[str, Any], window: int, context: int) -> int:
     # Query, key, value and output; query and output of the cross-attention; both ways of the feed-forward.
     matmuls = 2 * tokens * width**2 * (4 + 2 + 3 * FEED_FORWARD)
     attention = 4 * tokens * width * (tokens + context)
-    return token + ends + dit["depth"] * (matmuls + attention)
+    return int(token + ends + dit["depth"] * (matmuls + attention))
 
 
 def _decoder(config: dict[str, Any], window: int) -> int:
@@ -92,7 +92,7 @@ def _decoder(config: dict[str, Any], window: int) -> int:
         made += 2 * frames * wide * narrow * 2 * stride
         frames *= stride
         made += 3 * 2 * frames * narrow**2 * (7 + 1)
-    return made + 2 * 7 * frames * widths[0] * config["out_channels"]
+    return int(made + 2 * 7 * frames * widths[0] * config["out_channels"])
 
 
 @dataclass(frozen=True)
