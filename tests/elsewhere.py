@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import os
 import pkgutil
+import re
 import signal
 import sys
 import sysconfig
@@ -124,12 +125,16 @@ def become(system: str) -> None:
     kernel_files.read = lambda path: ""  # type: ignore[attr-defined]
 
 
+NOT_PLAYED = re.compile(r"__main__$|^sao_onnx\.(?:pyinstaller\.hook|mcp\.server)")
+"""Modules whose libraries, PyInstaller and the SDK of MCP, import code of the real system."""
+
+
 def import_everything() -> None:
-    """Import every module of the engine."""
+    """Import every module of the engine that can be."""
     import sao_onnx
 
     for module in pkgutil.walk_packages(sao_onnx.__path__, "sao_onnx."):
-        if not module.name.endswith("__main__"):
+        if not NOT_PLAYED.search(module.name):
             importlib.import_module(module.name)
 
 

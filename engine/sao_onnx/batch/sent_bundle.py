@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from sao_onnx import locks
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest_json import MANIFEST
 from sao_onnx.places import user_path
-
-if sys.platform != "win32":
-    import fcntl
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,5 @@ class SentBundle:
 def _alone(lock: Path) -> Iterator[None]:
     """Wait until no other actor of this machine is in such a block."""
     with lock.open("w") as stream:
-        if sys.platform != "win32":
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        locks.lock(stream.fileno(), wait=True)
         yield

@@ -53,15 +53,16 @@ def bench(
                 bar.update("measuring", found.index, PARTS)
                 if not quiet:
                     note(f"measuring {found.part}")
-                continue
-            said = advice(found)
-            result = found.to_json(said)
+            else:
+                measured = found
+    said = advice(measured)
+    result = measured.to_json(said)
     if report is not None:
         write_whole(report, f"{result}\n".encode(), overwrite=force)
     if as_json:
         print(result)
         return
-    _print(found, said)
+    _print(measured, said)
     if report is not None and not quiet:
         note(f"the figures are in {report}")
 

@@ -50,7 +50,7 @@ def shortest(work: Callable[[], object], *, spent: float = SPENT, clock: Clock =
     """
     work()
     times: list[float] = []
-    while sum(times) < spent:
+    while not times or sum(times) < spent:
         began = clock()
         work()
         times.append(clock() - began)

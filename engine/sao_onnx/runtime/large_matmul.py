@@ -43,7 +43,7 @@ def large_matmul(precision: Precision) -> tuple[bytes, dict[str, MatmulInput]]:
             [constant("b", weights)],
         )
         return made, {"a": a}
-    constants = {
+    constants: dict[str, MatmulInput] = {
         "b": random.integers(-127, 128, (DEPTH, COLUMNS), dtype=np.int8),
         "a_scale": np.array(1 / 127, np.float32),
         "b_scale": np.full(COLUMNS, 1 / 127, np.float32),
