@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sao_onnx import locks
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest_json import MANIFEST
+from sao_onnx.locks import lock
 from sao_onnx.places import user_path
 
 
@@ -65,8 +65,8 @@ class SentBundle:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _alone(path: Path) -> Iterator[None]:
     """Wait until no other actor of this machine is in such a block."""
-    with lock.open("w") as stream:
-        locks.lock(stream.fileno(), wait=True)
+    with path.open("w") as stream:
+        lock(stream.fileno(), wait=True)
         yield
