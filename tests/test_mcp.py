@@ -205,6 +205,7 @@ def test_clips_come_from_the_folder_alone(asking, tmp_path):
     ("tool", "given", "said"),
     [
         ("generate", {}, "prompt is missing"),
+        ("generate", {"prompt": " "}, "prompt is empty"),
         ("generate", {"prompt": "x", "stesp": 3}, "did you mean 'steps'?"),
         ("generate", {"prompt": "x", "clip": "a.wav"}, "no option 'clip'"),
         ("generate", {"prompt": "x", "init_audio": "/etc/passwd"}, "no option 'init_audio'"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import sao_onnx
+from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.runtime import native_operators as native
 from sao_onnx.runtime.onnx_runtime import ort
 
@@ -210,6 +211,7 @@ def test_shapes_that_do_not_fit_are_an_error(name, changed, shape, installed):
 def test_a_clip_with_them_is_the_clip_without_them(installed, checkpoint, tmp_path, monkeypatch):
     """Equal where integers are computed; elsewhere within what 8 bits lose anyway."""
     bundle = convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", precisions=("int8",)).folder
+    assert native.calls_operators(open_bundle(bundle))
     engine = sao_onnx.load(bundle, threads=2)
     fast = engine.generate("a kick drum", seed=5)
     _found_again(monkeypatch, "off")
@@ -240,6 +242,17 @@ def test_the_variable_turns_them_off(value, monkeypatch):
     native.native_operators.cache_clear()
     assert found.library is None
     assert found.reason.startswith(native.VARIABLE)
+
+
+def test_a_misspelt_value_of_the_variable_is_told(monkeypatch):
+    found = _found_again(monkeypatch, "offf")
+    native.native_operators.cache_clear()
+    assert found.library is None
+    assert found.reason.startswith("SAO_ONNX_OPS is 'offf', expected off or one of portable")
+
+
+def test_a_bundle_from_before_calls_none(bundle):
+    assert not native.calls_operators(open_bundle(bundle))
 
 
 def test_a_library_that_is_none_is_not_used(monkeypatch, tmp_path):

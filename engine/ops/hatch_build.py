@@ -73,13 +73,14 @@ def compile_library(root: Path, target: Path, wheel_platform: str | None = None)
         position = [] if wheel_platform.startswith("win") else ["-fPIC"]
     sources = sorted(str(path) for path in (root / "src").glob("*.cc"))
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     command = [*compiler, *FLAGS, *position, *sources, "-o", str(target), *options]
     try:
         done = subprocess.run(command, check=False)
     except FileNotFoundError as error:
         raise SystemExit(f"no C++ compiler: {error}; install one (g++ or clang++), or name it in CXX") from error
-    if done.returncode:
-        raise SystemExit(f"{shlex.join(command)} failed")
+    if done.returncode or not target.exists():
+        raise SystemExit(f"the compiler {shlex.join(compiler)} made no library (exit {done.returncode}): {shlex.join(command)}")
 
 
 class CompilingHook(BuildHookInterface[Any]):

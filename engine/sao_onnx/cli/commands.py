@@ -120,5 +120,5 @@ def _show_usage_error(error: Any) -> None:
     error.show(file=shown)
     for line in shown.getvalue().splitlines():
         note(ranges(line))
-    if "unexpected extra argument" in shown.getvalue():
+    if "unexpected extra argument" in shown.getvalue() and "gen" in sys.argv[1:2]:
         note('A prompt of several words is put in quotes: sao-onnx gen "short kick drum"')

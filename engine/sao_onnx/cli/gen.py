@@ -57,7 +57,7 @@ def gen(
     """Generate a clip from a prompt."""
     _require_prompt(prompt is not None or from_file is not None, surprise)
     _require_sense(output, count, plot, as_json=as_json, quiet=quiet, verbose=verbose)
-    if play:
+    if play and not dry_run:
         from sao_onnx.cli.play import require_player
 
         require_player()

@@ -312,6 +312,8 @@ def _one_value(option: Declared, key: str, value: Any, *, from_file: bool) -> An
     from sao_onnx.written import read
 
     wrong = not isinstance(value, _TOML[option.type]) or (isinstance(value, bool) and option.type != "flag")
+    if from_file and value == "":
+        raise RequestError(f"{key} is empty; leave the line out, or give it a value")
     if from_file and wrong:
         raise RequestError(f"{key} is {shown(value)}, expected {_EXPECTED[option.type]}")
     try:

@@ -14,6 +14,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sao_onnx.bundle.bundle import Bundle
+
 logger = logging.getLogger(__name__)
 
 VARIABLE = "SAO_ONNX_OPS"
@@ -25,6 +27,16 @@ VERSION = 1
 
 PORTABLE = "portable"
 """The kernels that run everywhere. ONNX Runtime's stock nodes are faster."""
+
+
+KERNELS = (PORTABLE, "neon", "avx2", "avx512-vbmi")
+"""All kernels that there are, each for some processors."""
+
+MOST_READ = 16_000_000
+"""Bytes of a graph that are searched. Its weights are in another file."""
+
+FUNCTIONS = (b"LookUpBytes", b"LookUpSteps", b"QuantizeRows", b"QuantizeGatedRows")
+"""Names of the operators, as graphs have them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,15 @@ def native_operators() -> NativeOperators:
     wanted = os.environ.get(VARIABLE, "").strip().lower()
     if wanted in ("off", "0", "no", "false"):
         return NativeOperators(None, reason=f"{VARIABLE} is {wanted}")
+    if wanted in ("on", "1", "yes", "true"):
+        wanted = ""
+    if wanted and wanted not in KERNELS:
+        return NativeOperators(None, reason=f"{VARIABLE} is {wanted!r}, expected off or one of {', '.join(KERNELS)}")
+    return _checked(wanted)
+
+
+def _checked(wanted: str) -> NativeOperators:
+    """The operators of the package, with kernels no faster than the wanted ones."""
     try:
         package = importlib.import_module("sao_onnx_ops")
     except ImportError:
@@ -80,3 +101,14 @@ def native_operators() -> NativeOperators:
         return NativeOperators(None, reason="they have no fast kernels for this processor")
     logger.debug("native operators: %s", name)
     return NativeOperators(library, name)
+
+
+def calls_operators(bundle: Bundle) -> bool:
+    """Whether a graph of a bundle in 8 bits calls functions that native operators stand for. Older bundles have none."""
+    for graph in bundle.manifest.graphs:
+        if graph.precision == "int8":
+            with bundle.path(graph.path).open("rb") as stream:
+                nodes = stream.read(MOST_READ)
+            if any(name in nodes for name in FUNCTIONS):
+                return True
+    return False
