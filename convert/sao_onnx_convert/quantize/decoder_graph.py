@@ -12,7 +12,8 @@ A value is stored in one of two ways:
 Snake is looked up, together with the quantization of its result. A lookup is `GatherElements`: it takes 0.8 ns a value where
 `Cos` alone takes 1.9 (one core of an AMD Zen 4), and any function of one value costs the same. A quantized value has 256 cases,
 so its table is exact. A `Scaled` value is rounded to `TABLE_STEPS` steps of its largest value on each side of zero; an index
-below zero counts from the table's end.
+below zero counts from the table's end. Lookups with 8-bit results are functions of the graph (`export.functions`), which native
+operators may take over.
 """
 
 from __future__ import annotations

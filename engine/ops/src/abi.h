@@ -2,7 +2,7 @@
 //
 // ONNX Runtime keeps its interface binary compatible: functions are only ever added to the end of its table, and members to the
 // end of OrtCustomOp. So a few positions in the table and one struct are enough, and nothing has to be installed to compile this.
-// The positions are those of onnxruntime_c_api.h at version 23; `tests/test_ops_abi.py` compares them with a header where there is one.
+// The positions are those of onnxruntime_c_api.h at version 23.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,7 @@
 #include <arm_neon.h>
 #endif
 
-// A function that uses more instructions than the rest of the library. It may be called only where `features()` says so.
+// A function that uses more instructions than the rest of the library. It may be called only where `kernels()` says so.
 #if defined(__GNUC__) || defined(__clang__)
 #define SAO_TARGET(features) __attribute__((target(features)))
 #else
