@@ -123,6 +123,23 @@ def test_a_batch_goes_on_after_bad_lines(call, tmp_path):
     assert (found.prompt, found.seed, found.options["seconds"]) == ("soft rain", 5, 0.2)
 
 
+def test_prompts_without_words(call, tmp_path):
+    """Nearly always a slip; only what starts from a recording does without."""
+    assert call("gen", "tone", "--seconds", 0.2, "-o", "tone.wav").returncode == 0
+    again = {"init_audio": "tone.wav", "seconds": 0.1, "steps": 1}
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, [{"prompt": ""}, {"prompt": " "}, {"prompt": "", **again}])))
+    (tmp_path / "list.csv").write_text('prompt,init,seconds,steps\n"",,0.1,1\n"",tone.wav,0.1,1\n')
+    for name, failed in (("list.jsonl", (1, 2)), ("list.csv", (2,))):
+        done = call("batch", name, "-o", name[-3:])
+        assert f"1 made, 0 there before, {len(failed)} failed" in done.stderr
+        for number in failed:
+            assert f"line {number}: the prompt is empty, expected a description of the sound" in done.stderr
+    assert call("gen", "", "--init", "tone.wav", "--seconds", 0.1, "--steps", 1, "-o", "none.wav").returncode == 0
+    # It is made again as it was made.
+    assert call("gen", "--from", "none.wav", "-o", "again.wav").returncode == 0
+    assert (tmp_path / "again.wav").read_bytes() == (tmp_path / "none.wav").read_bytes()
+
+
 def test_a_batch_that_was_interrupted_goes_on(miniature, call, tmp_path):
     def write(steps):
         rows = [{"prompt": f"rain {i}", "seconds": 0.3, "steps": steps if i == 2 else 2} for i in range(6)]

@@ -14,6 +14,8 @@ import typer
 from typer.testing import CliRunner
 
 from sao_onnx.cli import app
+from sao_onnx.cli.declared import COMMANDS as DECLARED
+from sao_onnx.cli.declared import declared
 from sao_onnx.option import LEVEL, LOOPS, RECORDING, SOUND
 from sao_onnx.request import kinds
 from tests.conftest import ROOT
@@ -91,6 +93,78 @@ def test_misspelt():
         done = CliRunner().invoke(app, words)
         assert done.exit_code in (2, 3)
         assert message in done.output
+
+
+def _refused(*words):
+    done = CliRunner().invoke(app, list(words), env={"COLUMNS": "200"}, prog_name="sao-onnx")
+    assert done.exit_code == 2, done.output
+    return done.output.rpartition("rror: ")[2].strip()
+
+
+NUMBERS = [
+    (name, option)
+    for name, function in DECLARED.items()
+    for option in declared(function)
+    if option.type in ("number", "whole number") and option.flags
+]
+
+
+@pytest.mark.parametrize(("name", "option"), NUMBERS, ids=lambda value: getattr(value, "name", value))
+def test_numbers_speak_with_one_voice(name, option):
+    """Whatever release of typer reads the command line."""
+    needed = ["x"] * sum(argument.required and not argument.flags for argument in declared(DECLARED[name]))
+    kind = {"number": "a number", "whole number": "a whole number"}[option.type]
+    for flag in option.flags:
+        assert _refused(name, *needed, flag, "abc") == f"{flag} is 'abc'; expected {kind}"
+        assert _refused(name, *needed, flag, "") == f"{flag} is empty; give it a value, or leave it out"
+    assert "x" not in needed or "abc" in _refused(name, *needed, f"{option.flags[0]}=abc")
+    if option.kind is None and option.range:
+        assert _refused(name, *needed, option.flags[0], "-1") == f"{option.flags[0]} is -1, expected {option.range}"
+
+
+@pytest.mark.parametrize("flag", ["--init-audio", "-o", "--plot", "--from", "-m", "--sampler", "--keep", "--seconds"])
+def test_an_empty_value_is_named(flag):
+    """As of a variable that a script did not set."""
+    assert _refused("gen", "rain", flag, "") == f"{flag} is empty; give it a value, or leave it out"
+    assert _refused("batch", "", "-o", "x") == "FILE is empty; give it a value, or leave it out"
+
+
+def test_a_text_for_the_model_may_be_empty():
+    assert CliRunner().invoke(app, ["gen", "rain", "--negative-prompt", "", "--dry-run"]).exit_code == 0
+
+
+def test_a_prompt_without_its_command():
+    for words, hint in (
+        (["120 BPM loop"], 'sao-onnx gen "120 BPM loop"'),
+        (["120", "BPM", "loop", "--seconds", "3"], 'sao-onnx gen "120 BPM loop"'),
+        (["rain"], "sao-onnx gen rain"),
+        (['a "dry" kick'], "sao-onnx gen 'a \"dry\" kick'"),
+        (["--seconds", "3", "rain"], "No such option: --seconds; options come behind the command: sao-onnx gen"),
+    ):
+        assert _refused(*words).endswith(hint)
+    for words in (["gne", "rain"], ["models", "nope"], ["--nonsense"]):
+        assert "sao-onnx gen" not in _refused(*words)
+
+
+def test_a_word_too_many():
+    assert _refused("gen", "short", "kick").endswith('in quotes: sao-onnx gen "short kick drum"')
+    assert (
+        _refused("batch", "x.txt", "--ray", "nonsense") == "'nonsense' is no value of --ray, expected HOST:PORT, auto or local"
+    )
+    assert "--ray" not in _refused("batch", "x.txt", "y.txt")
+
+
+def test_summaries_are_whole():
+    shown = " ".join(_said("--help").partition("Commands:")[2].split())
+    assert "..." not in shown
+    assert "run again, it makes those that are not there yet. serve" in shown
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_line_ends_at_a_hyphen(words):
+    """A command or an option that is torn apart cannot be copied."""
+    assert not [line for line in _said(*words, "--help").splitlines() if line.endswith("-")]
+    assert "\ue000" not in _said(*words, "--help")
 
 
 def test_wrong_values_are_told_in_words(miniature):

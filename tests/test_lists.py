@@ -38,7 +38,7 @@ def test_csv(listed):
     lines = listed('prompt,seconds,negative\n"rain, soft",2,\n\nwind,,hiss\n,1,\na,b,c,d\nkick\n', "csv")
     assert lines[0] == Line(2, 1, "rain, soft", {"seconds": "2", "negative": ""})
     assert lines[1] == Line(4, 2, "wind", {"seconds": "", "negative": "hiss"})
-    assert lines[2].problem == "the prompt is missing"
+    assert (lines[2].prompt, lines[2].problem) == ("", "")  # Without words; whether it may be is decided with its options.
     assert "more values than the 3 columns" in lines[3].problem
     assert lines[4] == Line(7, 5, "kick")
 
@@ -79,7 +79,8 @@ def test_json_lines(listed):
     lines = listed('{"prompt": "rain", "seconds": 2, "mono": true}\n\n{"prompt": 3}\n[]\nrain\n{"prompt": " "}\r\n', "jsonl")
     assert lines[0] == Line(1, 1, "rain", {"seconds": 2, "mono": True}, from_json=True)
     assert [(line.number, line.index) for line in lines] == [(1, 1), (3, 2), (4, 3), (5, 4), (6, 5)]
-    assert all(line.problem for line in lines[1:])
+    assert all(line.problem for line in lines[1:4])
+    assert (lines[4].prompt, lines[4].problem) == (" ", "")
 
 
 @pytest.mark.parametrize("end", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])

@@ -22,6 +22,27 @@ fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install '.[stor
 SHORT = {"seconds": 0.1, "steps": 1, "seed": 3}
 
 
+@pytest.mark.parametrize("text", ["s3:b", "s3:/b/x", "S3:/b", "gs:bucket", "s3:songs", "file:/clips", "memory:x"])
+def test_an_address_without_its_slashes(text):
+    scheme, rest = text.lower().split(":", 1)
+    with pytest.raises(FileError, match=f"did you mean {scheme}://{rest.lstrip('/')}\\? A folder is ./"):
+        open_place(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["c:clips", "C:/clips", "D:\\clips", "take:1", "12:30", "./s3:b", "s3", "s3:", "s3: songs", "my/s3:b"]
+)
+def test_folders_with_colons(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(open_place(text), Folder)
+
+
+def test_a_folder_that_looks_like_an_address_and_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:b").mkdir()
+    assert isinstance(open_place("s3:b"), Folder)
+
+
 @pytest.fixture(params=["memory", "local"])
 def storage(request, tmp_path):
     """Places of both kinds of file systems: one in which files appear whole, and one in which they are renamed."""

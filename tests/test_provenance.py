@@ -192,6 +192,13 @@ def test_another_model_is_refused(engine, miniature, tmp_path):
     ("arguments", "code", "message"),
     [
         ([], 2, "the prompt is missing; for example: sao-onnx gen"),
+        ([""], 2, 'the prompt is empty, expected a description of the sound, such as "rain on a tin roof"'),
+        ([" \t"], 2, "it may be empty only with a recording to start from"),
+        (["rain", "-o", "s3:b.wav"], 2, "s3://b.wav is an address, expected a file on this machine"),
+        (["rain", "-o", "S3:/b/x.wav"], 2, "s3://b/x.wav is an address, expected a file on this machine"),
+        (["rain", "-o", "s3://b/x.wav"], 2, "`sao-onnx batch` writes to addresses"),
+        (["rain", "--preview", "s3://b/x.wav"], 1, "s3://b/x.wav is an address, expected a file on this machine"),
+        (["rain", "--init", "https://x.org/a.wav"], 1, "https://x.org/a.wav is an address: download it first"),
         (["--from", "none.wav"], 1, "none.wav cannot be read"),
         (["rain", "--fade", "slow"], 2, "expected seconds, such as 0.5, or IN:OUT"),
         (["rain", "--fade", "1:2:3"], 2, "expected seconds, such as 0.5, or IN:OUT"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tomllib
@@ -13,11 +14,13 @@ from typer.testing import CliRunner
 
 from sao_onnx.cli import app
 from sao_onnx.cli.config import starter
-from sao_onnx.cli.settings import ONCE, commands, shared_keys
+from sao_onnx.cli.settings import ONCE, OTHERS, commands, shared_keys
 from sao_onnx.option import RECORDING
+from sao_onnx.places import folders_and_words
 from sao_onnx.provenance import read_provenance
 from sao_onnx.request import kinds
 from tests.processes import run as run_process
+from tests.test_house import ENGINE
 
 
 @pytest.fixture
@@ -136,11 +139,11 @@ def test_a_clip_that_is_made_again_is_made_as_its_file_says(call, miniature, tmp
         ("init_audio = 'a.wav'\n", "there is no setting 'init_audio'"),
         ('seconds = 1\nsteps = "8"\n', "line 2: steps is '8'; expected a whole number, without quotes"),
         ("steps = 0\n", "line 1: steps is 0, expected 1 to 1000000"),
-        ("steps = true\n", "steps is True"),
+        ("steps = true\n", "line 1: steps is true, expected a whole number"),
         ("steps = 1.5\n", "steps is 1.5, expected a whole number"),
         ("steps = [1]\n", "steps is [1], expected one value"),
         ("seconds = nan\n", "seconds is nan, expected a finite number"),
-        ("seconds = 1979-05-27\n", "seconds is datetime.date(1979, 5, 27); expected a number"),
+        ("seconds = 1979-05-27\n", "seconds is 1979-05-27; expected a number"),
         ('sampler = "Eulr"\n', "expected pingpong or euler or dpmpp; did you mean 'euler'?"),
         ("mono = 1\n", "mono is 1; expected true or false"),
         ('precision = "int4"\n', "precision is 'int4', expected int8 or fp32; did you mean 'int8'?"),
@@ -154,7 +157,19 @@ def test_a_clip_that_is_made_again_is_made_as_its_file_says(call, miniature, tmp
         ("sampler = ''\n", "sampler is '', expected one value that is not empty"),
         ("model = ''\n", "model is empty; leave the line out, or give it a value"),
         ("steps = eight\n", "is no TOML: "),
-        ("steps = 1\nsteps = 2\n", "is no TOML: "),
+        ("steps = 1\nsteps = 2\n", "line 2: steps is there twice; leave one of the two out"),
+        ("[gen]\nsteps = 1\n[gen]\n", "line 3: the table [gen] is there twice"),
+        ("fade-out = 1\nfade_out = 2\n", "line 2: fade_out is set twice, as fade-out and as fade_out; set it once"),
+        ("gen = 3\n", "line 1: gen is the name of a table: write [gen] in one line"),
+        ("[[gen]]\nsteps = 1\n", "line 1: gen is the name of a table: write [gen] in one line"),
+        ("[gen.x]\na = 1\n", "line 1: there is no table [gen.x]; settings stand below [gen]"),
+        ("\n[[gen.x]]\na = 1\n", "line 2: there is no table [gen.x]; settings stand below [gen]"),
+        ("steps = {a = 1}\n", "steps is a table, expected one value, as in: steps ="),
+        ("[gen]\nsteps.x = true\n", "steps is {x = true}; expected a whole number"),
+        ("sampler = 07:32:00\n", "sampler is 07:32:00; expected text, in quotes"),
+        ("[gen]\nmodel = false\n", "line 2: model is false, expected text, in quotes"),
+        ("mono = True\n", "write true, in small letters"),
+        ("steps: 8\n", "joined by an equals sign"),
         ("a = " + "[" * 5000 + "]" * 5000, "is n"),
         ("steps = " + "9" * 5000 + "\n", "settings.toml"),
         (b"\x00\x01\x02", "is no TOML: "),
@@ -233,6 +248,36 @@ def test_the_users_own_place(call, monkeypatch, tmp_path):
 def test_xdg_is_obeyed(call, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     assert str(tmp_path / "xdg" / "sao-onnx" / "config.toml") in call("config", SAO_ONNX_CONFIG="").stdout
+
+
+def test_a_variable_that_other_commands_have(call):
+    """Every command that has the option is named, and variables of the library are known."""
+    shown = call("config", SAO_ONNX_JOBS="2", SAO_ONNX_COUNT="2", SAO_ONNX_OPS="off").output
+    assert "SAO_ONNX_JOBS means nothing; did you mean SAO_ONNX_BATCH_JOBS, SAO_ONNX_SERVE_JOBS or SAO_ONNX_MCP_JOBS?" in shown
+    assert "SAO_ONNX_COUNT means nothing; did you mean SAO_ONNX_GEN_COUNT?" in shown
+    assert "SAO_ONNX_OPS" not in shown
+
+
+def test_every_variable_of_the_library_is_known():
+    named = {name for path in ENGINE.rglob("*.py") for name in re.findall(r'"SAO_ONNX_([A-Z]+)"', path.read_text("utf-8"))}
+    assert {"CONFIG", "MODEL", "OPS"} <= named
+    assert named - {"CONFIG", "MODEL"} <= set(OTHERS)
+
+
+def test_models_in_folders_with_spaces(monkeypatch, tmp_path):
+    """Words that together name a folder are one model; all others are one each."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("my models/deep  house", "my models/rain", "my"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    for text, models in (
+        ("one two", ["one", "two"]),
+        (" my  one ", ["my", "one"]),
+        ("my models/deep  house", ["my models/deep  house"]),
+        ("my models/rain my models/deep  house one", ["my models/rain", "my models/deep  house", "one"]),
+        (f"{tmp_path}/my models/rain", [f"{tmp_path}/my models/rain"]),
+        ("x " + "y" * 5_000, ["x", "y" * 5_000]),
+    ):
+        assert folders_and_words(text) == models
 
 
 def test_the_file_to_begin_with(call, tmp_path):

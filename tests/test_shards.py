@@ -130,6 +130,12 @@ def test_what_is_no_shard(text):
         Shard.read(text)
 
 
+def test_more_shards_than_there_can_be():
+    with pytest.raises(RequestError, match=r"such as 3/20 and of at most 999,999,999$"):
+        Shard.read("3/2000000000")
+    assert Shard.read("3/999999999").count == 999_999_999
+
+
 def test_shards_are_counted_from_one(call, tmp_path):
     write_list(tmp_path, [{"prompt": "rain"}])
     done = call("list.jsonl", "--shard", "0/4")

@@ -43,7 +43,7 @@ class Stop:
             import time; time.sleep(1800)
 sys.meta_path.insert(0, Stop())
 from sao_onnx.cli import main
-sys.argv[1:] = ["gen", "rain", "-q"]
+sys.argv[1:] = sys.argv[2:]
 main()
 """
 
@@ -51,10 +51,20 @@ main()
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("module", ["typer", "numpy"])
 def test_while_modules_are_imported(tmp_path, number, module):
-    with started([sys.executable, "-c", IMPORTING, module], cwd=tmp_path, **PIPES) as process:
+    with started([sys.executable, "-c", IMPORTING, module, "gen", "rain", "-q"], cwd=tmp_path, **PIPES) as process:
         assert _line(process) == "here\n"
         assert interrupt(process, number) == (130, "interrupted\n")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("module", ["typer", "numpy", "uvicorn"])
+def test_while_a_server_starts(tmp_path, number, module):
+    """It ends as it does later: a service manager that stops it sees no failure."""
+    pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    with started([sys.executable, "-c", IMPORTING, module, "serve", "--port", "0"], cwd=tmp_path, **PIPES) as process:
+        assert _line(process) == "here\n"
+        assert interrupt(process, number)[0] == 0
 
 
 CONVERTED = """

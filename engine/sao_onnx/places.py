@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
 
 from sao_onnx.errors import FileError
+
+SCHEMES = (
+    *("abfs", "abfss", "adl", "az", "dropbox", "file", "ftp", "gcs", "gdrive", "github", "gs", "hdfs", "hf"),
+    *("http", "https", "memory", "oci", "s3", "s3a", "sftp", "smb", "ssh", "webhdfs"),
+)
+"""Beginnings of addresses. A drive of Windows has one letter, and other names with a colon are names."""
+
+
+def meant_address(text: str | Path) -> str:
+    """The address that a path was meant as: s3://b of s3:b, s3:/b and s3://b. "" for any other, and for what is there.
+
+    `./s3:b` is a path.
+    """
+    found = re.match(rf"({'|'.join(SCHEMES)}):/*(?=[^/\s])", str(text), re.IGNORECASE)
+    if found is None or os.path.lexists(text):
+        return ""
+    return f"{found[1].lower()}://{str(text)[found.end() :]}"
 
 
 def expand_home(path: str | Path) -> Path:
@@ -23,6 +42,28 @@ def expand_home(path: str | Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def folders_and_words(text: str) -> list[str]:
+    """The words of a text, where words that together are the path of a folder stay together, as many as can be.
+
+    So a list of models in one variable may name folders with spaces.
+    """
+    found: list[str] = []
+    parts = re.findall(r"\S+\s*", text)
+    while parts:
+        joined = ("".join(parts[:count]).rstrip() for count in range(len(parts), 1, -1))
+        one = next((path for path in joined if _is_folder(path)), parts[0].rstrip())
+        found.append(one)
+        parts = parts[len(one.split()) :]
+    return found
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return expand_home(text).is_dir()
+    except (OSError, ValueError):  # Too long for a name.
+        return False
 
 
 def user_path(kind: Literal["config", "data", "state", "cache"]) -> Path:

@@ -353,6 +353,21 @@ def _unknown(name: str) -> RequestError:
     return unknown_option(name, kinds())
 
 
+def require_words(request: Request) -> None:
+    """Refuse a request with neither words nor a recording, which is nearly always a slip: a variable that holds nothing.
+
+    For whatever takes requests from people and other programs. The engine itself makes a clip of no words.
+
+    Raises:
+        RequestError: It is one.
+    """
+    if not request.prompt.strip() and request.init_audio is None:
+        raise RequestError(
+            'the prompt is empty, expected a description of the sound, such as "rain on a tin roof"; '
+            "it may be empty only with a recording to start from"
+        )
+
+
 def recorded_options(request: Request) -> dict[str, Any]:
     """The options of a request that a record keeps, as plain Python."""
     kept = {name: value for name, value in request.given().items() if kinds()[name].option.in_tags}

@@ -78,10 +78,17 @@ def test_a_variable_does_what_its_option_does(asked, monkeypatch, name):
 
 
 def test_a_variable_that_is_wrong_is_named(monkeypatch):
-    monkeypatch.setenv("SAO_ONNX_SERVE_PORT", "many")
-    with pytest.raises(USAGE_ERROR) as caught:
-        app(["serve"], standalone_mode=False)
-    assert "SAO_ONNX_SERVE_PORT" in caught.value.format_message()
+    for value, message in (("many", "'many'; expected a whole number"), ("70000", "70000, expected 0 to 65535")):
+        monkeypatch.setenv("SAO_ONNX_SERVE_PORT", value)
+        with pytest.raises(USAGE_ERROR) as caught:
+            app(["serve"], standalone_mode=False)
+        assert caught.value.format_message() == f"SAO_ONNX_SERVE_PORT is {message}"
+
+
+def test_a_variable_with_folders_that_have_spaces(asked, monkeypatch):
+    Path("my models/rain").mkdir(parents=True)
+    monkeypatch.setenv("SAO_ONNX_MODEL", "my models/rain sao-tiny")
+    assert asked()[0].models == ("my models/rain", "sao-tiny")
 
 
 @pytest.mark.parametrize(

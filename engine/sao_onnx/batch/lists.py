@@ -187,8 +187,8 @@ def _object(text: str) -> tuple[str, dict[str, Any], str]:
         data = parse_json(text)
     except ValueError as error:
         return "", {}, f"not JSON: {error}"
-    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str) or not data["prompt"].strip():
-        return "", {}, 'expected an object with "prompt", a text that is not empty'
+    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str):
+        return "", {}, 'expected an object with "prompt", a text'
     return data.pop("prompt"), data, ""
 
 
@@ -239,5 +239,4 @@ def _cells(names: list[str], row: list[str], problem: str) -> tuple[str, dict[st
     if problem:
         return "", {}, problem
     options: dict[str, Any] = dict(zip(names, row, strict=False))
-    prompt = options.pop("prompt", "")
-    return prompt, options, "" if prompt.strip() else "the prompt is missing"
+    return options.pop("prompt", ""), options, ""

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from sao_onnx.batch.lists import Line
 from sao_onnx.errors import RequestError
 
+MOST = 999_999_999
+"""Shards of a list."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -32,6 +35,8 @@ class Shard:
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             hint = "; they are counted from 1, so add 1 to an index from 0" if found and int(found[1]) == 0 else ""
+            if re.fullmatch(r"[0-9]+/[0-9]{10,}", text):
+                hint = f" and of at most {MOST:,}"
             raise RequestError(f"the shard is {text[:40]!r}, expected which of how many, such as 3/20{hint}")
         return cls(int(found[1]), int(found[2]))
 

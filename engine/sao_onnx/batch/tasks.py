@@ -15,7 +15,7 @@ from sao_onnx.batch.place import Place
 from sao_onnx.errors import RequestError
 from sao_onnx.file_names import FIELDS, fields, file_name
 from sao_onnx.option import shown
-from sao_onnx.request import Request
+from sao_onnx.request import Request, require_words
 from sao_onnx.written_options import read_options
 
 LONGEST_NAME = 255
@@ -134,6 +134,7 @@ class Tasks:
         if self._files.seed is not None:
             options = {"seed": self._files.seed + line.index - 1, **options}
         request = Request.from_options(line.prompt, options)
+        require_words(request)
         if output is None or output == "":
             seed, digits = request.seed or 0, self._hash(request)
             output = str(file_name(self._files.name, prompt=line.prompt, seed=seed, index=line.index, hash=digits))

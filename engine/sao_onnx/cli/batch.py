@@ -39,7 +39,10 @@ LINE: ContextVar[int | None] = ContextVar("LINE", default=None)
 
 def batch(
     file: Annotated[
-        str, typer.Argument(help="Requests, one a line: .txt, .csv or .jsonl; - for stdin, as they come.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="FILE", help="Requests, one a line: .txt, .csv or .jsonl; - for stdin, as they come.", show_default=False
+        ),
     ],
     place: Annotated[
         str,

@@ -15,7 +15,7 @@ from sao_onnx.cli.config import config
 from sao_onnx.cli.convert import convert
 from sao_onnx.cli.doctor import doctor
 from sao_onnx.cli.gen import gen
-from sao_onnx.cli.help import Command, examples
+from sao_onnx.cli.help import Command, Group, examples
 from sao_onnx.cli.inspect import inspect
 from sao_onnx.cli.mcp import mcp
 from sao_onnx.cli.models import add, default, models, remove
@@ -24,7 +24,6 @@ from sao_onnx.cli.serve import serve
 from sao_onnx.cli.terminal import FAILED, command, note, prepare_process
 from sao_onnx.cli.tune import tune
 from sao_onnx.cli.verify import verify
-from sao_onnx.cli.wording import ranges
 from sao_onnx.errors import SaoOnnxError, memory_errors
 from sao_onnx.version import __version__
 
@@ -59,7 +58,12 @@ EXAMPLES: Mapping[Callable[..., None], tuple[str, ...]] = {
 NAMES = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
-    name="sao-onnx", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=NAMES
+    name="sao-onnx",
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=NAMES,
 )
 
 
@@ -81,7 +85,7 @@ def _options(
 for _function, _lines in EXAMPLES.items():
     app.command(cls=Command, epilog=examples(_lines))(command(_function))
 
-_models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+_models = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False)
 _models.callback(invoke_without_command=True)(command(models))
 for _function in (add, remove, default):
     _models.command(cls=Command)(command(_function))
@@ -119,6 +123,4 @@ def _show_usage_error(error: Any) -> None:
     shown = io.StringIO()
     error.show(file=shown)
     for line in shown.getvalue().splitlines():
-        note(ranges(line))
-    if "unexpected extra argument" in shown.getvalue() and "gen" in sys.argv[1:2]:
-        note('A prompt of several words is put in quotes: sao-onnx gen "short kick drum"')
+        note(line)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sao_onnx.cli.results import print_bytes, print_result, require_writable, save_sidecar
 from sao_onnx.file_names import file_name, for_several
-from sao_onnx.places import expand_home, user_path
+from sao_onnx.places import expand_home, meant_address, user_path
 
 if TYPE_CHECKING:
     from sao_onnx.clip import Clip
@@ -91,7 +91,7 @@ def clips_of(output: str, request: Request, count: int) -> list[tuple[int, Path]
     """Every seed with the file that its clip goes to.
 
     Raises:
-        RequestError: There are not so many seeds, or the name cannot be read.
+        RequestError: There are not so many seeds, or the name cannot be read or leads to no file of this machine.
     """
     from sao_onnx.errors import RequestError
     from sao_onnx.request import MAX_SEED
@@ -101,6 +101,8 @@ def clips_of(output: str, request: Request, count: int) -> list[tuple[int, Path]
         raise RequestError(f"seed is {first} and count {count}, expected seeds of 0 to {MAX_SEED}, the last one included")
     if Path(output) == STDOUT:
         return [(first, STDOUT)]
+    if address := meant_address(output):
+        raise RequestError(f"{address} is an address, expected a file on this machine; `sao-onnx batch` writes to addresses")
     template = for_several(output) if count > 1 else output
     seeds = range(first, first + count)
     names = [file_name(template, prompt=request.prompt, seed=seed, index=seed - first + 1) for seed in seeds]

@@ -26,7 +26,7 @@ LONGEST_NAME = 255
 
 def recorded_request(prompt: str | None, written: dict[str, Any], recorded: Provenance | None, file: Path | None) -> Request:
     """The request of the command line; what it leaves open is that of the file's tags."""
-    from sao_onnx.request import Request, random_seed
+    from sao_onnx.request import Request, random_seed, require_words
 
     options = read_options(written)
     base: dict[str, Any] = {}
@@ -34,8 +34,14 @@ def recorded_request(prompt: str | None, written: dict[str, Any], recorded: Prov
         base = _recorded_options(recorded, file)
         if "init_audio" not in options and recorded.init_audio is not None:
             base["init_audio"] = _recorded_audio(recorded, file)
-        prompt = recorded.prompt if prompt is None else prompt
-    return Request.from_options(prompt or "", {"seed": random_seed(), **base, **options})
+    typed = prompt is not None
+    request = Request.from_options(
+        prompt if prompt is not None else recorded.prompt if recorded is not None else "",
+        {"seed": random_seed(), **base, **options},
+    )
+    if typed:  # A clip of no words is made again as it was.
+        require_words(request)
+    return request
 
 
 def recorded_bits(bits: int | None, recorded: Provenance | None, output: str | None) -> int | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from sao_onnx.cli.streams import writing_stdout
-from sao_onnx.cli.wording import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0].__bases__[0]
 """Base of what typer raises when a command line is wrong. It has no name of its own in typer."""
+
+WrongUsageError: Any = typer.BadParameter.__bases__[0]
+"""An error of a command line whose message stands alone; it takes the message and the context. It has no name either."""
 
 
 def require_writable(output: Path, bits: int | None, force: bool, *, sidecar: bool) -> None:
@@ -69,7 +71,7 @@ def describe_error(error: Exception) -> dict[str, Any]:
     The type is the name of the error's class; "UsageError" for all that typer finds wrong with a command line.
     """
     if isinstance(error, USAGE_ERROR):
-        return {"error": {"type": "UsageError", "message": ranges(error.format_message())}}
+        return {"error": {"type": "UsageError", "message": error.format_message()}}
     return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 

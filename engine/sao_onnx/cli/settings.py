@@ -17,7 +17,7 @@ from typing import Any
 
 from sao_onnx.cli.command_options import MODEL_VARIABLE
 from sao_onnx.cli.declared import COMMANDS, Declared, declared
-from sao_onnx.cli.settings_file import VARIABLE, Entry, read_entries
+from sao_onnx.cli.settings_file import VARIABLE, Entry, read_entries, shown_as_toml
 from sao_onnx.option import RECORDING, shown
 from sao_onnx.request import kinds
 from sao_onnx.suggest import one_of, suggestion
@@ -36,7 +36,7 @@ SHARED = ("model", "threads", "precision", "bits", "metadata")
 OF_SOUND = ("precision", "bits")
 """Options beside those of a request that `--from` takes from its file."""
 
-OTHERS = ("VERIFY", "ARM", "FUZZ", "REPOSITORY", "PROCESSOR")
+OTHERS = ("VERIFY", "ARM", "FUZZ", "REPOSITORY", "PROCESSOR", "OPS")
 """Ends of other variables with our prefix: of the library, and of chores of the repository."""
 
 
@@ -94,9 +94,12 @@ class _Setting:
         try:
             if self.option.kind is not None:
                 return _request_values(self.key, self.value, from_json=self.from_file)
-            return {self.option.name: _own_value(self.option, self.key, self.value, from_file=self.from_file)}
+            return {self.option.name: own_value(self.option, self.key, self.value, from_file=self.from_file)}
         except RequestError as error:
-            raise RequestError(f"{self.source}: {error}") from error
+            problem = str(error)
+            if self.from_file:  # The library shows values as Python writes them.
+                problem = problem.replace(f" is {shown(self.value)}", f" is {shown_as_toml(self.value)}", 1)
+            raise RequestError(f"{self.source}: {problem}") from error
 
 
 def commands() -> dict[str, dict[str, Declared]]:
@@ -160,7 +163,7 @@ def settled(command: str, given: Iterable[str], values: Mapping[str, Any]) -> tu
             for name, value in setting.values().items():
                 if name not in taken:
                     new[name] = value
-                    key = name if name in kinds() else setting.key
+                    key = name if name in kinds() else _plain(setting.key)
                     applied.append(Applied(key, value, setting.source))
         found |= new
         taken |= new.keys()
@@ -181,11 +184,18 @@ def check_all() -> None:
 
 
 def unknown_variables() -> dict[str, str]:
-    """Variables with our prefix that mean nothing, each with one that does; "" where none is near."""
+    """Variables with our prefix that mean nothing, each with one that does, or with several in words; "" where none is near."""
     known = {VARIABLE, *(PREFIX + end for end in OTHERS), *(PREFIX + key.upper() for key in shared_keys())}
     for name, keys in commands().items():
         known |= {f"{PREFIX}{name}_{key}".upper() for key in keys}
-    return {name: suggestion(name, known) for name in os.environ if name.startswith(PREFIX) and name not in known}
+    unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
+    return {name: _of_commands(name.removeprefix(PREFIX).lower()) or suggestion(name, known) for name in unknown}
+
+
+def _of_commands(key: str) -> str:
+    """The variables of a key that only some commands have; "" where none has it."""
+    found = [f"{PREFIX}{name}_{key}".upper() for name, keys in commands().items() if key in keys]
+    return f"{', '.join(found[:-1])} or {found[-1]}" if len(found) > 1 else "".join(found)
 
 
 def _from_environment(command: str) -> list[list[_Setting]]:
@@ -215,7 +225,7 @@ def _from_file(command: str) -> list[list[_Setting]]:
         _require_known(entry)
         option = _keys(command).get(_plain(entry.key))
         if option is not None and entry.key and entry.table in found:
-            found[entry.table].append(_Setting(option, _plain(entry.key), entry.value, entry.place, True))
+            found[entry.table].append(_Setting(option, entry.key, entry.value, entry.place, True))
     for layer in found.values():
         _require_once(layer)
     return [found[command], found[""]]
@@ -237,10 +247,23 @@ def _plain(key: str) -> str:
     return key.replace("-", "_")
 
 
+def _is_table(value: Any) -> bool:
+    """Whether a value is a table, or several of one name."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(part, dict) for part in value))
+
+
 def _require_known(entry: Entry) -> None:
     from sao_onnx.errors import RequestError
 
     tables, key = commands(), _plain(entry.key)
+    if not entry.table and key in tables:
+        raise RequestError(f"{entry.place}: {key} is the name of a table: write [{key}] in one line, and its settings below it")
+    if entry.table in tables and key not in tables[entry.table] and _is_table(entry.value):
+        raise RequestError(
+            f"{entry.place}: there is no table [{entry.table}.{entry.key}]; settings stand below [{entry.table}]"
+        )
+    if entry.table not in tables and _plain(entry.table) in shared_keys():
+        raise RequestError(f"{entry.place}: {entry.table} is a table, expected one value, as in: {entry.table} = ...")
     if entry.table and entry.table not in tables:
         near = suggestion(entry.table, tables)
         remedy = f"did you mean [{near}]?" if near else f"known: {', '.join(tables)}"
@@ -293,15 +316,17 @@ _TOML = {"flag": (bool,), "whole number": (int,), "number": (int, float), "text"
 """What the file has for the types of options that are no request's."""
 
 
-def _own_value(option: Declared, key: str, value: Any, *, from_file: bool) -> Any:
+def own_value(option: Declared, key: str, value: Any, *, from_file: bool) -> Any:
     """A value of an option that is no request's, as typer would hand it to the command.
 
     Raises:
         RequestError: It is none.
     """
+    from sao_onnx.places import folders_and_words
+
     if not option.several:
         return _one_value(option, key, value, from_file=from_file)
-    several = value if isinstance(value, list) else [value] if from_file else value.split()
+    several = value if isinstance(value, list) else [value] if from_file else folders_and_words(value)
     return [_one_value(option, key, one, from_file=from_file) for one in several]
 
 
@@ -315,7 +340,7 @@ def _one_value(option: Declared, key: str, value: Any, *, from_file: bool) -> An
     if from_file and value == "":
         raise RequestError(f"{key} is empty; leave the line out, or give it a value")
     if from_file and wrong:
-        raise RequestError(f"{key} is {shown(value)}, expected {_EXPECTED[option.type]}")
+        raise RequestError(f"{key} is {shown_as_toml(value)}, expected {_EXPECTED[option.type]}")
     try:
         found = read(option.type, value)
     except ValueError as error:

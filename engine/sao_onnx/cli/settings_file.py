@@ -6,8 +6,11 @@ import os
 import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Any
+
+from sao_onnx.option import LONGEST_SHOWN, shown
 
 VARIABLE = "SAO_ONNX_CONFIG"
 """Names another file; the system's null device (`/dev/null`, `NUL`) stands for none."""
@@ -92,7 +95,45 @@ def _parsed(path: Path, text: str) -> Mapping[str, Any]:
     except RecursionError:
         raise RequestError(f"{path} is no file of settings: it is nested too deeply") from None
     except ValueError as error:  # TOML's own is one; a number of thousands of digits is another.
-        raise RequestError(f'{path} is no TOML: {error}; text stands in quotes, as in: sampler = "euler"') from None
+        raise RequestError(_mistake(path, text, str(error))) from None
+
+
+def _mistake(path: Path, text: str, problem: str) -> str:
+    """What is wrong with a file that is no TOML, and how to mend the usual mistakes.
+
+    Args:
+        path: The file.
+        text: In it.
+        problem: What Python's reader says. Its words may change, and then the remedy is the general one.
+    """
+    found = re.search(r"\(at line (\d+)", problem)
+    place, line = (f"{path}, line {found[1]}", text.splitlines()[int(found[1]) - 1].strip()) if found else (str(path), "")
+    if "twice" in problem and line.startswith("["):
+        return f"{place}: the table {line} is there twice; put its lines under one of them"
+    if "overwrite" in problem:
+        return f"{place}: {line.partition('=')[0].strip()} is there twice; leave one of the two out"
+    remedy = 'text stands in quotes, as in: sampler = "euler"'
+    if "after a key" in problem:
+        remedy = "a key and its value are joined by an equals sign, as in: steps = 4"
+    elif small := re.search(r"=\s*(True|False)\b", line):
+        remedy = f"write {small[1].lower()}, in small letters"
+    return f"{path} is no TOML: {problem}; {remedy}"
+
+
+def shown_as_toml(value: Any) -> str:
+    """A value as the file has it, short whatever it is."""
+    match value:
+        case bool():
+            text = "true" if value else "false"
+        case date() | time():
+            text = value.isoformat()
+        case list():
+            text = f"[{', '.join(map(shown_as_toml, value))}]"
+        case dict():
+            text = f"{{{', '.join(f'{key} = {shown_as_toml(inner)}' for key, inner in value.items())}}}"
+        case _:
+            return shown(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _entries(path: Path, text: str, data: Mapping[str, Any], inline: Container[str]) -> Iterator[Entry]:
@@ -109,9 +150,9 @@ def _place(path: Path, text: str, table: str, key: str) -> str:
     """The file, and the line of a key in it: the first that begins with it in its table. Close enough for people."""
     inside = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        if heading := re.match(r"\s*\[\s*[\"']?([^\]\"'.]+?)[\"']?\s*[\].]", line):
+        if heading := re.match(r"\s*\[+\s*[\"']?([^\]\"'.]+?)[\"']?\s*(?:\.\s*[\"']?([^\]\"'.]+?)[\"']?\s*)?[\].]", line):
             inside = heading[1]
-            if inside == table and not key:
+            if (inside, heading[2] or "") == (table, key) or (not table and inside == key):
                 return f"{path}, line {number}"
         # A key may be in quotes, and a table may be written as `gen.steps`.
         written = re.match(r"\s*(?:[\"']?([\w-]+)[\"']?\s*\.\s*)?[\"']?([^\"'=.\s]+)[\"']?\s*[=.]", line)

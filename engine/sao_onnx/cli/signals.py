@@ -16,6 +16,9 @@ INTERRUPTED = 130
 PATIENCE = 2.0
 """Seconds after a signal in which others are not heard, so that what was begun can be cleared away."""
 
+SERVER = "serve"
+"""The command that has done its work when it is told to end, even while it starts."""
+
 _heard: list[float] = []
 """When the first signal was heard."""
 
@@ -48,8 +51,9 @@ def end_at_signals() -> None:
 
 
 def end_interrupted() -> NoReturn:
-    """End the process at once, as one that was interrupted."""
-    end_now(INTERRUPTED, "interrupted")
+    """End the process at once, as one that was interrupted; a server ends with 0, as it does later."""
+    # What the command is may not be known yet in any other way.
+    end_now(0 if sys.argv[1:2] == [SERVER] else INTERRUPTED, "interrupted")
 
 
 def end_now(code: int, reason: str) -> NoReturn:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import re
 
+HYPHEN = "\ue000"
+"""Stands for a hyphen while lines are broken, which is done behind hyphens, too: no name or command is torn apart."""
+
 _OPPOSITE = re.compile(r"--([\w-]+) / --no-\1\b")
 _TYPE = re.compile(r" <[\w ]+>$")
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"(?P<low>{_NUMBER})<=x<=(?P<high>{_NUMBER})|x>=(?P<least>{_NUMBER})|x<=(?P<most>{_NUMBER})")
+
+
+def unbroken(text: str) -> str:
+    """A text whose hyphens end no line; what is made of it goes through `hyphenated`."""
+    return text.replace("-", HYPHEN)
+
+
+def hyphenated(text: str) -> str:
+    """A text with its hyphens again."""
+    return text.replace(HYPHEN, "-")
 
 
 def flags(text: str) -> str:
@@ -17,7 +30,7 @@ def flags(text: str) -> str:
 
 def ranges(text: str) -> str:
     """Ranges such as `0<=x<=9` as the other options have them."""
-    return _RANGE.sub(_in_words, text).replace("is not in the range", "is out of range, expected")
+    return _RANGE.sub(_in_words, text)
 
 
 def _in_words(range: re.Match[str]) -> str:

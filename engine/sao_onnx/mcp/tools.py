@@ -185,8 +185,6 @@ def call(tool: Tool, arguments: Mapping[str, Any], folder: Folder, limits: Limit
     if tool.clip:
         options["init_audio"] = source = folder.clip(text("clip", given["clip"]))
         prompt = _prompt(source) if prompt is None else prompt
-    if isinstance(prompt, str) and not prompt.strip():
-        raise RequestError("prompt is empty, expected a description of the sound")
     if tool is TOOLS["loop"] and "bars" not in options and "bpm" not in options:
         options["loop"] = True
     return Call(

@@ -14,7 +14,7 @@ from sao_onnx.audio.limits import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS
 from sao_onnx.errors import AudioFileError, RequestError
 from sao_onnx.option import shown
 from sao_onnx.reading import parse_json
-from sao_onnx.request import Request, random_seed
+from sao_onnx.request import Request, random_seed, require_words
 from sao_onnx.serve.schema import NOT_IN_JSON
 from sao_onnx.serve.settings import Limits
 
@@ -77,12 +77,13 @@ def limited(prompt: Any, options: Mapping[str, Any], limits: Limits, audio: tupl
     """A request with a seed, within the server's limits.
 
     Raises:
-        RequestError: An option is unknown or its value out of range, or beyond the limits.
+        RequestError: An option is unknown or its value out of range, or beyond the limits; or there is nothing to begin with.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if audio is not None:
         given["init_audio"] = audio
     request = Request.from_options(prompt, {"seed": random_seed(), **given})
+    require_words(request)
     for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
         if len(text) > limits.prompt:
             raise RequestError(f"{name} has {len(text)} characters, expected at most {limits.prompt} on this server")
