@@ -67,6 +67,47 @@ def test_while_a_server_starts(tmp_path, number, module):
         assert interrupt(process, number)[0] == 0
 
 
+BENEATH = """
+import atexit, sys, threading, time
+from sao_onnx.cli import signals
+atexit.register(print, "in order")
+thread = threading.Thread(target=time.sleep, args=(float(sys.argv[1]),), daemon=True)
+signals.leave([thread])
+thread.start()
+time.sleep(0.2)
+signals.end(3)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1800, ""), (0, "in order\n")])
+def test_python_does_not_end_beneath_a_graph(seconds, said):
+    """ONNX Runtime's threads would abort the process."""
+    done = processes.run([sys.executable, "-c", BENEATH, str(seconds)])
+    assert (done.returncode, done.stdout, done.stderr) == (3, said, "")
+
+
+FAILING = """
+import sys
+from sao_onnx.cli import gen, main
+from sao_onnx.errors import FileError
+seen = []
+def fail(event):
+    seen.append(event)
+    if len(seen) == 3:  # The first graph is loaded and in its second run.
+        raise FileError("no space left")
+    return ""
+gen._stage = fail
+sys.argv[1:] = ["gen", "rain", "--steps", "200", "--quiet"]
+main()
+"""
+
+
+def test_an_error_while_a_graph_runs(tmp_path):
+    for _ in range(3):
+        done = processes.run([sys.executable, "-c", FAILING], cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (1, "error: no space left\n")
+
+
 CONVERTED = """
 import sys, time
 class Stop:

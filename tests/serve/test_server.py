@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from sao_onnx.cli.signals import PATIENCE
 from sao_onnx.provenance import read_provenance
 from tests.processes import COMMAND, GUARD, interrupt, run, succeed, wait_until
 from tests.serve.asking import LONG, QUICK, samples, server_sent, until_ended
@@ -211,6 +212,28 @@ def test_a_signal_ends_it_in_order(tmp_path, model):
             for log in pool.map(end, processes, folders, numbers):
                 assert "Traceback" not in log
                 assert "timeout" not in log
+
+
+def test_who_waits_for_a_clip_hears_that_the_server_ends(tmp_path):
+    """And a signal that comes again later ends it at once, beneath a step that runs, without an abort or a traceback."""
+    slow = {"prompt": "rain", "steps": 200}  # Of sao-tiny, whose steps take a while.
+    with (
+        serving(tmp_path) as process,
+        httpx.Client(base_url=address_of(process, tmp_path), timeout=GUARD) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        id = client.post("/v1/jobs", json=slow).json()["id"]
+        wait_until(lambda: client.get(f"/v1/jobs/{id}").json()["step"], process)
+        answer = pool.submit(client.post, "/v1/generate", json=slow)
+        wait_until(lambda: client.get("/readyz").json()["queued"], process)
+        process.send_signal(signal.SIGINT)
+        assert answer.result().status_code == 503
+        assert answer.result().json()["error"]["type"] == "EndingError"
+        time.sleep(PATIENCE + 0.1)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(GUARD) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_answers_without_their_bodies(client):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sao_onnx.cli.signals import INTERRUPTED, end_at_signals, end_if_interrupted, end_interrupted, hear_signals
+from sao_onnx.cli.signals import INTERRUPTED, end, end_at_signals, end_if_interrupted, end_interrupted, hear_signals
 
 if TYPE_CHECKING:
     from sao_onnx.cli.commands import app as app
@@ -26,6 +26,9 @@ def main() -> None:
         from sao_onnx.cli.commands import run
 
         code = run()
+        if code == INTERRUPTED:  # typer makes it of an interruption outside of a command.
+            end_interrupted()
+        end_at_signals()
     except KeyboardInterrupt:
         end_interrupted()
     except ModuleNotFoundError as error:
@@ -36,10 +39,7 @@ def main() -> None:
     except Exception:
         end_if_interrupted()
         raise
-    if code == INTERRUPTED:  # typer makes it of an interruption outside of a command.
-        end_interrupted()
-    end_at_signals()
-    sys.exit(code)
+    end(code)
 
 
 if not TYPE_CHECKING:

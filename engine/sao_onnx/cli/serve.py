@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sao_onnx.cli.signals import PATIENCE, end_interrupted, leave
 from sao_onnx.cli.terminal import note
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def _run(settings: Settings, host: str, port: int) -> None:
     import socket
     import sys
     import threading
+    import time
     import warnings
 
     import uvicorn
@@ -213,10 +215,18 @@ def _run(settings: Settings, host: str, port: int) -> None:
     )
 
     class Server(uvicorn.Server):
-        """Ends in order at a signal, which is no failure, and its clips at once, because connections wait for them."""
+        """Ends in order at a signal, which is no failure, and its clips at once, because connections wait for them.
+
+        Another signal ends it without waiting; not one that comes with the first, as some programs send them in pairs.
+        """
+
+        heard = 0.0
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            self.should_exit, self.force_exit = True, self.should_exit
+            if not self.should_exit:
+                self.should_exit, self.heard = True, time.monotonic()
+            elif time.monotonic() > self.heard + PATIENCE:
+                end_interrupted()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             threading.Thread(target=jobs.close, args=(GRACE,), daemon=True).start()
@@ -232,6 +242,7 @@ def _run(settings: Settings, host: str, port: int) -> None:
     except OSError as error:
         remedy = "an address of this machine as --host" if error.errno == errno.EADDRNOTAVAIL else "another --port"
         raise SaoOnnxError(f"{host}:{port} cannot be listened on: {error.strerror or error}; choose {remedy}") from error
+    leave(jobs.threads)
     with listening:
         shown = f"[{host.strip('[]')}]" if ":" in host else host
         note(f"http://{shown}:{listening.getsockname()[1]}  ({', '.join(settings.models) or 'sao-tiny'})")

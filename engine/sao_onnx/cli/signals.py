@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +22,9 @@ SERVER = "serve"
 
 _heard: list[float] = []
 """When the first signal was heard."""
+
+_left: list[threading.Thread] = []
+"""Threads that nobody waits for any longer, and in which a graph may still run."""
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Those that a system has: a closed terminal is SIGHUP, and Ctrl-Break on Windows SIGBREAK."""
@@ -50,18 +54,30 @@ def end_at_signals() -> None:
     _handle(lambda number, frame: end_interrupted())
 
 
+def leave(threads: Iterable[threading.Thread]) -> None:
+    """Wait no longer for threads in which a graph may run; the process must not end in order beneath them."""
+    _left.extend(threads)
+
+
+def end(code: int) -> NoReturn:
+    """End the process: in order, or at once where a graph still runs, because Python that ends beneath it is aborted."""
+    if any(thread.is_alive() for thread in _left):
+        end_now(code)
+    sys.exit(code)
+
+
 def end_interrupted() -> NoReturn:
     """End the process at once, as one that was interrupted; a server ends with 0, as it does later."""
     # What the command is may not be known yet in any other way.
     end_now(0 if sys.argv[1:2] == [SERVER] else INTERRUPTED, "interrupted")
 
 
-def end_now(code: int, reason: str) -> NoReturn:
+def end_now(code: int, reason: str = "") -> NoReturn:
     """End the process at once. A graph may still run in another thread, which cannot be stopped, so nothing is waited for.
 
     Args:
         code: That it returns.
-        reason: A line for stderr.
+        reason: A line for stderr; none where it is empty.
     """
     # Whoever writes files has imported the module.
     writing = sys.modules.get("sao_onnx.writing")
@@ -71,7 +87,7 @@ def end_now(code: int, reason: str) -> NoReturn:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     with contextlib.suppress(Exception):
-        sys.stderr.write(f"{reason}\n")
+        sys.stderr.write(f"{reason}\n" if reason else "")
         sys.stderr.flush()
     os._exit(code)
 

@@ -18,7 +18,7 @@ import typer
 from sao_onnx.batch.pace import Pace, time_left
 from sao_onnx.cli.declared import COMMANDS
 from sao_onnx.cli.results import print_error
-from sao_onnx.cli.signals import end_if_interrupted, end_interrupted
+from sao_onnx.cli.signals import end_if_interrupted, end_interrupted, leave
 from sao_onnx.cli.streams import prepare_streams, printable
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
         except BaseException as error:  # noqa: BLE001  Whatever it is, the caller raises it.
             arrived.put(("error", error))
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    leave([thread])
+    thread.start()
     while True:
         try:
             # With a timeout: on Windows, a wait without one does not notice Ctrl-C.

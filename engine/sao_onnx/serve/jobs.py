@@ -161,6 +161,11 @@ class Jobs:
             thread.join(grace)
 
     @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """In which clips are made. One may outlive `close`, in a step that takes longer than it waits."""
+        return tuple(self._threads)
+
+    @property
     def closing(self) -> bool:
         """No more jobs are taken."""
         return self._closing
