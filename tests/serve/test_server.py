@@ -215,7 +215,7 @@ def test_a_signal_ends_it_in_order(tmp_path, model):
 
 
 def test_who_waits_for_a_clip_hears_that_the_server_ends(tmp_path):
-    """And a signal that comes again later ends it at once, beneath a step that runs, without an abort or a traceback."""
+    """Signals that come again do no harm, and later end it at once, beneath a step that runs: no abort, no traceback."""
     slow = {"prompt": "rain", "steps": 200}  # Of sao-tiny, whose steps take a while.
     with (
         serving(tmp_path) as process,
@@ -227,6 +227,8 @@ def test_who_waits_for_a_clip_hears_that_the_server_ends(tmp_path):
         answer = pool.submit(client.post, "/v1/generate", json=slow)
         wait_until(lambda: client.get("/readyz").json()["queued"], process)
         process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)  # Some programs send them in pairs.
         assert answer.result().status_code == 503
         assert answer.result().json()["error"]["type"] == "EndingError"
         time.sleep(PATIENCE + 0.1)
