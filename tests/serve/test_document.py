@@ -233,11 +233,12 @@ def test_answers_are_those_of_the_document(client, document, operation):
         asked,
         st.sampled_from(ids) | st.text("aZ09_-é€", min_size=1, max_size=300),
         st.sampled_from(["wav", "mp3", "flac", "", "x", "\x00"]) if has_format else st.just(""),
+        st.sampled_from(["", "16", "24", "32", "x", "\x00"]) if has_format else st.just(""),
         st.sampled_from(["", "bytes=0-9", "bytes=-5", "bytes=99999999-", "x"]),
     )
-    def try_it(body, id, format, range):
+    def try_it(body, id, format, bits, range):
         headers = body.pop("headers", {}) | ({"range": range} if "Range" in str(parameters) else {})
-        query = {"format": format} if format else {}
+        query = {name: value for name, value in (("format", format), ("bits", bits)) if value}
         answer = client.request(method, path.replace("{id}", id), params=query, headers=headers, **body)
         check(answer, about, document)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import io
 import json
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import soundfile
 
 from sao_onnx.cli.signals import PATIENCE
 from sao_onnx.provenance import read_provenance
@@ -40,6 +42,48 @@ def test_every_format(client, format, begins):
     assert answer.status_code == 200
     assert begins is None or answer.content.startswith(begins)
     assert len(samples(answer.content)) > 8_000
+
+
+@pytest.mark.parametrize(
+    ("format", "bits", "subtype"),
+    [("wav", 16, "PCM_16"), ("wav", 24, "PCM_24"), ("wav", 32, "FLOAT"), ("flac", 24, "PCM_24"), ("", 24, "PCM_24")],
+)
+def test_bits_of_a_sample(client, model, tmp_path, format, bits, subtype):
+    """The file is that of the command line with the same bits, tags and all."""
+    query = {"format": format, "bits": bits}
+    data = client.post("/v1/generate", params=query, json=QUICK | {"seed": 42}).content
+    assert soundfile.info(io.BytesIO(data)).subtype == subtype
+    file = tmp_path / f"a.{format or 'wav'}"
+    options = ["--seconds", 0.2, "--steps", 2, "--window-seconds", 0.2, "--seed", 42, "--model", model, "--threads", 1]
+    succeed([COMMAND, "gen", "kick drum", *options, "--bits", bits, "-o", file])
+    assert file.read_bytes() == data
+    id = client.post("/v1/jobs", json=QUICK | {"seed": 42}).json()["id"]
+    until_ended(client, id)
+    assert client.get(f"/v1/jobs/{id}/audio", params=query).content == data
+
+
+def test_bits_that_a_format_cannot_have(client):
+    for query, expected in (
+        ({"format": "flac", "bits": "32"}, "expected 16 or 24"),
+        ({"format": "mp3", "bits": "16"}, "expected none: the format is compressed"),
+        ({"bits": "17"}, "expected 16 or 24 or 32"),
+        ({"bits": "١٦"}, "expected 16 or 24 or 32"),
+    ):
+        for answer in (client.post("/v1/generate", params=query, json=QUICK), client.get("/v1/jobs/x/audio", params=query)):
+            assert answer.status_code == 422
+            assert expected in answer.json()["error"]["message"]
+    assert client.get("/v1/options").json()["bits"] == {"wav": [16, 24, 32], "flac": [16, 24]}
+
+
+def test_a_prompt_without_words(client):
+    """It is taken for a slip, unless there is a recording to start from."""
+    for body in ({"prompt": ""}, {"prompt": " \n"}):
+        for answer in (client.post("/v1/generate", json=QUICK | body), client.post("/v1/jobs", json=QUICK | body)):
+            assert answer.status_code == 422
+            assert "the prompt is empty" in answer.json()["error"]["message"]
+    sound = client.post("/v1/generate", json=QUICK).content
+    form = {"request": (None, json.dumps(QUICK | {"prompt": ""})), "audio": ("a.wav", sound)}
+    assert client.post("/v1/generate", files=form).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from starlette.responses import JSONResponse, Response
 
 from sao_onnx.clip import Clip
 from sao_onnx.errors import AudioFileError, NotEnoughMemoryError, RequestError, SaoOnnxError
-from sao_onnx.serve.formats import MEDIA_TYPES, accepted, known
+from sao_onnx.option import shown
+from sao_onnx.serve.formats import BITS, MEDIA_TYPES, accepted, known
 from sao_onnx.serve.refusals import EndingError, QueueFullError
 from sao_onnx.serve.service import ClientGoneError, JobFailedError
+from sao_onnx.suggest import one_of
 
 _STATUSES: dict[type[Exception], int] = {
     QueueFullError: 429,
@@ -44,9 +46,25 @@ def wanted_format(http: HttpRequest) -> str:
     return known(named) if named else accepted(http.headers.get("accept", ""))
 
 
-async def audio(clip: Clip, format: str, http: HttpRequest, model: str) -> Response:
+def wanted_bits(http: HttpRequest, format: str) -> int | None:
+    """Bits of a sample that the query names; None for those of the format.
+
+    Raises:
+        RequestError: The query names others than the format can have.
+    """
+    named = http.query_params.get("bits")
+    if not named:
+        return None
+    offered = BITS.get(format, ())
+    if named not in map(str, offered):
+        expected = one_of(named, [str(bits) for bits in offered]) if offered else "none: the format is compressed"
+        raise RequestError(f"bits is {shown(named)} for {format}, expected {expected}")
+    return int(named)
+
+
+async def audio(clip: Clip, format: str, http: HttpRequest, model: str, bits: int | None = None) -> Response:
     """A clip as a file, or the part of it that the client asks for. Headers say how to have it again, of which model here."""
-    data = await run_in_threadpool(clip.encoded, f".{format}")
+    data = await run_in_threadpool(lambda: clip.encoded(f".{format}", bits=bits))
     # In letters that a header may have.
     recipe = json.dumps(json.loads(clip.provenance.to_json()))
     headers = {

@@ -14,6 +14,9 @@ MEDIA_TYPES = {
 }
 """What each format is called in HTTP."""
 
+BITS = {name: bits for name in MEDIA_TYPES if (bits := tuple(filter(None, AUDIO_FORMATS[f".{name}"].codecs)))}
+"""Bits of a sample that each format can have, the usual ones first; formats that are compressed have none."""
+
 ALSO = {
     "audio/x-wav": "wav",
     "audio/wave": "wav",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sao_onnx.serve.formats import MEDIA_TYPES
+from sao_onnx.serve.formats import BITS, MEDIA_TYPES
 from sao_onnx.serve.guard import WITHOUT_KEY
 from sao_onnx.serve.models import Models
 from sao_onnx.serve.schema import request_schema
@@ -76,6 +76,13 @@ _FORMAT = {
     "description": "Of the file; comes before Accept.",
 }
 
+_BITS = {
+    "name": "bits",
+    "in": "query",
+    "schema": {"enum": sorted({bits for offered in BITS.values() for bits in offered})},
+    "description": "Of a sample, for formats that are not compressed; 32, of WAV alone, is floating point. By default 16.",
+}
+
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
@@ -136,7 +143,7 @@ def _asking(settings: Settings) -> dict[str, Any]:
             "post": {"operationId": "ask", "summary": "Ask for a clip.", "requestBody": _body(), "responses": asked | refused}
         },
         "/v1/generate": {
-            "parameters": [_FORMAT],
+            "parameters": [_FORMAT, _BITS],
             "post": {
                 "operationId": "generate",
                 "summary": "Make a clip and wait for it.",
@@ -179,7 +186,7 @@ def _jobs(settings: Settings) -> dict[str, Any]:
             "get": {
                 "operationId": "getAudio",
                 "summary": "The clip, or a range of its bytes.",
-                "parameters": [_FORMAT, range],
+                "parameters": [_FORMAT, _BITS, range],
                 "responses": ranges | _errors(409, 422),
             }
         },

@@ -15,9 +15,9 @@ from starlette.routing import Route
 from sao_onnx.audio.files import encode_audio
 from sao_onnx.audio.prepare import normalize
 from sao_onnx.bundle.manifest import DURATION
-from sao_onnx.serve.answers import audio, json_error, server_sent, wanted_format
+from sao_onnx.serve.answers import audio, json_error, server_sent, wanted_bits, wanted_format
 from sao_onnx.serve.bodies import Asked, asked, json_object
-from sao_onnx.serve.formats import MEDIA_TYPES
+from sao_onnx.serve.formats import BITS, MEDIA_TYPES
 from sao_onnx.serve.forms import only, parts, recording, written
 from sao_onnx.serve.job import Job, Status
 from sao_onnx.serve.models import Models
@@ -57,9 +57,10 @@ class _Own:
 
     async def generate(self, http: HttpRequest) -> Response:
         format = wanted_format(http)
+        bits = wanted_bits(http, format)
         found = await self._asked(http)
         clip = await self._service.clip(found.request, http, found.model)
-        return await audio(clip, format, http, found.model or self._service.models.default)
+        return await audio(clip, format, http, found.model or self._service.models.default, bits)
 
     async def job(self, http: HttpRequest) -> Response:
         job = self._job(http)
@@ -85,12 +86,13 @@ class _Own:
 
     async def audio(self, http: HttpRequest) -> Response:
         format = wanted_format(http)
+        bits = wanted_bits(http, format)
         job = self._job(http)
         if job is None:
             return _unknown()
         if job.clip is None:
             return json_error(409, "NotReadyError", f"the clip is {job.status.state}; its events tell when it is done")
-        return await audio(job.clip, format, http, job.model)
+        return await audio(job.clip, format, http, job.model, bits)
 
     async def preview(self, http: HttpRequest) -> Response:
         job = self._job(http)
@@ -113,7 +115,7 @@ class _Own:
 
     async def options(self, http: HttpRequest) -> Response:
         schema = request_schema(list(self._service.models.bundles), self._service.settings.limits)
-        return JSONResponse({"schema": schema, "formats": list(MEDIA_TYPES)})
+        return JSONResponse({"schema": schema, "formats": list(MEDIA_TYPES), "bits": BITS})
 
     async def health(self, http: HttpRequest) -> Response:
         return JSONResponse({"status": "ok"})

@@ -16,6 +16,7 @@ const TASKS = {
 const ELSEWHERE = new Set(["prompt", "model", "preview", "seconds", "seed", "regenerate", "numbers"]);
 const $ = (id) => document.getElementById(id);
 let formats = [];
+let bits = {};
 let properties = {};
 let recording = null; // {file, buffer}
 let audioContext = null;
@@ -294,7 +295,11 @@ async function finished(view, about) {
   });
   const downloads = element("p", { class: "quiet" }, "Download ");
   for (const format of formats) {
-    downloads.append(element("button", { type: "button", class: "small", onclick: () => download(about, format) }, format), " ");
+    // The first is what a file has where nothing is said.
+    for (const [index, depth] of (bits[format] || [0]).entries()) {
+      const name = index ? `${format}, ${depth} bits` : format;
+      downloads.append(element("button", { type: "button", class: "small", onclick: () => download(about, format, depth) }, name), " ");
+    }
   }
   const again = element("button", { type: "button", class: "small", onclick: () => fill({ ...body, seed: about.seed }) }, "Same again");
   const start = element("button", { type: "button", class: "small", onclick: () => take(new File([data], "clip.wav", { type: "audio/wav" })) }, "Start from it");
@@ -303,9 +308,9 @@ async function finished(view, about) {
   card.dataset.done = "yes";
 }
 
-async function download(about, format) {
+async function download(about, format, depth) {
   try {
-    const data = await (await call(`${about.audio}?format=${format}`)).blob();
+    const data = await (await call(`${about.audio}?format=${format}${depth ? `&bits=${depth}` : ""}`)).blob();
     const link = element("a", { href: URL.createObjectURL(data), download: `sao-${about.seed}.${format}` });
     link.click();
     URL.revokeObjectURL(link.href);
@@ -406,6 +411,7 @@ async function begin() {
   const models = (await (await call("/v1/models")).json()).data;
   const options = await (await call("/v1/options")).json();
   formats = options.formats;
+  bits = options.bits;
   properties = options.schema.properties;
   for (const model of models) $("model").append(element("option", { value: model.id }, model.id));
   const chosen = () => models.find((model) => model.id === $("model").value);
