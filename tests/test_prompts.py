@@ -10,6 +10,7 @@ from sao_onnx.bundle.bundle import open_bundle
 from sao_onnx.bundle.prompts import OWN, PROMPTS, bundle_prompts, drawn_prompt, parse_prompts
 from sao_onnx.errors import BundleError
 from sao_onnx.provenance import read_provenance
+from tests.conftest import ROOT
 from tests.numbered import describe_files
 
 DICE = {"version": 1, "dice": {"generic": ["warm pad"], "drums": ["acid  kick\n loop", "snare"], "instrumental": []}}
@@ -29,6 +30,12 @@ def prompted(bundle):
         return open_bundle(bundle)
 
     return write
+
+
+def test_the_form_that_the_documentation_shows():
+    text = (ROOT / "docs" / "fine-tunes.md").read_text(encoding="utf-8")
+    [shown] = [block.partition("```")[0] for block in text.split("```json\n")[1:] if '"dice"' in block]
+    assert parse_prompts(shown)["pads"] == ("warm analog pad, slow",)
 
 
 def test_the_forms_of_gary4juce():

@@ -25,9 +25,10 @@ def meant_address(text: str | Path) -> str:
     `./s3:b` is a path.
     """
     found = re.match(rf"({'|'.join(SCHEMES)}):/*(?=[^/\s])", str(text), re.IGNORECASE)
-    if found is None or os.path.lexists(text):
-        return ""
-    return f"{found[1].lower()}://{str(text)[found.end() :]}"
+    with contextlib.suppress(ValueError):  # A zero byte in the path.
+        if found is not None and os.path.lexists(text):
+            return ""
+    return "" if found is None else f"{found[1].lower()}://{str(text)[found.end() :]}"
 
 
 def expand_home(path: str | Path) -> Path:

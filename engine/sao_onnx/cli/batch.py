@@ -8,15 +8,15 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from sao_onnx.cli import batch_options as b
 from sao_onnx.cli import command_options as o
 from sao_onnx.cli.signals import end_now
 from sao_onnx.cli.streams import nothing_on_stderr, results_alone
 from sao_onnx.cli.terminal import FAILED, note, pace_bar
-from sao_onnx.request import MAX_SEED
 
 if TYPE_CHECKING:
     from sao_onnx.batch.clips import Clips
@@ -38,69 +38,21 @@ LINE: ContextVar[int | None] = ContextVar("LINE", default=None)
 
 
 def batch(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help="Requests, one a line: .txt, .csv or .jsonl; - for stdin, as they come.", show_default=False
-        ),
-    ],
-    place: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="PLACE", help="Folder for the clips, made if it is not there; or as in s3://bucket/clips."
-        ),
-    ] = ".",
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Of each file; {prompt}, {seed}, {index} and {hash} are filled in.")
-    ] = "{index:03}-{prompt}.wav",
-    format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="text|csv|jsonl", help="Of the list.", show_default="from the suffix, else text"),
-    ] = None,
+    file: b.File,
+    place: b.Place = ".",
+    name: b.Name = "{index:03}-{prompt}.wav",
+    format: b.Format = None,
     model: o.Model = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            metavar="NUMBER",
-            help="Seed of the first clip; each following clip has the next one.",
-            min=0,
-            max=MAX_SEED,
-            show_default="random",
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", metavar="NUMBER", help="Clips at the same time.", min=1, show_default="1; with --ray, what fits"
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", metavar="NUMBER", help="Of all jobs together; with --ray, of each.", show_default="every processor"
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option("--shard", metavar="I/N", help="Only every N-th line, from the I-th on.", show_default="every line"),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="[HOST:PORT|auto|local]",
-            help="On the machines of a Ray cluster; without an address, of one that is found, or else made here (local: made).",
-            show_default=False,
-        ),
-    ] = None,
-    send_bundle: Annotated[
-        bool, typer.Option("--send-bundle", help="With --ray: send the bundle to machines that do not have it.")
-    ] = False,
+    seed: b.Seed = None,
+    jobs: b.Jobs = None,
+    threads: b.Threads = None,
+    shard: b.Shard = None,
+    ray: b.Ray = None,
+    send_bundle: b.SendBundle = False,
     precision: o.Precision = None,
     bits: o.Bits = None,
     metadata: o.Metadata = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each line of the list.")] = False,
+    as_json: b.AsJson = False,
     quiet: o.Quiet = False,
     force: o.Force = False,
 ) -> None:

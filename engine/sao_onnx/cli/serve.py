@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from sao_onnx.cli import serve_options as s
 from sao_onnx.cli.signals import PATIENCE, end_interrupted, leave
 from sao_onnx.cli.terminal import note
 
@@ -20,95 +21,23 @@ BACKLOG = 128
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-def _env(name: str) -> str:
-    return f"SAO_ONNX_SERVE_{name}"
-
-
 def serve(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            envvar="SAO_ONNX_MODEL",
-            metavar="BUNDLE",
-            help="Bundle; may be repeated, the first is the default.",
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(envvar=_env("HOST"), metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(envvar=_env("PORT"), min=0, max=65535, metavar="NUMBER", help="0 takes a free one.")
-    ] = 8005,
-    queue: Annotated[int, typer.Option(envvar=_env("QUEUE"), min=0, metavar="NUMBER", help="Clips that may wait.")] = 16,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", envvar=_env("JOBS"), min=1, metavar="NUMBER", help="Clips at the same time.")
-    ] = 1,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            envvar=_env("THREADS"), min=1, metavar="NUMBER", help="Of all jobs together.", show_default="every processor"
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            envvar=_env("PRECISION"),
-            metavar="int8|fp32",
-            help="A precision that the bundle holds.",
-            show_default="the bundle's",
-        ),
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(envvar=_env("KEY_FILE"), metavar="FILE", help="File with the key that every request must carry."),
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            envvar=_env("ALLOW_ORIGIN"),
-            metavar="ORIGIN",
-            help="Pages of this origin may call, https://example.org; may be repeated.",
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            envvar=_env("ALLOW_HOST"), metavar="NAME", help="Another name that the server is called by; may be repeated."
-        ),
-    ] = None,
-    unload_after: Annotated[
-        float,
-        typer.Option(
-            envvar=_env("UNLOAD_AFTER"),
-            min=0,
-            metavar="SECONDS",
-            help="Idle seconds after which memory is given back; 0: never.",
-        ),
-    ] = 600,
-    keep: Annotated[
-        float, typer.Option(envvar=_env("KEEP"), min=1, metavar="SECONDS", help="Seconds that a finished clip is kept.")
-    ] = 600,
-    max_seconds: Annotated[
-        float, typer.Option(envvar=_env("MAX_SECONDS"), min=0.1, metavar="SECONDS", help="Length that one request may ask for.")
-    ] = 120,
-    max_steps: Annotated[
-        int, typer.Option(envvar=_env("MAX_STEPS"), min=1, metavar="NUMBER", help="Steps that one request may ask for.")
-    ] = 200,
-    metrics: Annotated[
-        bool,
-        typer.Option(
-            "--metrics/--no-metrics", envvar=_env("METRICS"), help="Serve /metrics for Prometheus.", show_default=False
-        ),
-    ] = False,
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure/--no-insecure",
-            envvar=_env("INSECURE"),
-            help="Listen beyond this machine without a key.",
-            show_default=False,
-        ),
-    ] = False,
+    model: s.Model = None,
+    host: s.Host = "127.0.0.1",
+    port: s.Port = 8005,
+    queue: s.Queue = 16,
+    jobs: s.Jobs = 1,
+    threads: s.Threads = None,
+    precision: s.Precision = None,
+    key_file: s.KeyFile = None,
+    allow_origin: s.AllowOrigin = None,
+    allow_host: s.AllowHost = None,
+    unload_after: s.UnloadAfter = 600,
+    keep: s.Keep = 600,
+    max_seconds: s.MaxSeconds = 120,
+    max_steps: s.MaxSteps = 200,
+    metrics: s.Metrics = False,
+    insecure: s.Insecure = False,
 ) -> None:
     """Serve sounds over HTTP, with a page at /."""
     from sao_onnx.errors import MissingExtraError

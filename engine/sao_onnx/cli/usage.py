@@ -10,6 +10,7 @@ from typing import Any
 
 from sao_onnx.cli.declared import COMMANDS, Declared, declared
 from sao_onnx.cli.results import USAGE_ERROR, WrongUsageError
+from sao_onnx.suggest import suggestion
 
 OPTIONAL = {"--ray": ("auto", re.compile(r"auto|local|[^/].*:[0-9]+|.*://.*"), "HOST:PORT, auto or local")}
 """Options whose value may be left out: what is meant then, what a value looks like, and that in words."""
@@ -50,13 +51,16 @@ def parsed(command: Any, context: Any, arguments: list[str], parse: Any) -> list
 def without_command(error: Any, context: Any, arguments: Sequence[str]) -> Any:
     """The error of a command that there is not, or of an option before it, with a hint where `gen` may have been left out."""
     message = error.format_message()
-    if context.parent is not None or "Did you mean" in message:
-        return error
     if option := getattr(error, "option_name", None):
         known = {flag for declared in declared_of("gen").values() for flag in declared.flags}
-        return (
-            WrongUsageError(f"{message}; options come behind the command: sao-onnx gen", context) if option in known else error
-        )
+        before = context.parent is None and option in known
+        return WrongUsageError(f"{message}; options come behind the command: sao-onnx gen", context) if before else error
+    if not arguments or "Did you mean" in message:
+        return error
+    if near := suggestion(arguments[0], context.command.list_commands(context)):  # Not every typer does it.
+        return WrongUsageError(f"{message} Did you mean {near!r}?", context)
+    if context.parent is not None:
+        return error
     words = itertools.takewhile(lambda word: not word.startswith("-"), arguments)
     return WrongUsageError(f"{message} A prompt comes behind gen: sao-onnx gen {_quoted(' '.join(words))}", context)
 
