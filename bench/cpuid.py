@@ -53,7 +53,7 @@ def places(path: Path, objdump: str) -> list[int]:
 
 
 def _pieces(content: mmap.mmap) -> Iterator[tuple[int, bytes]]:
-    """Address of each occurrence of the bytes of `cpuid` in code, and the code from the beginning of its function to its end."""
+    """Address of each occurrence of the bytes of `cpuid` in code, and all from the beginning of its function to its end."""
     base, functions = _functions(content)
     for address, offset, size in _sections(content):
         at = content.find(CPUID, offset, offset + size)

@@ -98,7 +98,7 @@ def test_the_same_as_in_the_whole_disassembly():
     core = next(Path(np.__file__).parent.glob("_core/_multiarray_umath*.so"), None)
     if core is None or sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip("NumPy's core is no shared object of x86-64")
-    command = [_objdump(), "-d", "--no-show-raw-insn", core]
+    command = [_objdump(), "-d", "--no-show-raw-insn", str(core)]
     whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     wanted = [int(address, 16) for address in re.findall(r"^ *([0-9a-f]+):\tcpuid *$", whole, re.MULTILINE)]
     assert wanted
