@@ -7,7 +7,7 @@
  *
  * What the signal's handler answers is the processor's own answer without the features that SAO_ONNX_PROCESSOR hides. Programs that
  * are started get the library again. The C library has asked before; it keeps its own choice of instructions, for copying memory
- * and the like. So does code that is written while a program runs.
+ * and the like. Without the trap, programs that are linked statically see the processor as it is.
  */
 
 #define _GNU_SOURCE
