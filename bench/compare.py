@@ -4,14 +4,17 @@
     python -m bench.compare --quick          PyTorch, plain ONNX Runtime and sao-onnx, one round
     python -m bench.compare --quick --model models/miniature --folder FOLDER --results FOLDER
 
-Writes `results.json`, `results.md` and diagrams. Each clip is made by a new process. The contenders take turns, because the
-speed of a machine changes over time. A contender with its own dependencies has its own environment, which is made when it is
-first used.
+Writes `results-KIND.json`, `results-KIND.md` and diagrams, where KIND is the kind of processor (`bench.kinds`): the results of
+each are kept. `results.md` has all of them side by side. Each clip is made by a new process. The contenders take turns, because
+the speed of a machine changes over time. A contender with its own dependencies has its own environment, which is made when it
+is first used.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -21,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import growth, pictures
-from bench.common import ROOT, STEPS, THREADS, decibels, output_of, parser, prepared, processor
+from bench import growth, kinds, pictures
+from bench.common import FULL_SIZE, ROOT, STEPS, THREADS, decibels, output_of, parser, prepared, processor
+from bench.tables import OURS, PYTORCH, overview, table
 from sao_onnx import __version__
 from sao_onnx.runtime.machine import describe_machine
-
-STAGES = ("load", "conditioning", "sampling", "decoding")
+from sao_onnx.runtime.native_operators import native_operators
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,15 @@ class Contender:
     quick: bool = False
 
 
-PYTORCH = Contender("PyTorch eager", "pytorch", "eager", quick=True)
-
 EVERYONE = (
-    PYTORCH,
+    Contender(PYTORCH, "pytorch", "eager", quick=True),
     Contender("PyTorch torch.compile", "pytorch", "compile"),
     Contender("ONNX Runtime, plain export", "onnxruntime_plain", "fp32", quick=True),
     Contender("OpenVINO f32", "openvino_plain", "f32", "openvino"),
     Contender("OpenVINO bf16", "openvino_plain", "bf16", "openvino"),
     Contender("LiteRT, Arm's recipe", "litert", "int8", "litert"),
     Contender("sao-onnx fp32", "ours", "fp32", quick=True),
-    Contender("sao-onnx int8", "ours", "int8", quick=True),
+    Contender(OURS, "ours", "int8", quick=True),
 )
 
 
@@ -72,14 +73,38 @@ def main() -> None:
     prepared(folder, arguments.model)
     contenders = [contender for contender in EVERYONE if contender.quick or not arguments.quick]
     report = compare(folder, contenders, arguments.rounds or (1 if arguments.quick else 3))
-    report["command"] = " ".join(["python -m bench.compare", *sys.argv[1:]])
+    report["command"] = command(arguments)
     if not arguments.quick:
         report["growth"] = growth.measure(folder / "bundle")
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (arguments.results / "results.md").write_text(table(report), encoding="utf-8")
-    pictures.draw(report, arguments.results)
+    write(report, arguments.results)
     print(table(report))
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The command of a report, without the folders of this machine."""
+    words = ["python -m bench.compare"]
+    if kinds.limit():
+        words.insert(0, f"python -m bench.processors {kinds.limit()}")
+    words += ["--quick"] * arguments.quick
+    words += [f"--rounds {arguments.rounds}"] * (arguments.rounds is not None)
+    words += [f"--model {arguments.model}"] * (arguments.model != FULL_SIZE)
+    return " ".join(words)
+
+
+def write(report: dict[str, Any], folder: Path) -> None:
+    """Write a report, and the overview of all reports of a folder.
+
+    Args:
+        report: What `compare` returns, with "command", and with "growth" if it was measured.
+        folder: Folder for the files. Those of other kinds of processors stay as they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"results-{report['kind']}"
+    (folder / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(table(report), encoding="utf-8")
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("results-*.json"))]
+    (folder / "results.md").write_text(overview(reports), encoding="utf-8")
+    pictures.draw(report, folder)
 
 
 def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[str, Any]:
@@ -102,16 +127,20 @@ def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[
         for contender in contenders:
             command = [interpreters[contender], "-m", f"bench.contenders.{contender.program}", str(folder)]
             command += [contender.variant, str(THREADS), str(STEPS)]
-            runs[contender.name].append(json.loads(output_of(command).splitlines()[-1]))
+            before = _children_seconds()
+            measured = json.loads(output_of(command).splitlines()[-1])
+            runs[contender.name].append(measured | {"processor_seconds": _children_seconds() - before})
     machine = describe_machine()
     return {
         "sao_onnx": __version__,
+        "kind": kinds.kind_of(machine),
         "machine": {
             "processor": processor(),
             "cores": machine.cores,
-            "features": machine.features,
+            "features": kinds.features(machine),
             "system": platform.platform(),
         },
+        "operators": str(native_operators()),
         "threads": THREADS,
         "steps": STEPS,
         "rounds": rounds,
@@ -119,6 +148,12 @@ def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[
         "closeness": {contender.name: _closeness(folder, contender) for contender in contenders},
         "bundle": _sizes(folder / "bundle"),
     }
+
+
+def _children_seconds() -> float:
+    """Seconds that processors worked for programs that this process started and that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _interpreter(contender: Contender) -> str:
@@ -156,68 +191,6 @@ def _sizes(bundle: Path) -> dict[str, int]:
         for precision in ("int8", "fp32")
         if (bundle / precision).exists()
     }
-
-
-def totals(runs: list[dict[str, Any]], load: bool = False) -> list[float]:
-    """Seconds of every clip.
-
-    Args:
-        runs: The clips of a contender.
-        load: Whether the time of loading counts.
-    """
-    stages = STAGES if load else STAGES[1:]
-    return [sum(run["seconds"].get(stage, 0.0) for stage in stages) for run in runs]
-
-
-def middle(values: Sequence[float]) -> str:
-    """Median, smallest and largest of several times in seconds, as text."""
-    return f"{np.median(values):.2f} s ({min(values):.2f}-{max(values):.2f})"
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
-    machine, runs = report["machine"], report["runs"]
-    features = ", ".join(machine["features"] or ())
-    lines = [
-        "# Comparison",
-        "",
-        f"One clip of the whole window, {report['steps']} steps, {report['threads']} threads, synthetic weights. Each clip is "
-        f"made by a new process, and the programs take turns. Median (smallest-largest) of {report['rounds']}. "
-        f"{machine['processor']}, {machine['cores']} cores ({features}); sao-onnx {report['sao_onnx']}. "
-        f"Made by `{report['command']}`.",
-        "",
-        "| | a step of the DiT | decoder | whole clip | PyTorch / this | with loading | peak memory | against PyTorch |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, measured in runs.items():
-        step = [run["seconds"]["sampling"] / report["steps"] for run in measured]
-        decoding = [run["seconds"]["decoding"] for run in measured]
-        ratios = [a / b for a, b in zip(totals(runs[PYTORCH.name]), totals(measured), strict=True)]
-        cells = [
-            name,
-            middle(step),
-            middle(decoding),
-            middle(totals(measured)),
-            f"{np.median(ratios):.2f}",
-            f"{np.median(totals(measured, load=True)):.2f} s",
-            f"{np.median([run['peak_memory'] for run in measured]) / 1e6:.0f} MB",
-            f"{report['closeness'][name]['samples']:.0f} dB",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "The time of a clip does not include loading, which for `torch.compile` is compiling; `with loading` does. `PyTorch / "
-        "this` is the median of the ratios of all rounds. Each network is dropped after use, except those of PyTorch's "
-        "checkpoint, which is loaded as a whole. LiteRT's clip leaves T5 out. Decibels compare the samples with PyTorch's for "
-        "the same noise: every contender computes the same clip.",
-        "",
-        "| bundle | size |",
-        "|---|---|",
-        *(f"| {precision} | {size / 1e6:.0f} MB |" for precision, size in report["bundle"].items()),
-    ]
-    if "growth" in report:
-        lines += ["", *growth.table(report["growth"])]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ def draw(report: dict[str, Any], folder: Path) -> None:
 
     Args:
         report: What `bench.compare.compare` returns, with "growth" if it was measured.
-        folder: Folder for the files.
+        folder: Folder for the files, whose names end with the kind of processor.
     """
-    _stages(report, folder / "stages.png")
-    _memory(report, folder / "memory.png")
+    _stages(report, folder / f"stages-{report['kind']}.png")
+    _memory(report, folder / f"memory-{report['kind']}.png")
     if "growth" in report:
-        _growth(report["growth"], folder / "growth.png")
+        _growth(report["growth"], folder / f"growth-{report['kind']}.png")
 
 
 def _stages(report: dict[str, Any], path: Path) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.common import FULL_SIZE
 from tests.conftest import MINIATURE, ROOT
 from tests.processes import succeed
+
+PARTS = (("results", "json"), ("results", "md"), ("stages", "png"), ("memory", "png"))
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +31,122 @@ def _bench(module, *arguments):
 @pytest.mark.slow
 def test_compare(folder):
     _bench("compare", "--quick", "--model", MINIATURE, "--folder", folder / "models", "--results", folder / "results")
-    report = json.loads((folder / "results" / "results.json").read_text())
+    (path,) = (folder / "results").glob("results-*.json")
+    report = json.loads(path.read_text())
+    assert path.stem == f"results-{report['kind']}"
     assert set(report["runs"]) == {"PyTorch eager", "ONNX Runtime, plain export", "sao-onnx fp32", "sao-onnx int8"}
     for name, runs in report["runs"].items():
         assert len(runs) == 1
         assert runs[0]["seconds"]["sampling"] > 0
         assert runs[0]["peak_memory"] > 1e7
+        assert runs[0]["processor_seconds"] > 0
         # Every contender makes the same clip, so none is measured doing something else.
         assert report["closeness"][name]["samples"] > (100 if "int8" not in name else 30), name
-    text = (folder / "results" / "results.md").read_text()
+    text = path.with_suffix(".md").read_text()
     assert all(name in text for name in report["runs"])
-    assert {"stages.png", "memory.png"} <= {path.name for path in (folder / "results").iterdir()}
+    pictures = {f"{picture}-{report['kind']}.png" for picture in ("stages", "memory")}
+    assert pictures <= {path.name for path in (folder / "results").iterdir()}
+
+
+def _report(kind: str, seconds: float) -> dict[str, Any]:
+    spent = {"load": 1.0, "conditioning": 0.1, "sampling": 8.0, "decoding": seconds - 8.1}
+    names = ("PyTorch eager", "ONNX Runtime, plain export", "sao-onnx fp32", "sao-onnx int8")
+    return {
+        "sao_onnx": "1.2.3",
+        "kind": kind,
+        "machine": {"processor": f"A {kind}", "cores": 2, "features": ["avx2"]},
+        "operators": "avx2",
+        "threads": 2,
+        "steps": 8,
+        "rounds": 1,
+        "command": "python -m bench.compare --quick",
+        "runs": {name: [{"seconds": spent, "peak_memory": 10**9, "processor_seconds": 33.25}] for name in names},
+        "closeness": {name: {"samples": 41.0} for name in names},
+        "bundle": {"int8": 10**8},
+    }
+
+
+def test_the_results_of_each_kind_of_processor_are_kept(tmp_path):
+    from bench.compare import write
+
+    write(_report("fast", 10), tmp_path)
+    write(_report("slow", 40), tmp_path)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    names = {f"{name}-{kind}.{ending}" for kind in ("fast", "slow") for name, ending in PARTS}
+    assert written.keys() == names | {"results.md"}
+    text = (tmp_path / "results.md").read_text()
+    assert "A fast, 2 cores (avx2) | 10.00 s" in text
+    assert "A slow, 2 cores (avx2) | 40.00 s" in text
+    assert "[slow](results-slow.md)" in text
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {9}
+    page = (tmp_path / "results-slow.md").read_text()
+    assert "native operators: avx2" in page
+    assert "| 33.2 s |" in page
+    write(_report("fast", 9), tmp_path)
+    assert (tmp_path / "results-slow.md").read_text() == page
+    assert "A fast, 2 cores (avx2) | 9.00 s" in (tmp_path / "results.md").read_text()
+
+
+def test_results_say_what_they_were_made_of(tmp_path):
+    """The committed pages are those of the committed numbers, and the overview has all of them."""
+    from bench.tables import overview, table
+
+    results = ROOT / "bench" / "results"
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("results-*.json"))]
+    assert (results / "results.md").read_text(encoding="utf-8") == overview(reports)
+    for report in reports:
+        assert (results / f"results-{report['kind']}.md").read_text(encoding="utf-8") == table(report)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "model", "name"),
+    [
+        ("AuthenticAMD", 25, 17, "zen4"),
+        ("AuthenticAMD", 25, 1, "zen3"),
+        ("AuthenticAMD", 23, 49, "zen2"),
+        ("GenuineIntel", 6, 207, "emerald-rapids"),
+        ("GenuineIntel", 6, 1, None),
+        ("HygonGenuine", 24, 1, None),
+    ],
+)
+def test_microarchitectures(vendor, family, model, name):
+    from bench.kinds import microarchitecture
+
+    lines = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\n"
+    assert microarchitecture(lines) == name
+    assert microarchitecture("CPU implementer\t: 0x41\n") is None
+
+
+def test_kinds_of_processors(monkeypatch):
+    from bench import kinds, processors
+    from sao_onnx.runtime.machine import describe_machine
+
+    assert kinds.LIMITED.keys() == processors.PROCESSORS.keys()
+    monkeypatch.delenv("SAO_ONNX_PROCESSOR", raising=False)
+    monkeypatch.setattr(kinds, "microarchitecture", lambda: None)
+    pi = replace(describe_machine(), architecture="aarch64", processor="Raspberry Pi 5 Model B, Cortex-A76")
+    pi = replace(pi, features=("asimd", "asimddp", "fphp"))
+    assert kinds.kind_of(pi) == "raspberry-pi-5-model-b-cortex-a76-asimddp"
+    old = replace(pi, architecture="x86_64", processor="Intel(R) Core(TM) i5-4590", features=("avx2",))
+    assert kinds.kind_of(old) == "intel-core-i5-4590-avx2"
+    assert kinds.kind_of(replace(old, features=None)) == "intel-core-i5-4590"
+    monkeypatch.setattr(kinds, "microarchitecture", lambda: "zen4")
+    new = replace(old, features=("avx2", "avx512f", "avx512_vnni"))
+    assert kinds.kind_of(new) == "zen4-avx512-vnni"
+    monkeypatch.setenv("SAO_ONNX_PROCESSOR", "avx_vnni")
+    assert kinds.kind_of(new) == "zen4-as-avx-vnni"
+    assert kinds.features(new) == ("avx2", "avx_vnni")
+
+
+def test_the_command_of_a_report(monkeypatch):
+    from bench.compare import command
+
+    arguments = Namespace(quick=True, rounds=2, model=FULL_SIZE, folder=Path("of this machine"))
+    monkeypatch.delenv("SAO_ONNX_PROCESSOR", raising=False)
+    assert command(arguments) == "python -m bench.compare --quick --rounds 2"
+    monkeypatch.setenv("SAO_ONNX_PROCESSOR", "avx2")
+    arguments = Namespace(quick=False, rounds=None, model=FULL_SIZE)
+    assert command(arguments) == "python -m bench.processors avx2 python -m bench.compare"
 
 
 @pytest.mark.slow
@@ -76,11 +188,16 @@ def test_growth_is_drawn(folder):
 
     spent = {"load": 1.0, "conditioning": 0.1, "encoding": 0.0, "sampling": 2.0, "decoding": 1.0}
     runs = {"ours": [{"seconds": spent, "peak_memory": 10**9}]}
-    report = {"runs": runs, "threads": 2, "growth": {"steps": {"1": spent, "8": spent}, "threads": {"1": spent}}}
+    report = {
+        "kind": "a-kind",
+        "runs": runs,
+        "threads": 2,
+        "growth": {"steps": {"1": spent, "8": spent}, "threads": {"1": spent}},
+    }
     target = folder / "pictures"
     target.mkdir()
     pictures.draw(report, target)
-    assert (target / "growth.png").stat().st_size > 5000
+    assert (target / "growth-a-kind.png").stat().st_size > 5000
 
 
 def test_log_mel():

@@ -347,10 +347,13 @@ def test_products_on_other_processors(kind, cases, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["miniature", "sao-tiny"])
-def test_a_clip_does_not_depend_on_dot_products(model, miniature, tmp_path):
+@pytest.mark.parametrize("kinds", [("avx_vnni", "avx2"), ("this one", "avx512")])
+def test_a_clip_does_not_depend_on_dot_products(kinds, model, miniature, tmp_path):
     """Two processors of equal floating point, one with dot products and one without: bit for bit the same clip."""
     bundle = miniature if model == "miniature" else ROOT / "engine" / "sao_onnx" / "bundles" / model
-    with_dots, without = (_exercise(_hidden(kind, tmp_path), "clip", bundle, tmp_path) for kind in ("avx_vnni", "avx2"))
+    with_dots, without = (
+        _exercise(([], {}) if kind == "this one" else _hidden(kind, tmp_path), "clip", bundle, tmp_path) for kind in kinds
+    )
     _require_equal(without, with_dots)
 
 
