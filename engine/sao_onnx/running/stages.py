@@ -11,6 +11,7 @@ from sao_onnx.bundle.manifest import Precision, StageName
 from sao_onnx.running.clock import Clock
 from sao_onnx.running.lazy import Lazy
 from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
+from sao_onnx.runtime.memory import fits_ahead
 from sao_onnx.runtime.sessions import SessionFactory
 from sao_onnx.runtime.tuning import Tuning
 
@@ -35,6 +36,7 @@ class Stages:
         self.denoiser = Lazy(lambda: load_denoiser(bundle, tuning.dit, factory), keep_loaded)
         self.decoder = Lazy(lambda: load_decoder(bundle, tuning, factory), keep_loaded)
         self.encoder = Lazy(lambda: load_encoder(bundle, precision, factory), keep_loaded)
+        self._bundle, self._precision, self._tuning = bundle, precision, tuning
         self._keep_loaded = keep_loaded
         self._all: dict[StageName, Lazy[Any]] = {
             "conditioner": self.conditioner,
@@ -48,6 +50,10 @@ class Stages:
             "denoiser": bundle.stage_weight("denoiser", tuning.dit),
             "decoder": bundle.stage_weight("decoder", tuning.decoder),
         }
+
+    def opens_ahead(self) -> bool:
+        """Whether the denoiser may be opened while the conditioner works. What is kept will be there with it anyway."""
+        return self._keep_loaded or fits_ahead(self._bundle, self._precision, self._tuning)
 
     def loads(self, windows: int) -> list[dict[StageName, int]]:
         """Bytes on disk of the stages that will be loaded in each window, 0 where one is there already."""
