@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 PACKAGE = __name__.partition(".")[0]
 
+OURS = (PACKAGE, "contextlib")
+"""What stands between a warning and the program that caused it; `with` blocks go by way of contextlib."""
+
 _kept: contextvars.ContextVar[list[tuple[str, type[Warning]]] | None] = contextvars.ContextVar("kept", default=None)
 
 
@@ -20,7 +23,7 @@ def warn(message: str, category: type[Warning]) -> None:
         kept.append((message, category))
         return
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == PACKAGE:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in OURS:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 

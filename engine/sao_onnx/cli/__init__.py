@@ -9,7 +9,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sao_onnx.cli.signals import INTERRUPTED, end_at_signals, end_if_interrupted, end_interrupted, hear_signals
+from sao_onnx.cli.signals import (
+    INTERRUPTED,
+    end_at_signals,
+    end_done,
+    end_if_interrupted,
+    end_interrupted,
+    hear_signals,
+)
 
 if TYPE_CHECKING:
     from sao_onnx.cli.commands import app as app
@@ -39,6 +46,8 @@ def main() -> None:
     if code == INTERRUPTED:  # typer makes it of an interruption outside of a command.
         end_interrupted()
     end_at_signals()
+    if sys.argv[1:2] == ["gen"]:
+        end_done(code)
     sys.exit(code)
 
 

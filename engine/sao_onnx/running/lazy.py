@@ -29,6 +29,8 @@ class Lazy(Generic[T]):
         self._value: T | None = None
         self._said: list[tuple[str, type[Warning]]] = []
         """What was warned of while the value was loaded ahead, until somebody uses it."""
+        self._fresh = False
+        """It was loaded ahead, and nobody has used it yet."""
         self._users = 0
         self._unload = False
 
@@ -80,20 +82,24 @@ class Lazy(Generic[T]):
             if self._users:
                 self._unload = True
             else:
-                self._value = None
+                self._drop()
 
     def _loaded(self) -> T:
         if self._value is None:
             # What values before this one have left.
             return_freed_memory()
             self._value = self._load()
+        elif self._fresh:
+            # What was there beside it, and is gone now.
+            return_freed_memory()
+        self._fresh = False
         said, self._said = self._said, []
         try:
             for message, category in said:
                 warn(message, category)
         except Warning:
             # Made an error by a filter, which it would have been in place of the value.
-            self._value = None
+            self._drop()
             raise
         return self._value
 
@@ -105,15 +111,18 @@ class Lazy(Generic[T]):
                 try:
                     return_freed_memory()
                     self._value = self._load()
-                    self._said = said
+                    self._said, self._fresh = said, True
                 except BaseException:  # noqa: BLE001  Whoever uses the value meets it, where it can be raised.
-                    self._value = None
+                    self._drop()
 
     def _leave(self) -> None:
         with self._lock:
             self._users -= 1
             if not self._users and (self._unload or not self._keep):
-                self._value, self._unload = None, False
+                self._drop()
+
+    def _drop(self) -> None:
+        self._value, self._said, self._fresh, self._unload = None, [], False, False
 
 
 def _started(thread: threading.Thread) -> Callable[[], None]:

@@ -52,7 +52,12 @@ class Stages:
         }
 
     def opens_ahead(self) -> bool:
-        """Whether the denoiser may be opened while the conditioner works. What is kept will be there with it anyway."""
+        """Whether the denoiser is to be opened, and may be while the conditioner is there.
+
+        Of stages that are kept, both will be in memory anyway.
+        """
+        if self.denoiser.loaded:
+            return False
         return self._keep_loaded or fits_ahead(self._bundle, self._precision, self._tuning)
 
     def loads(self, windows: int) -> list[dict[StageName, int]]:

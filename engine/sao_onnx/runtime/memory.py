@@ -10,9 +10,7 @@ from sao_onnx.bundle.encoder_tiles import encoder_tile
 from sao_onnx.bundle.manifest import Precision, StageName, Tensor
 from sao_onnx.errors import NotEnoughMemoryError, SaoOnnxWarning
 from sao_onnx.runtime.machine import describe_machine
-from sao_onnx.runtime.process_memory import resident_memory
 from sao_onnx.runtime.sessions import int8_matmul_overflows
-from sao_onnx.runtime.system_memory import available_memory
 from sao_onnx.runtime.tuning import Tuning
 from sao_onnx.warn import warn
 
@@ -89,15 +87,22 @@ def estimate_peak(bundle: Bundle, precision: Precision, *, tuning: Tuning | None
     return round(PROCESS + max(conditioner, encoder, denoiser + beside, decoder))
 
 
+def fits(bundle: Bundle, precision: Precision, *, tuning: Tuning | None = None, **way: Unpack[Way]) -> bool:
+    """Whether a clip fits into this machine's memory without swapping. Arguments are those of `estimate_peak`.
+
+    Where the system does not say how much memory there is, every clip fits.
+    """
+    reachable = describe_machine().reachable
+    return reachable is None or estimate_peak(bundle, precision, tuning=tuning, **way) <= reachable
+
+
 def fits_ahead(bundle: Bundle, precision: Precision, tuning: Tuning) -> bool:
     """Whether there is plenty of memory to open the denoiser while the conditioner is still there.
 
     Where the system does not say how much there is, there is not. Arguments are those of `estimate_peak`.
     """
-    available = available_memory()
-    if available is None:
-        return False
-    return PLENTY * estimate_peak(bundle, precision, tuning=tuning, ahead=True) <= resident_memory() + available
+    reachable = describe_machine().reachable
+    return reachable is not None and PLENTY * estimate_peak(bundle, precision, tuning=tuning, ahead=True) <= reachable
 
 
 def _loaded(bundle: Bundle, stage: StageName, precision: Precision) -> float:
