@@ -58,7 +58,7 @@ def test_the_denoiser_is_opened_while_the_text_is_read(miniature, monkeypatch):
     monkeypatch.setattr(stages, "fits_ahead", lambda *arguments: True)
     expected = _engine(miniature).generate("rain", **OPTIONS)
     begun, read = threading.Event(), threading.Event()
-    load, call = stages.load_denoiser, Conditioner.__call__
+    load, call = loading.load_denoiser, Conditioner.__call__
 
     def slow(*arguments):
         begun.set()
@@ -79,7 +79,7 @@ def test_the_denoiser_is_opened_while_the_text_is_read(miniature, monkeypatch):
 
 def test_without_the_memory_one_stage_follows_the_other(miniature, monkeypatch):
     monkeypatch.setattr(stages, "fits_ahead", lambda *arguments: False)
-    load = stages.load_denoiser
+    load = loading.load_denoiser
     engine = _engine(miniature)
 
     def alone(*arguments):
@@ -149,7 +149,7 @@ def test_an_error_of_opening_is_the_same(miniature, monkeypatch, ahead, error):
 
 def test_too_little_memory_ahead_is_enough_in_turn(miniature, monkeypatch):
     monkeypatch.setattr(stages, "fits_ahead", lambda *arguments: True)
-    load = stages.load_denoiser
+    load = loading.load_denoiser
 
     def fail_ahead(*arguments):
         if threading.current_thread() is not threading.main_thread():

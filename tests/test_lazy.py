@@ -188,7 +188,8 @@ class Gate:
 
     def __init__(self, error: Exception | None = None):
         self.begun, self.open = threading.Event(), threading.Event()
-        self.error, self.calls, self.threads = error, 0, []
+        self.error, self.calls = error, 0
+        self.threads: list[threading.Thread] = []
 
     def __call__(self):
         self.calls += 1
