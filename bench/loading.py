@@ -101,9 +101,10 @@ def _page(best: dict[str, Round], clips: dict[str, Round], starts: dict[str, lis
     lines = [f"| {what} | {' | '.join(cells)} |" for what, cells in rows]
     return (
         "# From start to exit\n\n"
-        f"`sao-onnx gen` with a bundle at full size, int8, {STEPS} steps, on {processor()}: `python -m bench.loading`. The fastest\n"
-        f"of {rounds} rounds by turns; of `--count` one. \"In turn\" opens a stage when the one before is gone, as where memory is\n"
-        "short; \"ahead\" opens the denoiser while the text encoder works. The start is that of `--dry-run`, its exit included.\n\n"
+        f"`sao-onnx gen` with a bundle at full size, int8, {STEPS} steps, on {processor()}: `python -m bench.loading`.\n"
+        f"The fastest of {rounds} rounds by turns; of `--count` one. \"In turn\" opens a stage when the one before is gone, as\n"
+        "where memory is short; \"ahead\" opens the denoiser while the text encoder works. The start is that of `--dry-run`,\n"
+        "its exit included.\n\n"
         f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n" + "\n".join(lines) + "\n"
     )
 
