@@ -102,9 +102,9 @@ def _page(best: dict[str, Round], clips: dict[str, Round], starts: dict[str, lis
     return (
         "# From start to exit\n\n"
         f"`sao-onnx gen` with a bundle at full size, int8, {STEPS} steps, on {processor()}: `python -m bench.loading`.\n"
-        f"The fastest of {rounds} rounds by turns; of `--count` one. \"In turn\" opens a stage when the one before is gone, as\n"
-        "where memory is short; \"ahead\" opens the denoiser while the text encoder works. The start is that of `--dry-run`,\n"
-        "its exit included.\n\n"
+        f'The fastest of {rounds} rounds by turns; of `--count` one. "In turn" opens a stage when the one before is gone,\n'
+        'as where memory is short; "ahead" opens the denoiser while the text encoder works. The start is that of\n'
+        "`--dry-run`, its exit included.\n\n"
         f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n" + "\n".join(lines) + "\n"
     )
 

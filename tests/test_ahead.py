@@ -272,3 +272,25 @@ def test_a_failed_command_ends_with_its_code(tmp_path, model, code):
     assert done.returncode == code
     assert "error: " in done.stderr
     assert done.stderr.endswith("<end>")
+
+
+LEFT = """
+import atexit, sys, threading, time
+import sao_onnx.cli.commands as commands
+
+def run():
+    # Inside of a graph that takes its time, when the server has waited long enough.
+    threading.Thread(target=lambda: (time.sleep(3), sys.stderr.write("<late>"))).start()
+    return 0
+
+commands.run = run
+atexit.register(lambda: sys.stderr.write("<end>"))
+from sao_onnx.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "mcp"])
+def test_a_server_waits_for_no_graph_that_still_runs(command):
+    done = run([sys.executable, "-c", LEFT, command])
+    assert (done.returncode, done.stderr) == (0, "<end>")

@@ -26,6 +26,11 @@ OWN = ("click", "rich", "typer")
 """What the command needs, and an application that brings the library alone may have left out."""
 
 
+ENDED_AT_ONCE = ("gen", "serve", "mcp")
+"""Commands that leave nothing to be done when they return. A server may leave a clip that it could not wait for: a thread that
+comes back from ONNX Runtime while Python is taken apart aborts the process."""
+
+
 def main() -> None:
     """Entry point of the console script. Signals are heard before all else is imported, which takes a moment."""
     hear_signals()
@@ -46,7 +51,7 @@ def main() -> None:
     if code == INTERRUPTED:  # typer makes it of an interruption outside of a command.
         end_interrupted()
     end_at_signals()
-    if sys.argv[1:2] == ["gen"]:
+    if sys.argv[1:2] and sys.argv[1] in ENDED_AT_ONCE:
         end_done(code)
     sys.exit(code)
 

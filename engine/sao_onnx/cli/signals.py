@@ -76,8 +76,8 @@ def end_now(code: int, reason: str) -> NoReturn:
 def end_done(code: int) -> NoReturn:
     """End the process with its work done: what was registered for the end is run, and nothing is taken apart.
 
-    Taking apart Python, NumPy and ONNX Runtime takes a tenth of a second, to free memory that the system gets back anyway. Only
-    for a command that leaves no thread which would still do something.
+    Taking apart Python, NumPy and ONNX Runtime takes a tenth of a second, to free memory that the system gets back anyway. No
+    thread is waited for.
 
     Args:
         code: That it returns.
