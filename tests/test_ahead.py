@@ -114,6 +114,23 @@ def test_samples_and_fractions_are_the_same(miniature, monkeypatch, options):
     assert found[0][1] == pytest.approx(found[1][1])
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_with_a_limit_on_the_address_space_no_thread_is_started(miniature, monkeypatch, keep):
+    """Each would reserve some of it."""
+    monkeypatch.setattr("sao_onnx.runtime.usage.limit", lambda name: 10**12)
+    monkeypatch.setattr(stages, "fits_ahead", lambda *arguments: True)
+    graph, opened = loading._graph, []
+
+    def watched(bundle, role, *arguments, **options):
+        assert threading.current_thread() is threading.main_thread()
+        opened.append(role)
+        return graph(bundle, role, *arguments, **options)
+
+    monkeypatch.setattr(loading, "_graph", watched)
+    _engine(miniature, keep=keep).generate("rain", **OPTIONS)
+    assert opened[:4] == ["text_encoder", "number_conditioner", "context", "dit"]
+
+
 def test_nothing_is_opened_between_two_events(miniature, ahead):
     engine = _engine(miniature)
     for event in engine.stream("rain", **OPTIONS):

@@ -13,6 +13,7 @@ from sao_onnx.running.lazy import Lazy
 from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
 from sao_onnx.runtime.memory import fits_ahead
 from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.system_memory import address_space_is_limited
 from sao_onnx.runtime.tuning import Tuning
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Stages:
 
         Of stages that are kept, both will be in memory anyway.
         """
-        if self.denoiser.loaded:
+        if self.denoiser.loaded or address_space_is_limited():
             return False
         return self._keep_loaded or fits_ahead(self._bundle, self._precision, self._tuning)
 

@@ -6,19 +6,22 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from sao_onnx.runtime.system_memory import address_space_is_limited
 from sao_onnx.warn import kept_warnings, warn
 
 T = TypeVar("T")
 
 
 def together(loads: Sequence[Callable[[], T]]) -> list[T]:
-    """What the functions return, in their order. The first one runs in this thread.
+    """What the functions return, in their order. The first one runs in this thread; all do where address space is limited.
 
     Nothing goes on afterwards: all have ended, whatever happens. Warnings are issued in this thread.
 
     Raises:
         Exception: That of the first function which raised one.
     """
+    if address_space_is_limited():
+        return [load() for load in loads]
     first, *others = [_Load(load) for load in loads]
     threads = [thread for other in others if (thread := other.begun()) is not None]
     first.run()
