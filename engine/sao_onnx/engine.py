@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from sao_onnx.planning.planner import plan
 from sao_onnx.provenance import Provenance
 from sao_onnx.request import Options, Request, initial_file
 from sao_onnx.running.asked import Asked, as_request, check_settings, several, takes_options
-from sao_onnx.running.awaited import Awaited
 from sao_onnx.running.many import many
 from sao_onnx.running.progress import MeasuredPace
 from sao_onnx.running.runner import run
@@ -38,6 +37,9 @@ from sao_onnx.runtime.sessions import CONFINING, SessionFactory, confines_graphs
 from sao_onnx.runtime.tuning import Tuning, default_tuning, saved_tuning, tuning_problem, within_processors
 from sao_onnx.version import __version__
 from sao_onnx.warn import warn
+
+if TYPE_CHECKING:
+    from sao_onnx.running.awaited import Awaited
 
 
 def load(
@@ -231,6 +233,9 @@ class Engine:
             RequestError: At once, for an option that is unknown or outside its range. Other errors of `generate` are raised by
                 the first event that is awaited, because initial audio is read in the thread.
         """
+        # asyncio takes a while to import, and is nothing to those who do not use it.
+        from sao_onnx.running.awaited import Awaited
+
         asked = as_request(prompt, options)
 
         def events() -> Generator[Event, None, None]:

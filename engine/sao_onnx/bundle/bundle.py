@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -208,9 +209,7 @@ def read_manifest(folder: Path) -> Manifest:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            manifest = parse_manifest(read_small(path, MAX_MANIFEST).decode("utf-8"))
-            check_signatures(manifest)
-            return manifest
+            return _parsed(read_small(path, MAX_MANIFEST).decode("utf-8"))
         except FileNotFoundError as error:
             if time.monotonic() < deadline and is_folder(retired_folder(folder)):
                 time.sleep(0.01)
@@ -222,6 +221,14 @@ def read_manifest(folder: Path) -> Manifest:
             raise BundleError(f"{path} cannot be read: it is not text; {remedy(folder)}") from error
         except SchemaError as error:
             raise BundleError(f"{path}: {error}; convert the model again") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> Manifest:
+    """A manifest by its text. It is compared with the one on the disk for every stage that is opened, and rarely changes."""
+    manifest = parse_manifest(text)
+    check_signatures(manifest)
+    return manifest
 
 
 def _not_found(folder: Path) -> BundleNotFoundError:

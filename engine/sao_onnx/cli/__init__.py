@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OWN = ("click", "rich", "typer")
 """What the command needs, and an application that brings the library alone may have left out."""
 
+ENDED_AT_ONCE = ("gen", "serve", "mcp")
+"""Commands that leave nothing to be done when they return."""
+
 
 def main() -> None:
     """Entry point of the console script. Signals are heard before all else is imported, which takes a moment."""
@@ -39,7 +42,7 @@ def main() -> None:
     except Exception:
         end_if_interrupted()
         raise
-    end(code)
+    end(code, at_once=sys.argv[1:2] != [] and sys.argv[1] in ENDED_AT_ONCE)
 
 
 if not TYPE_CHECKING:

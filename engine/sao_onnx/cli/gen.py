@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,6 @@ def gen(
         from sao_onnx.cli.play import require_player
 
         require_player()
-    from sao_onnx.planning.planner import uses_encoder
     from sao_onnx.provenance import read_provenance
     from sao_onnx.runtime.memory import estimate_peak, require_memory
 
@@ -73,12 +73,8 @@ def gen(
     clips = clips_of("{prompt}-{seed}.wav" if output is None else output, request, count)
     outputs = Outputs(clips, bits, metadata, as_json, expanded(preview), expanded(plot), force)
     outputs.require([Path(source) for source in (from_file, request.init_audio) if isinstance(source, (str, Path))])
-    engine = recorded_engine(model, recorded, precision, threads, keep_loaded=count > 1)
-    way: Way = {
-        "keep_loaded": count > 1,
-        "encoder": uses_encoder(engine.manifest, request),
-        "preview": preview is not None,
-    }
+    opened = partial(recorded_engine, model, recorded, precision, threads)
+    engine, way = _fitting(opened, request, several=count > 1, preview=preview is not None)
     require_memory(engine.bundle, engine.precision, tuning=engine.tuning, **way)
     if dry_run:
         from sao_onnx.cli.dry_run import show_plan
@@ -106,6 +102,26 @@ def gen(
             from sao_onnx.cli.play import play as play_clip
 
             play_clip(clip)
+
+
+def _fitting(opened: Callable[..., Engine], request: Request, *, several: bool, preview: bool) -> tuple[Engine, Way]:
+    """An engine, and how it is run: several clips load no stage twice, where the memory is enough for all of them.
+
+    Args:
+        opened: Opens the engine, with `keep_loaded` or without.
+        request: Of the first clip.
+        several: There are more clips.
+        preview: Whether there are previews.
+    """
+    from sao_onnx.planning.planner import uses_encoder
+    from sao_onnx.runtime.memory import fits
+
+    engine = opened(keep_loaded=several)
+    way: Way = {"keep_loaded": several, "encoder": uses_encoder(engine.manifest, request), "preview": preview}
+    if several and not fits(engine.bundle, engine.precision, tuning=engine.tuning, **way):
+        way["keep_loaded"] = False
+        engine = opened(keep_loaded=False)
+    return engine, way
 
 
 def _require_prompt(given: bool, surprise: bool) -> None:

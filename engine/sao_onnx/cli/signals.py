@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -59,11 +60,20 @@ def leave(threads: Iterable[threading.Thread]) -> None:
     _left.extend(threads)
 
 
-def end(code: int) -> NoReturn:
-    """End the process: in order, or at once where a graph still runs, because Python that ends beneath it is aborted."""
+def end(code: int, *, at_once: bool = False) -> NoReturn:
+    """End the process with its work done: in order, or at once where a graph still runs, beneath which Python would be aborted.
+
+    Args:
+        code: That it returns.
+        at_once: Take nothing apart. Taking apart Python, NumPy and ONNX Runtime takes a tenth of a second, to free memory that
+            the system gets back anyway.
+    """
     if any(thread.is_alive() for thread in _left):
         end_now(code)
-    sys.exit(code)
+    if not at_once:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    end_now(code)
 
 
 def end_interrupted() -> NoReturn:

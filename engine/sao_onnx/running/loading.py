@@ -1,12 +1,14 @@
-"""Opens the stages of the engine from a bundle."""
+"""Opens the stages of the engine from a bundle. The graphs of a stage are opened at the same time: opening takes one core."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.bundle.manifest import Precision, Role, StageName
 from sao_onnx.bundle.signatures import frames_ratio
+from sao_onnx.running.together import together
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 from sao_onnx.runtime.tuning import Tuning
 from sao_onnx.stages.autoencoder import Decoder, Encoder
@@ -51,8 +53,8 @@ def load_decoder(bundle: Bundle, tuning: Tuning, factory: SessionFactory) -> Dec
     segments = [first, *(replace(segment, tile=tile) for segment, tile in zip(others, tuning.tiles, strict=True))]
     whole, *tiled = manifest.stage_roles("decoder")
     with bundle.opening(bundle.stage_files("decoder", tuning.decoder)):
-        graphs = [_graph(bundle, whole, tuning.decoder, factory)]
-        graphs += [_graph(bundle, role, tuning.decoder, factory, tiled=True) for role in tiled]
+        opening = partial(_graph, bundle, precision=tuning.decoder, factory=factory)
+        graphs = together([partial(opening, role=whole), *(partial(opening, role=role, tiled=True) for role in tiled)])
     return Decoder(segments, manifest.latents.ratio, graphs, tuning.workers)
 
 
@@ -64,7 +66,8 @@ def load_encoder(bundle: Bundle, precision: Precision, factory: SessionFactory) 
 
 
 def _graphs(bundle: Bundle, stage: StageName, precision: Precision, factory: SessionFactory) -> list[GraphSession]:
-    return [_graph(bundle, role, precision, factory) for role in bundle.manifest.stage_roles(stage)]
+    roles = bundle.manifest.stage_roles(stage)
+    return together([partial(_graph, bundle, role, precision, factory) for role in roles])
 
 
 def _graph(bundle: Bundle, role: Role, precision: Precision, factory: SessionFactory, *, tiled: bool = False) -> GraphSession:

@@ -6,6 +6,7 @@ they mean has become a plan.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -44,6 +45,10 @@ def run(plan: Plan, stages: Stages, provenance: Provenance, pace: MeasuredPace) 
     return _Run(plan, stages, pace).events(provenance)
 
 
+def _nothing() -> None:
+    """Nothing is waited for."""
+
+
 class _Run:
     def __init__(self, plan: Plan, stages: Stages, pace: MeasuredPace) -> None:
         self._plan, self._stages, self._pace = plan, stages, pace
@@ -51,6 +56,7 @@ class _Run:
         self._clock, self._progress = Clock(), Progress(plan, pace.now(), stages.loads(len(plan.windows)))
         self._measured = Measured()
         self._window = 0
+        self._counted: set[tuple[int, StageName]] = set()
 
     def events(self, provenance: Provenance) -> Iterator[Event]:
         plan = self._plan
@@ -58,9 +64,20 @@ class _Run:
         for index, window in enumerate(plan.windows):
             self._window = index
             initial = None if audio is None else fit(audio[:, window.start :], window.latent_count * plan.ratio)
-            positive, negative = self._condition(window)
-            yield Conditioned(window.steps, index, len(plan.windows), self._progress.conditioned())
-            latents = yield from self._sample(window, initial, positive, negative)
+            with contextlib.ExitStack() as ahead:
+                # With initial audio the encoder comes before the denoiser, and needs the memory.
+                if initial is None and self._stages.opens_ahead():
+                    wait = ahead.enter_context(self._stages.denoiser.ahead())
+                else:
+                    wait = _nothing
+                positive, negative = self._condition(window)
+                # Nothing runs between two events, so it is waited for now.
+                with self._clock("load"):
+                    wait()
+                if wait is not _nothing:
+                    self._loaded("denoiser")
+                yield Conditioned(window.steps, index, len(plan.windows), self._progress.conditioned())
+                latents = yield from self._sample(window, initial, positive, negative, ahead)
             made = yield from self._decode(window, initial, latents)
             audio = whole = made if audio is None else np.concatenate([audio[:, : window.start], made], axis=1)
         samples = plan.finish(whole, plan.sample_rate)
@@ -69,6 +86,9 @@ class _Run:
         yield Finished(Clip(samples, plan.sample_rate, plan.seed, latents[0], timings, provenance))
 
     def _loaded(self, stage: StageName) -> None:
+        if (self._window, stage) in self._counted:
+            return
+        self._counted.add((self._window, stage))
         size = self._progress.loaded(self._window, stage)
         self._measured = self._measured.with_load(size)
 
@@ -83,13 +103,20 @@ class _Run:
             return positive, conditioner([plan.guidance.negative_prompt], numbers)
 
     def _sample(
-        self, window: Window, initial: Array | None, positive: Conditioning, negative: Conditioning | None
+        self,
+        window: Window,
+        initial: Array | None,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        ahead: contextlib.ExitStack,
     ) -> Generator[Event, None, Array]:
-        """Clean latents [1, channels, n]."""
+        """Clean latents [1, channels, n]. `ahead` holds the denoiser until it is used."""
         plan, objective = self._plan, self._objective
         noise, sigmas = Noise(window.seed), np.array(window.sigmas, np.float32)
         latents, known = self._start(window, initial, noise, sigmas[0])
         with timed(self._stages.denoiser, self._clock) as denoiser:
+            # From now on it is there for this block alone, whose end lets go of it.
+            ahead.close()
             self._loaded("denoiser")
             if plan.guidance is None:
                 predict = denoiser.prediction(positive)

@@ -11,7 +11,9 @@ from sao_onnx.bundle.manifest import Precision, StageName
 from sao_onnx.running.clock import Clock
 from sao_onnx.running.lazy import Lazy
 from sao_onnx.running.loading import load_conditioner, load_decoder, load_denoiser, load_encoder
+from sao_onnx.runtime.memory import fits_ahead
 from sao_onnx.runtime.sessions import SessionFactory
+from sao_onnx.runtime.system_memory import address_space_is_limited
 from sao_onnx.runtime.tuning import Tuning
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ class Stages:
         self.denoiser = Lazy(lambda: load_denoiser(bundle, tuning.dit, factory), keep_loaded)
         self.decoder = Lazy(lambda: load_decoder(bundle, tuning, factory), keep_loaded)
         self.encoder = Lazy(lambda: load_encoder(bundle, precision, factory), keep_loaded)
+        self._bundle, self._precision, self._tuning = bundle, precision, tuning
         self._keep_loaded = keep_loaded
         self._all: dict[StageName, Lazy[Any]] = {
             "conditioner": self.conditioner,
@@ -48,6 +51,15 @@ class Stages:
             "denoiser": bundle.stage_weight("denoiser", tuning.dit),
             "decoder": bundle.stage_weight("decoder", tuning.decoder),
         }
+
+    def opens_ahead(self) -> bool:
+        """Whether the denoiser is to be opened, and may be while the conditioner is there.
+
+        Of stages that are kept, both will be in memory anyway.
+        """
+        if self.denoiser.loaded or address_space_is_limited():
+            return False
+        return self._keep_loaded or fits_ahead(self._bundle, self._precision, self._tuning)
 
     def loads(self, windows: int) -> list[dict[StageName, int]]:
         """Bytes on disk of the stages that will be loaded in each window, 0 where one is there already."""

@@ -40,6 +40,11 @@ ENCODER_ACTIVATIONS = 3.4e-5
 are made single precision when they are used are among them."""
 
 
+PLENTY = 1.25
+"""Memory that there must be to open a stage ahead, in relation to what is expected: threads that open graphs take some, and
+what is free now may not be free in a second."""
+
+
 class Way(TypedDict, total=False):
     """What decides on the memory of a clip, apart from the model and its precision.
 
@@ -48,12 +53,14 @@ class Way(TypedDict, total=False):
         encoder: The clip starts from initial audio, which the encoder turns into latents.
         preview: Latents are decoded while the sampler runs, so that decoder and DiT are in memory at the same time.
         jobs: Clips at the same time, by default 1. With several, all stages may be in memory at the same time, too.
+        ahead: The denoiser is opened while the conditioner is still there.
     """
 
     keep_loaded: bool
     encoder: bool
     preview: bool
     jobs: int
+    ahead: bool
 
 
 def estimate_peak(bundle: Bundle, precision: Precision, *, tuning: Tuning | None = None, **way: Unpack[Way]) -> int:
@@ -76,7 +83,26 @@ def estimate_peak(bundle: Bundle, precision: Precision, *, tuning: Tuning | None
     encoder = _encoder(bundle, precision, further) if way.get("encoder") else 0
     if way.get("keep_loaded") or jobs > 1:
         return round(PROCESS + conditioner + denoiser + decoder + encoder)
-    return round(PROCESS + max(conditioner, encoder, denoiser + (decoder if way.get("preview") else 0), decoder))
+    beside = max(conditioner if way.get("ahead") else 0, decoder if way.get("preview") else 0)
+    return round(PROCESS + max(conditioner, encoder, denoiser + beside, decoder))
+
+
+def fits(bundle: Bundle, precision: Precision, *, tuning: Tuning | None = None, **way: Unpack[Way]) -> bool:
+    """Whether a clip fits into this machine's memory without swapping. Arguments are those of `estimate_peak`.
+
+    Where the system does not say how much memory there is, every clip fits.
+    """
+    reachable = describe_machine().reachable
+    return reachable is None or estimate_peak(bundle, precision, tuning=tuning, **way) <= reachable
+
+
+def fits_ahead(bundle: Bundle, precision: Precision, tuning: Tuning) -> bool:
+    """Whether there is plenty of memory to open the denoiser while the conditioner is still there.
+
+    Where the system does not say how much there is, there is not. Arguments are those of `estimate_peak`.
+    """
+    reachable = describe_machine().reachable
+    return reachable is not None and PLENTY * estimate_peak(bundle, precision, tuning=tuning, ahead=True) <= reachable
 
 
 def _loaded(bundle: Bundle, stage: StageName, precision: Precision) -> float:

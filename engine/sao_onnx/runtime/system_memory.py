@@ -42,6 +42,14 @@ def _left_in_control_groups() -> Iterator[int]:
             yield limit - used + sum(map(int, cached))
 
 
+def address_space_is_limited() -> bool:
+    """Whether this process has a limit on its address space (`ulimit -v`).
+
+    Then threads that load something are dear: the C library reserves 64 MB for what each of them allocates.
+    """
+    return usage.limit("RLIMIT_AS") is not None
+
+
 def _left_of_address_space() -> int | None:
     """What a limit on the address space (`ulimit -v`) leaves; None without such a limit."""
     most = usage.limit("RLIMIT_AS")
