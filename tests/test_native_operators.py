@@ -22,16 +22,18 @@ from sao_onnx.runtime.onnx_runtime import ort
 pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from sao_onnx_convert import convert
 from sao_onnx_convert.export.functions import (
+    CONVOLVE_BYTES,
     DOMAIN,
     FUNCTIONS,
     LOOK_UP_BYTES,
     LOOK_UP_STEPS,
     QUANTIZE_GATED_ROWS,
     QUANTIZE_ROWS,
+    RESIDUAL_UNIT,
     Function,
     add_functions,
 )
@@ -82,20 +84,47 @@ def _found_again(monkeypatch: pytest.MonkeyPatch | None = None, wanted: str = ""
 
 def _kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels that this processor runs."""
-    known = ("portable", "neon", "avx2", "avx512-vbmi")
+    known = ("portable", "neon", "neon-dot", "avx2", "avx-vnni", "avx512-vbmi")
     return [name for name in known if _found_again(monkeypatch, name).kernels == name]
 
 
-def _model(function: Function, inputs: dict[str, Array], axes: dict[str, tuple[int | str, ...]]) -> bytes:
-    types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8}
-    nodes = [helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN)]
-    sources = [helper.make_tensor_value_info(name, types[x.dtype], axes.get(name, x.shape)) for name, x in inputs.items()]
+TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int8): TensorProto.INT8,
+    np.dtype(np.int32): TensorProto.INT32,
+}
+CONSTANTS = {"weights", "dilated", "pointwise", "scale", "zero"}
+"""Names of inputs that graphs have as constants, where the function is a convolution."""
+
+
+def _model(
+    function: Function, inputs: dict[str, Array], axes: dict[str, tuple[int | str, ...]], constant: bool = True
+) -> bytes:
+    """A graph that calls a function. Weights are constants in it, as in real graphs, unless they are asked for as inputs."""
+    attributes = {"dilations": [_dilation(inputs["x"])]} if function in (CONVOLVE_BYTES, RESIDUAL_UNIT) else {}
+    constants = {key: x for key, x in inputs.items() if attributes and constant and key in CONSTANTS}
+    nodes = [helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN, **attributes)]
+    sources = [
+        helper.make_tensor_value_info(name, TYPES[x.dtype], axes.get(name, x.shape))
+        for name, x in inputs.items()
+        if name not in constants
+    ]
     results = {"y": TensorProto.UINT8, "quantized": TensorProto.UINT8, "largest": TensorProto.FLOAT}
+    if function is RESIDUAL_UNIT:
+        results["y"] = TensorProto.FLOAT
     targets = [helper.make_tensor_value_info(name, results[name], None) for name in function.outputs]
+    weights = [numpy_helper.from_array(x, key) for key, x in constants.items()]
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(helper.make_graph(nodes, "one", sources, targets), opset_imports=opsets, ir_version=10)
+    graph = helper.make_graph(nodes, "one", sources, targets, weights)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     add_functions(model)
     return bytes(model.SerializeToString())
+
+
+def _dilation(x: Array) -> int:
+    """Of a convolution that a test makes for an input."""
+    return 1 + x.shape[-1] % 9 if x.ndim else 1
 
 
 def _run(model: bytes, inputs: dict[str, Array], library: Path | None, threads: int = 2) -> list[Array]:
@@ -104,7 +133,8 @@ def _run(model: bytes, inputs: dict[str, Array], library: Path | None, threads: 
     options.log_severity_level = 4
     if library is not None:
         options.register_custom_ops_library(str(library))
-    return list(ort.InferenceSession(model, options, ["CPUExecutionProvider"]).run(None, inputs))
+    session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+    return list(session.run(None, {source.name: inputs[source.name] for source in session.get_inputs()}))
 
 
 def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
@@ -119,6 +149,10 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         x = random.uniform(-700, 700, (2, channels, n)).astype(np.float32)
         x[:, :, ::3] = np.round(x[:, :, ::3])
         return {"x": x, "table": table}
+    if function is CONVOLVE_BYTES:
+        return _convolution(random, 2, 3 * rows, 2 * rows + 1, n)
+    if function is RESIDUAL_UNIT:
+        return _unit(random, 2, rows + 3, n)
     numbers = {"least": np.array(1e-9, np.float32), "step": np.array(1 / 127, np.float32)}
     values = random.standard_normal((1, rows, n)).astype(np.float32)
     values[:, ::3] *= 0
@@ -133,6 +167,47 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         "gate_bias": random.standard_normal(n).astype(np.float32),
         **numbers,
         "rotation": hadamard(64).astype(np.float32),
+    }
+
+
+def _weights(random: np.random.Generator, *shape: int) -> Array:
+    """Weights of which no two add up to more than 128: they overflow on no processor."""
+    return random.integers(-64, 65, shape).astype(np.int8)
+
+
+def _convolution(random: np.random.Generator, clips: int, inputs: int, outputs: int, n: int) -> dict[str, Array]:
+    """Inputs of a convolution whose results are now and then beyond a byte, with n frames left."""
+    x = random.integers(0, 256, (clips, inputs, n)).astype(np.uint8)
+    taps = min(3, 1 + (n - 1) // _dilation(x)) if n else 1
+    return {
+        "x": x,
+        "weights": _weights(random, outputs, inputs, taps),
+        "factors": random.uniform(0.001, 0.05, outputs).astype(np.float32),
+        "biases": random.integers(-20000, 20000, outputs).astype(np.int32),
+    }
+
+
+def _unit(random: np.random.Generator, clips: int, channels: int, n: int) -> dict[str, Array]:
+    """Inputs of a residual unit with a kernel of seven."""
+    x = random.uniform(-700, 700, (clips, channels, n)).astype(np.float32)
+    first, second = (_convolution(random, clips, channels, channels, 100) for _ in range(2))
+
+    def octets(*shape: int) -> Array:
+        return random.integers(0, 256, shape).astype(np.uint8)
+
+    return {
+        "x": x,
+        "steps": octets(clips, channels, 1024),
+        "edges": octets(clips, channels, 3 * _dilation(x)),
+        "dilated": _weights(random, channels, channels, 7),
+        "dilated_factors": first["factors"],
+        "dilated_biases": first["biases"],
+        "bytes": octets(clips, channels, 256),
+        "pointwise": _weights(random, channels, channels, 1),
+        "pointwise_factors": second["factors"],
+        "pointwise_biases": second["biases"],
+        "scale": random.uniform(0.1, 3, channels).astype(np.float32),
+        "zero": octets(channels),
     }
 
 

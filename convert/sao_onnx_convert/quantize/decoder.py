@@ -1,6 +1,6 @@
 """The decoder in 8 bits: its graphs, built from the layers.
 
-Convolutions are `QLinearConv`, with unsigned activations and signed weights (`recipe` says why). Everything between two
+Convolutions are `ConvolveBytes`, a function around `QLinearConv`, with unsigned activations and signed weights (`recipe` says why). Everything between two
 convolutions is a lookup table. `decoder_graph` has the arithmetic.
 
 A transposed convolution becomes a convolution with stride × channels outputs over pairs of input frames. Its outputs are
@@ -17,6 +17,7 @@ import onnx
 from torch import Tensor, nn
 
 from sao_onnx_convert.export.builder import SLICE_END, Array
+from sao_onnx_convert.export.functions import RESIDUAL_UNIT
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 from sao_onnx_convert.quantize.decoder_graph import DecoderGraph, Quantized, Scaled, table_scale
 from sao_onnx_convert.quantize.matmul import row_matmuls
@@ -96,9 +97,10 @@ class DecoderBuilder:
 
     def _unit(self, x: Scaled, unit: ResidualUnit) -> Scaled:
         first, dilated, second, pointwise = cast(Any, unit.layers)
-        inner = self._conv(self._graph.snake_of_scaled(x, first, self._activations[first].output), dilated)
-        outer = self._conv(self._graph.snake_of_quantized(inner, second, self._activations[second].output), pointwise)
-        return Scaled(self._builder.node("Add", x.name, self._graph.dequantized(outer, x.scale).name), x.scale)
+        with self._builder.folding(RESIDUAL_UNIT):
+            inner = self._conv(self._graph.snake_of_scaled(x, first, self._activations[first].output), dilated)
+            outer = self._conv(self._graph.snake_of_quantized(inner, second, self._activations[second].output), pointwise)
+            return Scaled(self._builder.node("Add", x.name, self._graph.dequantized(outer, x.scale).name), x.scale)
 
     def _conv(self, x: Quantized, conv: nn.Conv1d) -> Quantized:
         weight, bias = conv.weight.detach().double().numpy(), _bias(conv.bias, conv.out_channels)

@@ -2,12 +2,14 @@
 #include <cstring>
 
 #include "agreement.h"
-#include "processor.h"
+#include "convolve_bytes.h"
 #include "gated_rows.h"
 #include "lookup_bytes.h"
 #include "lookup_steps.h"
 #include "operator.h"
+#include "processor.h"
 #include "quantize_rows.h"
+#include "residual_unit.h"
 
 namespace sao {
 
@@ -18,6 +20,7 @@ constexpr const char* DOMAIN_NAME = "sao_onnx";
 Status* register_operators(SessionOptions* options) {
   static const CustomOp operators[] = {describe<LookUpBytes>(), describe<LookUpSteps>(), describe<QuantizeRows>(),
                                        describe<QuantizeGatedRows>()};
+  static const CustomOp convolutions[] = {describe<ConvolveBytes>(), describe<ResidualUnit>()};
   // ONNX Runtime keeps a pointer to the domain for as long as there are sessions. There is one for all of them.
   static Domain* domain = nullptr;
   if (domain == nullptr) {
@@ -25,6 +28,10 @@ Status* register_operators(SessionOptions* options) {
     if (Status* status = ort.create_domain(DOMAIN_NAME, &made)) return status;
     for (const CustomOp& op : operators)
       if (Status* status = ort.add_operator(made, &op)) return status;
+    // Without instructions for dot products, ONNX Runtime's own convolutions are as fast on Arm.
+    if (kernels() != Kernels::NEON)
+      for (const CustomOp& op : convolutions)
+        if (Status* status = ort.add_operator(made, &op)) return status;
     domain = made;
   }
   return ort.add_domain(options, domain);
