@@ -102,9 +102,11 @@ def _model(
     function: Function, inputs: dict[str, Array], axes: dict[str, tuple[int | str, ...]], constant: bool = True
 ) -> bytes:
     """A graph that calls a function. Weights are constants in it, as in real graphs, unless they are asked for as inputs."""
-    attributes = {"dilations": [_dilation(inputs["x"])]} if function in (CONVOLVE_BYTES, RESIDUAL_UNIT) else {}
-    constants = {key: x for key, x in inputs.items() if attributes and constant and key in CONSTANTS}
-    nodes = [helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN, **attributes)]
+    node = helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN)
+    constants: dict[str, Array] = {}
+    if function in (CONVOLVE_BYTES, RESIDUAL_UNIT):
+        node.attribute.append(helper.make_attribute("dilations", [_dilation(inputs["x"])]))
+        constants = {key: x for key, x in inputs.items() if constant and key in CONSTANTS}
     sources = [
         helper.make_tensor_value_info(name, TYPES[x.dtype], axes.get(name, x.shape))
         for name, x in inputs.items()
@@ -116,7 +118,7 @@ def _model(
     targets = [helper.make_tensor_value_info(name, results[name], None) for name in function.outputs]
     weights = [numpy_helper.from_array(x, key) for key, x in constants.items()]
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-    graph = helper.make_graph(nodes, "one", sources, targets, weights)
+    graph = helper.make_graph([node], "one", sources, targets, weights)
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     add_functions(model)
     return bytes(model.SerializeToString())
@@ -261,6 +263,26 @@ def test_no_frames_are_no_frames(installed):
         ("LookUpSteps", "table", (2, 2, 1023)),
         ("LookUpSteps", "x", (2, 2)),
         ("LookUpSteps", "x", ()),
+        ("ConvolveBytes", "x", (2, 13, 128)),
+        ("ConvolveBytes", "x", (12, 128)),
+        ("ConvolveBytes", "weights", (9, 12)),
+        ("ConvolveBytes", "weights", (9, 0, 3)),
+        ("ConvolveBytes", "factors", (8,)),
+        ("ConvolveBytes", "biases", (10,)),
+        ("ResidualUnit", "x", (2, 6, 128)),
+        ("ResidualUnit", "x", (1, 7, 128)),
+        ("ResidualUnit", "steps", (2, 7, 1023)),
+        ("ResidualUnit", "edges", (2, 7, 8)),
+        ("ResidualUnit", "edges", (2, 6, 9)),
+        ("ResidualUnit", "edges", ()),
+        ("ResidualUnit", "bytes", (2, 7, 255)),
+        ("ResidualUnit", "dilated", (7, 6, 7)),
+        ("ResidualUnit", "dilated", (7, 7, 6)),
+        ("ResidualUnit", "dilated_biases", (6,)),
+        ("ResidualUnit", "pointwise", (7, 7, 3)),
+        ("ResidualUnit", "pointwise_factors", (1,)),
+        ("ResidualUnit", "scale", (6,)),
+        ("ResidualUnit", "zero", (8,)),
         ("QuantizeRows", "x", ()),
         ("QuantizeRows", "least", (2,)),
         ("QuantizeRows", "step", (0,)),
@@ -280,6 +302,43 @@ def test_shapes_that_do_not_fit_are_an_error(name, changed, shape, installed):
     }
     with pytest.raises(Exception, match="expected"):
         _run(_model(function, inputs, open_axes), inputs, installed.library)
+
+
+@needs_compiler
+def test_a_kernel_that_is_longer_than_its_input_is_an_error(installed):
+    inputs = _inputs(CONVOLVE_BYTES, 4, 128)
+    model = _model(CONVOLVE_BYTES, inputs, {"x": (2, 12, "n")})
+    with pytest.raises(Exception, match="shorter than the kernel"):
+        _run(model, {**inputs, "x": inputs["x"][:, :, :5]}, installed.library)
+
+
+@needs_compiler
+@pytest.mark.parametrize("function", [CONVOLVE_BYTES, RESIDUAL_UNIT])
+def test_weights_have_to_be_constants(function, installed):
+    inputs = _inputs(function, 4, 128)
+    with pytest.raises(Exception, match="expected weights that are constants"):
+        _run(_model(function, inputs, {}, constant=False), inputs, installed.library)
+
+
+def test_nodes_become_the_call_of_their_function():
+    """Only where every node, every name and every attribute is that of the function."""
+    inner = CONVOLVE_BYTES.call_for(RESIDUAL_UNIT.body)
+    assert inner is None
+    nodes = [type(node)() for node in RESIDUAL_UNIT.body]
+    for own, node in zip(RESIDUAL_UNIT.body, nodes, strict=True):
+        node.CopyFrom(own)
+        node.input[:] = [f"outer_{name}" for name in own.input]
+        node.output[:] = [f"outer_{name}" for name in own.output]
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                attribute.CopyFrom(helper.make_attribute(attribute.name, [9]))
+    call = RESIDUAL_UNIT.call_for(nodes)
+    assert call is not None
+    assert list(call.input) == [f"outer_{name}" for name in RESIDUAL_UNIT.inputs]
+    assert list(call.output) == ["outer_y"]
+    assert list(call.attribute[0].ints) == [9]
+    nodes[-1].input[0] = "another value than the first node's"
+    assert RESIDUAL_UNIT.call_for(nodes) is None
 
 
 @needs_compiler

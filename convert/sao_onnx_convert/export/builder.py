@@ -102,7 +102,7 @@ class GraphBuilder:
 
     @contextmanager
     def folding(self, function: Function) -> Iterator[None]:
-        """Put the call of a function in the place of the nodes that are added in the block, if they are those of the function."""
+        """Put a call of a function in the place of the nodes that are added in the block, if they are its own."""
         first = len(self._nodes)
         yield
         if call := function.call_for(self._nodes[first:]):

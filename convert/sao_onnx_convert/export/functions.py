@@ -185,8 +185,8 @@ RESIDUAL_UNIT = Function(
     attributes=(DILATIONS,),
     called=(LOOK_UP_STEPS, CONVOLVE_BYTES, LOOK_UP_BYTES),
 )
-"""A residual unit of the decoder: a value float32 [b, channels, n] in steps of `steps`, and what two Snakes and two convolutions
-make of it, added in the same steps.
+"""A residual unit of the decoder: a value float32 [b, channels, n] in steps of the table `steps`, and what two Snakes and two
+convolutions make of it, added in the same steps.
 
 `edges` [b, channels, frames] are put on both sides of what the first Snake gives, and make up for the reach of the dilated
 convolution. The pointwise one has one tap. `scale` and `zero` are those of its result, one for each channel.

@@ -33,12 +33,6 @@ inline uint8_t requantized(int32_t sum, float factor) {
   return static_cast<uint8_t>(static_cast<int32_t>(value + ROUND - ROUND) + ZERO);
 }
 
-inline int32_t four_weights(const int8_t* weights) {
-  int32_t four;
-  std::memcpy(&four, weights, sizeof four);
-  return four;
-}
-
 void group_portable(const Tile& t, int64_t count) {
   for (int64_t o = 0; o < GROUP; ++o)
     for (int64_t position = 0; position < count; ++position) {
@@ -57,6 +51,12 @@ void group_portable(const Tile& t, int64_t count) {
 // registers until all taps and inputs are through. A narrower tile is for the rest of a slab.
 
 #if defined(SAO_X86)
+
+inline int32_t four_weights(const int8_t* weights) {
+  int32_t four;
+  std::memcpy(&four, weights, sizeof four);
+  return four;
+}
 
 template <int VECTORS>
 SAO_AVX512 void tile_avx512(const Tile& t, int64_t start, int64_t count) {
