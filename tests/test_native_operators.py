@@ -31,6 +31,7 @@ from sao_onnx_convert.export.functions import (
     FUNCTIONS,
     LOOK_UP_BYTES,
     LOOK_UP_STEPS,
+    MULTIPLY_BYTES,
     QUANTIZE_GATED_ROWS,
     QUANTIZE_ROWS,
     RESIDUAL_UNIT,
@@ -113,7 +114,7 @@ def _model(
         if name not in constants
     ]
     results = {"y": TensorProto.UINT8, "quantized": TensorProto.UINT8, "largest": TensorProto.FLOAT}
-    if function is RESIDUAL_UNIT:
+    if function in (MULTIPLY_BYTES, RESIDUAL_UNIT):
         results["y"] = TensorProto.FLOAT
     targets = [helper.make_tensor_value_info(name, results[name], None) for name in function.outputs]
     weights = [numpy_helper.from_array(x, key) for key, x in constants.items()]
@@ -151,10 +152,8 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         x = random.uniform(-700, 700, (2, channels, n)).astype(np.float32)
         x[:, :, ::3] = np.round(x[:, :, ::3])
         return {"x": x, "table": table}
-    if function is CONVOLVE_BYTES:
-        return _convolution(random, 2, 3 * rows, 2 * rows + 1, n)
-    if function is RESIDUAL_UNIT:
-        return _unit(random, 2, rows + 3, n)
+    if function in PRODUCTS:
+        return PRODUCTS[function](random, rows, n)
     numbers = {"least": np.array(1e-9, np.float32), "step": np.array(1 / 127, np.float32)}
     values = random.standard_normal((1, rows, n)).astype(np.float32)
     values[:, ::3] *= 0
@@ -169,6 +168,15 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         "gate_bias": random.standard_normal(n).astype(np.float32),
         **numbers,
         "rotation": hadamard(64).astype(np.float32),
+    }
+
+
+def _product(random: np.random.Generator, rows: int, n: int) -> dict[str, Array]:
+    """Inputs of a matmul of `rows` rows of n values."""
+    return {
+        "x": random.integers(0, 256, (2, rows, n)).astype(np.uint8),
+        "weights": random.integers(-127, 128, (n, 11 * rows)).astype(np.int8),
+        "scales": random.uniform(0.001, 1, 11 * rows).astype(np.float32),
     }
 
 
@@ -211,6 +219,14 @@ def _unit(random: np.random.Generator, clips: int, channels: int, n: int) -> dic
         "scale": random.uniform(0.1, 3, channels).astype(np.float32),
         "zero": octets(channels),
     }
+
+
+PRODUCTS = {
+    MULTIPLY_BYTES: _product,
+    CONVOLVE_BYTES: lambda random, rows, n: _convolution(random, 2, 3 * rows, 2 * rows + 1, n),
+    RESIDUAL_UNIT: lambda random, rows, n: _unit(random, 2, rows + 3, n),
+}
+"""Makes inputs of the functions that are products."""
 
 
 @needs_compiler
@@ -269,6 +285,12 @@ def test_no_frames_are_no_frames(installed):
         ("ConvolveBytes", "weights", (9, 0, 3)),
         ("ConvolveBytes", "factors", (8,)),
         ("ConvolveBytes", "biases", (10,)),
+        ("MultiplyBytes", "x", (2, 4, 127)),
+        ("MultiplyBytes", "x", ()),
+        ("MultiplyBytes", "weights", (44, 128)),
+        ("MultiplyBytes", "weights", (128,)),
+        ("MultiplyBytes", "weights", (1, 128, 44)),
+        ("MultiplyBytes", "scales", (43,)),
         ("ResidualUnit", "x", (2, 6, 128)),
         ("ResidualUnit", "x", (1, 7, 128)),
         ("ResidualUnit", "steps", (2, 7, 1023)),

@@ -156,6 +156,21 @@ The result is uint8 around 128, `factors` [outputs] times the sum of products an
 neighbouring weights overflow (`quantize.overflow`).
 """
 
+MULTIPLY_BYTES = Function(
+    "MultiplyBytes",
+    ("x", "weights", "scales"),
+    ("y",),
+    (
+        _number("one", 1, np.float32),
+        _number("zero", ZERO_POINT, np.uint8),
+        _number("weights_zero", 0, np.int8),
+        helper.make_node(
+            "MatMulIntegerToFloat", ["x", "weights", "one", "scales", "zero", "weights_zero"], ["y"], domain=MICROSOFT
+        ),
+    ),
+)
+"""The product of uint8 [..., inputs] around 128 and int8 weights [inputs, outputs], times `scales` [outputs], float32."""
+
 RESIDUAL_UNIT = Function(
     "ResidualUnit",
     (
@@ -235,7 +250,15 @@ QUANTIZE_GATED_ROWS = Function(
 
 FUNCTIONS = {
     function.name: function
-    for function in (LOOK_UP_BYTES, LOOK_UP_STEPS, CONVOLVE_BYTES, RESIDUAL_UNIT, QUANTIZE_ROWS, QUANTIZE_GATED_ROWS)
+    for function in (
+        LOOK_UP_BYTES,
+        LOOK_UP_STEPS,
+        CONVOLVE_BYTES,
+        MULTIPLY_BYTES,
+        RESIDUAL_UNIT,
+        QUANTIZE_ROWS,
+        QUANTIZE_GATED_ROWS,
+    )
 }
 """All functions, by name."""
 

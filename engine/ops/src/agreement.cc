@@ -7,6 +7,7 @@
 #include "lookup_bytes.h"
 #include "lookup_steps.h"
 #include "processor.h"
+#include "product.h"
 #include "quantize_rows.h"
 #include "residual_unit.h"
 
@@ -61,7 +62,7 @@ const Compared COMPARED[] = {
     {"ConvolveBytes",
      [](const Values& v, Results& r, int64_t o, int64_t n) {
        constexpr int64_t INPUTS = 6, STRIDE = 64;
-       alignas(64) static uint8_t slab[2 * QUAD * (SLAB + (TAPS - 1) * MOST_DILATED)];
+       alignas(64) static uint8_t slab[2 * QUAD * (LONGEST + (TAPS - 1) * MOST_DILATED)];
        int8_t small[GROUP * INPUTS * TAPS];  // No two add up to more than 128, or kernels without VNNI would overflow.
        for (int64_t i = 0; i < GROUP * INPUTS * TAPS; ++i) small[i] = static_cast<int8_t>(v.q[i] % 128 - 64);
        Weights weights;
@@ -75,6 +76,19 @@ const Compared COMPARED[] = {
          convolve_group(weights, factors, biases, 0, slab, count, r.bytes + o, count);
        }
        weights.release();
+     }},
+    {"MultiplyBytes",
+     [](const Values& v, Results& r, int64_t o, int64_t n) {
+       constexpr int64_t ROWS = 7, MOST_INPUTS = 18, MOST_OUTPUTS = ROOM / ROWS;
+       static uint8_t bands[2 * BAND * (MOST_INPUTS + FOUR)];
+       static int8_t panel[COLUMNS * (MOST_INPUTS + FOUR)], weights[MOST_INPUTS * MOST_OUTPUTS];
+       const Product product(ROWS, 1 + n % MOST_INPUTS, 1 + n % (MOST_OUTPUTS - MOST_OFFSET));
+       for (int64_t i = 0; i < product.inputs * product.outputs; ++i) weights[i] = static_cast<int8_t>(v.q[i % ROOM]);
+       for (int64_t band = 0; band < product.bands(); ++band) arrange_band(product, v.q + o, band, bands + band * product.band_size());
+       for (int64_t k = 0; k < product.panels(); ++k) {
+         arrange_panel(product, weights, k, panel);
+         multiply_panel(product, bands, panel, v.x + o, k, r.floats + o);
+       }
      }},
     {"ResidualUnit",
      [](const Values& v, Results& r, int64_t o, int64_t n) {

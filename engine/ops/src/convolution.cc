@@ -15,7 +15,7 @@ constexpr float LEAST = -ZERO, MOST = ZERO - 1;
 
 // A group of outputs over a slab.
 struct Tile {
-  const int8_t* weights;  // [taps, quads, 8, 4]
+  const int8_t* weights;  // [quads, taps, 8, 4]
   const uint8_t* slab;    // [quads, width, 4]
   int64_t taps, quads, dilation, width;
   const int32_t* offsets;  // [8]: what the sums begin with.
@@ -39,7 +39,7 @@ void group_portable(const Tile& t, int64_t count) {
       auto sum = static_cast<uint32_t>(t.offsets[o]);
       for (int64_t tap = 0; tap < t.taps; ++tap)
         for (int64_t quad = 0; quad < t.quads; ++quad) {
-          const int8_t* w = t.weights + ((tap * t.quads + quad) * GROUP + o) * QUAD;
+          const int8_t* w = t.weights + ((quad * t.taps + tap) * GROUP + o) * QUAD;
           const uint8_t* x = t.slab + (quad * t.width + position + tap * t.dilation) * QUAD;
           for (int64_t k = 0; k < QUAD; ++k) sum += static_cast<uint32_t>(static_cast<int32_t>(x[k]) * w[k]);
         }
@@ -58,6 +58,27 @@ inline int32_t four_weights(const int8_t* weights) {
   return four;
 }
 
+// Stores what sums [8, VECTORS · 16] become.
+template <int VECTORS>
+SAO_AVX512 void store_avx512(const Tile& t, const int32_t* sums, int64_t start, int64_t count) {
+  constexpr int LANES = 16;
+  for (int o = 0; o < GROUP; ++o) {
+    const __m512 factor = _mm512_set1_ps(t.factors[o]);
+    uint8_t* y = t.y + o * t.stride + start;
+    for (int v = 0; v < VECTORS; ++v) {
+      const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + LANES * (VECTORS * o + v))), factor);
+      // What is too small, or NaN, becomes the least integer, which narrowing saturates.
+      const __m512i result = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(MOST), value));
+      const __m128i bytes = _mm_xor_si128(_mm512_cvtsepi32_epi8(result), _mm_set1_epi8(static_cast<char>(ZERO)));
+      const int64_t left = count - LANES * v;
+      if (left >= LANES)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(y + LANES * v), bytes);
+      else
+        _mm_mask_storeu_epi8(y + LANES * v, static_cast<__mmask16>((1 << left) - 1), bytes);
+    }
+  }
+}
+
 template <int VECTORS>
 SAO_AVX512 void tile_avx512(const Tile& t, int64_t start, int64_t count) {
   constexpr int LANES = 16;
@@ -67,9 +88,9 @@ SAO_AVX512 void tile_avx512(const Tile& t, int64_t start, int64_t count) {
 #pragma GCC unroll 3
     for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm512_set1_epi32(t.offsets[o]);
   const int8_t* w = t.weights;
-  for (int64_t tap = 0; tap < t.taps; ++tap) {
-    const uint8_t* x = t.slab + QUAD * (start + tap * t.dilation);
-    for (int64_t quad = 0; quad < t.quads; ++quad, x += QUAD * t.width, w += GROUP * QUAD) {
+  for (int64_t quad = 0; quad < t.quads; ++quad) {
+    const uint8_t* x = t.slab + QUAD * (start + quad * t.width);
+    for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {
       __m512i values[VECTORS];
 #pragma GCC unroll 3
       for (int v = 0; v < VECTORS; ++v) values[v] = _mm512_loadu_si512(x + QUAD * LANES * v);
@@ -81,20 +102,13 @@ SAO_AVX512 void tile_avx512(const Tile& t, int64_t start, int64_t count) {
       }
     }
   }
+  // By way of memory: compilers find registers for the sums of the loop above only where nothing else is done with them.
+  alignas(64) int32_t stored[GROUP * VECTORS * LANES];
 #pragma GCC unroll 8
-  for (int o = 0; o < GROUP; ++o) {
-    const __m512 factor = _mm512_set1_ps(t.factors[o]);
+  for (int o = 0; o < GROUP; ++o)
 #pragma GCC unroll 3
-    for (int v = 0; v < VECTORS; ++v) {
-      const int64_t left = count - LANES * v;
-      if (left <= 0) break;
-      __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[o][v]), factor);
-      value = _mm512_min_ps(_mm512_max_ps(value, _mm512_set1_ps(LEAST)), _mm512_set1_ps(MOST));
-      const __m512i result = _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(ZERO));
-      const auto stored = static_cast<__mmask16>(left >= LANES ? 0xffff : (1 << left) - 1);
-      _mm512_mask_cvtepi32_storeu_epi8(t.y + o * t.stride + start + LANES * v, stored, result);
-    }
-  }
+    for (int v = 0; v < VECTORS; ++v) _mm512_store_si512(stored + LANES * (VECTORS * o + v), sums[o][v]);
+  store_avx512<VECTORS>(t, stored, start, count);
 }
 
 SAO_AVX512 void group_avx512(const Tile& t, int64_t count) {
@@ -136,9 +150,9 @@ SAO_AVX2 inline void store_avx2(__m256i sums, float factor, uint8_t* y, int64_t 
     _Pragma("GCC unroll 4") for (int o = 0; o < OUTPUTS; ++o)                                                         \
         _Pragma("GCC unroll 3") for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm256_set1_epi32(t.offsets[half + o]); \
     const int8_t* w = t.weights + QUAD * half;                                                                        \
-    for (int64_t tap = 0; tap < t.taps; ++tap) {                                                                      \
-      const uint8_t* x = t.slab + QUAD * (start + tap * t.dilation);                                                  \
-      for (int64_t quad = 0; quad < t.quads; ++quad, x += QUAD * t.width, w += GROUP * QUAD) {                        \
+    for (int64_t quad = 0; quad < t.quads; ++quad) {                                                                  \
+      const uint8_t* x = t.slab + QUAD * (start + quad * t.width);                                                    \
+      for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {                         \
         __m256i values[VECTORS];                                                                                      \
         _Pragma("GCC unroll 3") for (int v = 0; v < VECTORS; ++v) values[v] =                                         \
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + QUAD * LANES * v));                               \
@@ -186,9 +200,9 @@ SAO_NEON_DOT void tile_neon_dot(const Tile& t, int64_t start, int64_t count) {
 #pragma GCC unroll 3
     for (int v = 0; v < VECTORS; ++v) sums[o][v] = vdupq_n_s32(t.offsets[o]);
   const int8_t* w = t.weights;
-  for (int64_t tap = 0; tap < t.taps; ++tap) {
-    const uint8_t* x = t.slab + QUAD * (start + tap * t.dilation);
-    for (int64_t quad = 0; quad < t.quads; ++quad, x += QUAD * t.width, w += GROUP * QUAD) {
+  for (int64_t quad = 0; quad < t.quads; ++quad) {
+    const uint8_t* x = t.slab + QUAD * (start + quad * t.width);
+    for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {
       const int8x16_t low = vld1q_s8(w), high = vld1q_s8(w + 16);
       int8x16_t values[VECTORS];
 #pragma GCC unroll 3
@@ -253,8 +267,8 @@ bool Weights::arrange(const int8_t* weights, int64_t outputs, int64_t inputs, in
   if (arranged_ == nullptr || sums_ == nullptr) return false;
   int8_t* next = arranged_;
   for (int64_t group = 0; group < groups(); ++group)
-    for (int64_t tap = 0; tap < taps; ++tap)
-      for (int64_t quad = 0; quad < quads(); ++quad)
+    for (int64_t quad = 0; quad < quads(); ++quad)
+      for (int64_t tap = 0; tap < taps; ++tap)
         for (int64_t o = group * GROUP; o < (group + 1) * GROUP; ++o)
           for (int64_t i = quad * QUAD; i < (quad + 1) * QUAD; ++i)
             *next++ = o < outputs && i < inputs ? weights[(o * inputs + i) * taps + tap] : int8_t{0};
@@ -264,6 +278,12 @@ bool Weights::arrange(const int8_t* weights, int64_t outputs, int64_t inputs, in
     sums_[o] = sum;
   }
   return true;
+}
+
+int64_t Weights::slab() const {
+  constexpr int64_t CACHED = 96 * 1024, WHOLE = 48;
+  const int64_t found = CACHED / (QUAD * quads()) / WHOLE * WHOLE;
+  return found < SHORTEST ? SHORTEST : found > LONGEST ? LONGEST : found;
 }
 
 void Weights::release() {

@@ -13,7 +13,9 @@ namespace sao {
 
 constexpr int64_t QUAD = 4;   // Input channels that lie side by side.
 constexpr int64_t GROUP = 8;  // Output channels that are computed at once.
-constexpr int64_t SLAB = 192; // The most positions that are computed at once: whole registers of every kind.
+
+// The positions that are computed at once: whole registers of every kind, and no more inputs than a cache has room for.
+constexpr int64_t SHORTEST = 96, LONGEST = 768;
 
 // The weights of a convolution, arranged for the kernels.
 class Weights {
@@ -33,22 +35,23 @@ class Weights {
   // Inputs in whole quads, and outputs in whole groups. What is added has weights of 0.
   int64_t quads() const { return (inputs_ + QUAD - 1) / QUAD; }
   int64_t groups() const { return (outputs_ + GROUP - 1) / GROUP; }
-  // Positions of a slab of inputs, and its bytes.
-  int64_t width() const { return SLAB + reach(); }
+  // Positions of a slab of results; those of the inputs that they are made of, and the bytes of these.
+  int64_t slab() const;
+  int64_t width() const { return slab() + reach(); }
   int64_t slab_size() const { return QUAD * quads() * width(); }
   const int8_t* group(int64_t index) const { return arranged_ + index * GROUP * QUAD * quads() * taps_; }
   const int32_t* sums() const { return sums_; }
 
  private:
   int64_t outputs_ = 0, inputs_ = 0, taps_ = 0, dilation_ = 1;
-  int8_t* arranged_ = nullptr;  // [groups, taps, quads, 8, 4]
+  int8_t* arranged_ = nullptr;  // [groups, quads, taps, 8, 4]
   int32_t* sums_ = nullptr;     // [outputs]: what all weights of an output add up to.
 };
 
 // Lays rows of `count` bytes side by side, at most QUAD: quad[t][k] = rows[k · stride + t]. What is left of `width` becomes 0.
 void arrange_quad(const uint8_t* rows, int64_t available, int64_t stride, int64_t count, int64_t width, uint8_t* quad);
 
-// A group of outputs at `count` positions, at most SLAB: y[k · stride + t], eight rows also where there are fewer outputs.
+// A group of outputs at `count` positions, at most those of a slab: y[k · stride + t], eight rows also where there are fewer outputs.
 //
 // The slab is [quads, width, 4]. Factors and biases are those of all outputs.
 void convolve_group(const Weights& weights, const float* factors, const int32_t* biases, int64_t group, const uint8_t* slab,

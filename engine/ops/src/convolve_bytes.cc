@@ -19,9 +19,11 @@ void ConvolveBytes::compute(Run& run) const {
   if (!run.require(result >= 0, "the value is shorter than the kernel")) return;
   uint8_t* y = run.output<uint8_t>(0, Shape::of(shape.lengths[0], outputs, result));
   if (result == 0) return;
-  const int64_t slabs = (result + SLAB - 1) / SLAB, width = weights.width(), rows = GROUP * SLAB;
+  const int64_t slab_length = weights.slab(), slabs = (result + slab_length - 1) / slab_length;
+  const int64_t width = weights.width(), rows = GROUP * slab_length;
   run.parallel(shape.lengths[0] * slabs, weights.slab_size() + rows, [=](int64_t task, uint8_t* scratch) {
-    const int64_t clip = task / slabs, start = task % slabs * SLAB, count = result - start < SLAB ? result - start : SLAB;
+    const int64_t clip = task / slabs, start = task % slabs * slab_length;
+    const int64_t count = result - start < slab_length ? result - start : slab_length;
     uint8_t* slab = scratch + rows;
     for (int64_t i = 0; i < inputs; i += QUAD)
       arrange_quad(x + (clip * inputs + i) * n + start, inputs - i, n, count + weights.reach(), width, slab + i * width);
@@ -31,8 +33,8 @@ void ConvolveBytes::compute(Run& run) const {
       if (left >= GROUP) {
         convolve_group(weights, factors, biases, group, slab, count, to, result);
       } else {
-        convolve_group(weights, factors, biases, group, slab, count, scratch, SLAB);
-        for (int64_t k = 0; k < left; ++k) std::memcpy(to + k * result, scratch + k * SLAB, static_cast<size_t>(count));
+        convolve_group(weights, factors, biases, group, slab, count, scratch, slab_length);
+        for (int64_t k = 0; k < left; ++k) std::memcpy(to + k * result, scratch + k * slab_length, static_cast<size_t>(count));
       }
     }
   });

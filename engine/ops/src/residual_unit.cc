@@ -64,9 +64,9 @@ struct Unit {
     for (; position < end; ++position) *to++ = sides[position - edge - n];
   }
 
-  // Both slabs are scratch, and so are rows of GROUP · (SLAB + edges) bytes.
+  // Both slabs are scratch, and so are rows of GROUP · width bytes.
   void compute(const Place& place, uint8_t* wide, uint8_t* narrow, uint8_t* rows) const {
-    const int64_t reach = dilated.reach(), count = place.count;
+    const int64_t reach = dilated.reach(), slab = pointwise.slab(), count = place.count;
     for (int64_t i = 0; i < channels; i += QUAD) {
       for (int64_t k = 0; k < QUAD && i + k < channels; ++k)
         look_up(place.first_row + i + k, place.start, count + reach, rows + k * dilated.width());
@@ -74,18 +74,18 @@ struct Unit {
     }
     for (int64_t group = 0; group < dilated.groups(); ++group) {
       const int64_t first = group * GROUP, here = channels - first < GROUP ? channels - first : GROUP;
-      convolve_group(dilated, before.factors, before.biases, group, wide, count, rows, SLAB);
+      convolve_group(dilated, before.factors, before.biases, group, wide, count, rows, slab);
       for (int64_t k = 0; k < here; ++k)
-        lookup_bytes(rows + k * SLAB, bytes.at(place.first_row + first + k), rows + k * SLAB, count);
+        lookup_bytes(rows + k * slab, bytes.at(place.first_row + first + k), rows + k * slab, count);
       for (int64_t k = 0; k < here; k += QUAD)
-        arrange_quad(rows + k * SLAB, here - k, SLAB, count, SLAB, narrow + (first + k) * SLAB);
+        arrange_quad(rows + k * slab, here - k, slab, count, slab, narrow + (first + k) * slab);
     }
     for (int64_t group = 0; group < pointwise.groups(); ++group) {
       const int64_t first = group * GROUP, here = channels - first < GROUP ? channels - first : GROUP;
-      convolve_group(pointwise, after.factors, after.biases, group, narrow, count, rows, SLAB);
+      convolve_group(pointwise, after.factors, after.biases, group, narrow, count, rows, slab);
       for (int64_t k = 0; k < here; ++k) {
         const int64_t at = (place.first_row + first + k) * n + place.start;
-        add_dequantized(x + at, rows + k * SLAB, scales[first + k], zeros[first + k], y + at, count);
+        add_dequantized(x + at, rows + k * slab, scales[first + k], zeros[first + k], y + at, count);
       }
     }
   }
@@ -138,10 +138,10 @@ void ResidualUnit::compute(Run& run) const {
   float* y = run.output<float>(0, shape);
   if (run.failed()) return;
   const Unit unit = {dilated, pointwise, channels, n, edge, x, edges, steps, bytes, before, after, scales, zeros, y};
-  const int64_t slabs = (n + SLAB - 1) / SLAB, wide = dilated.slab_size(), narrow = pointwise.slab_size();
+  const int64_t slab = dilated.slab(), slabs = (n + slab - 1) / slab, wide = dilated.slab_size(), narrow = pointwise.slab_size();
   run.parallel(clips * slabs, wide + narrow + GROUP * dilated.width(), [=, &unit](int64_t task, uint8_t* scratch) {
-    const int64_t start = task % slabs * SLAB;
-    const Place place = {task / slabs * channels, start, n - start < SLAB ? n - start : SLAB};
+    const int64_t start = task % slabs * slab;
+    const Place place = {task / slabs * channels, start, n - start < slab ? n - start : slab};
     unit.compute(place, scratch, scratch + wide, scratch + wide + narrow);
   });
 }

@@ -35,7 +35,15 @@ KERNELS = (PORTABLE, "neon", "neon-dot", "avx2", "avx-vnni", "avx512-vbmi")
 MOST_READ = 16_000_000
 """Bytes of a graph that are searched. Its weights are in another file."""
 
-FUNCTIONS = (b"LookUpBytes", b"LookUpSteps", b"ConvolveBytes", b"ResidualUnit", b"QuantizeRows", b"QuantizeGatedRows")
+FUNCTIONS = (
+    b"LookUpBytes",
+    b"LookUpSteps",
+    b"ConvolveBytes",
+    b"MultiplyBytes",
+    b"ResidualUnit",
+    b"QuantizeRows",
+    b"QuantizeGatedRows",
+)
 """Names of the operators, as graphs have them."""
 
 
