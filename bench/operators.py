@@ -23,7 +23,7 @@ from sao_onnx.runtime.native_operators import VARIABLE, NativeOperators, native_
 from sao_onnx.runtime.sessions import GraphSession, SessionFactory
 
 RUNS = 8
-WAYS = ("off", "portable", "neon", "avx2", "avx512-vbmi")
+WAYS = ("off", "portable", "neon", "neon-dot", "avx2", "avx-vnni", "avx512-vbmi")
 """Values of the environment variable that chooses the kernels."""
 
 

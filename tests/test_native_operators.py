@@ -22,16 +22,19 @@ from sao_onnx.runtime.onnx_runtime import ort
 pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from sao_onnx_convert import convert
 from sao_onnx_convert.export.functions import (
+    CONVOLVE_BYTES,
     DOMAIN,
     FUNCTIONS,
     LOOK_UP_BYTES,
     LOOK_UP_STEPS,
+    MULTIPLY_BYTES,
     QUANTIZE_GATED_ROWS,
     QUANTIZE_ROWS,
+    RESIDUAL_UNIT,
     Function,
     add_functions,
 )
@@ -82,20 +85,49 @@ def _found_again(monkeypatch: pytest.MonkeyPatch | None = None, wanted: str = ""
 
 def _kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels that this processor runs."""
-    known = ("portable", "neon", "avx2", "avx512-vbmi")
+    known = ("portable", "neon", "neon-dot", "avx2", "avx-vnni", "avx512-vbmi")
     return [name for name in known if _found_again(monkeypatch, name).kernels == name]
 
 
-def _model(function: Function, inputs: dict[str, Array], axes: dict[str, tuple[int | str, ...]]) -> bytes:
-    types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8}
-    nodes = [helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN)]
-    sources = [helper.make_tensor_value_info(name, types[x.dtype], axes.get(name, x.shape)) for name, x in inputs.items()]
+TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int8): TensorProto.INT8,
+    np.dtype(np.int32): TensorProto.INT32,
+}
+CONSTANTS = {"weights", "dilated", "pointwise", "scale", "zero"}
+"""Names of inputs that graphs have as constants, where the function is a convolution."""
+
+
+def _model(
+    function: Function, inputs: dict[str, Array], axes: dict[str, tuple[int | str, ...]], constant: bool = True
+) -> bytes:
+    """A graph that calls a function. Weights are constants in it, as in real graphs, unless they are asked for as inputs."""
+    node = helper.make_node(function.name, list(inputs), list(function.outputs), domain=DOMAIN)
+    constants: dict[str, Array] = {}
+    if function in (CONVOLVE_BYTES, RESIDUAL_UNIT):
+        node.attribute.append(helper.make_attribute("dilations", [_dilation(inputs["x"])]))
+        constants = {key: x for key, x in inputs.items() if constant and key in CONSTANTS}
+    sources = [
+        helper.make_tensor_value_info(name, TYPES[x.dtype], axes.get(name, x.shape))
+        for name, x in inputs.items()
+        if name not in constants
+    ]
     results = {"y": TensorProto.UINT8, "quantized": TensorProto.UINT8, "largest": TensorProto.FLOAT}
+    if function in (MULTIPLY_BYTES, RESIDUAL_UNIT):
+        results["y"] = TensorProto.FLOAT
     targets = [helper.make_tensor_value_info(name, results[name], None) for name in function.outputs]
+    weights = [numpy_helper.from_array(x, key) for key, x in constants.items()]
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(helper.make_graph(nodes, "one", sources, targets), opset_imports=opsets, ir_version=10)
+    graph = helper.make_graph([node], "one", sources, targets, weights)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     add_functions(model)
     return bytes(model.SerializeToString())
+
+
+def _dilation(x: Array) -> int:
+    """Of a convolution that a test makes for an input."""
+    return 1 + x.shape[-1] % 9 if x.ndim else 1
 
 
 def _run(model: bytes, inputs: dict[str, Array], library: Path | None, threads: int = 2) -> list[Array]:
@@ -104,7 +136,8 @@ def _run(model: bytes, inputs: dict[str, Array], library: Path | None, threads: 
     options.log_severity_level = 4
     if library is not None:
         options.register_custom_ops_library(str(library))
-    return list(ort.InferenceSession(model, options, ["CPUExecutionProvider"]).run(None, inputs))
+    session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+    return list(session.run(None, {source.name: inputs[source.name] for source in session.get_inputs()}))
 
 
 def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
@@ -119,6 +152,8 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         x = random.uniform(-700, 700, (2, channels, n)).astype(np.float32)
         x[:, :, ::3] = np.round(x[:, :, ::3])
         return {"x": x, "table": table}
+    if function in PRODUCTS:
+        return PRODUCTS[function](random, rows, n)
     numbers = {"least": np.array(1e-9, np.float32), "step": np.array(1 / 127, np.float32)}
     values = random.standard_normal((1, rows, n)).astype(np.float32)
     values[:, ::3] *= 0
@@ -134,6 +169,64 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         **numbers,
         "rotation": hadamard(64).astype(np.float32),
     }
+
+
+def _product(random: np.random.Generator, rows: int, n: int) -> dict[str, Array]:
+    """Inputs of a matmul of `rows` rows of n values."""
+    return {
+        "x": random.integers(0, 256, (2, rows, n)).astype(np.uint8),
+        "weights": random.integers(-127, 128, (n, 11 * rows)).astype(np.int8),
+        "scales": random.uniform(0.001, 1, 11 * rows).astype(np.float32),
+    }
+
+
+def _weights(random: np.random.Generator, *shape: int) -> Array:
+    """Weights of which no two add up to more than 128: they overflow on no processor."""
+    return random.integers(-64, 65, shape).astype(np.int8)
+
+
+def _convolution(random: np.random.Generator, clips: int, inputs: int, outputs: int, n: int) -> dict[str, Array]:
+    """Inputs of a convolution whose results are now and then beyond a byte, with n frames left."""
+    x = random.integers(0, 256, (clips, inputs, n)).astype(np.uint8)
+    taps = min(3, 1 + (n - 1) // _dilation(x)) if n else 1
+    return {
+        "x": x,
+        "weights": _weights(random, outputs, inputs, taps),
+        "factors": random.uniform(0.001, 0.05, outputs).astype(np.float32),
+        "biases": random.integers(-20000, 20000, outputs).astype(np.int32),
+    }
+
+
+def _unit(random: np.random.Generator, clips: int, channels: int, n: int) -> dict[str, Array]:
+    """Inputs of a residual unit with a kernel of seven."""
+    x = random.uniform(-700, 700, (clips, channels, n)).astype(np.float32)
+    first, second = (_convolution(random, clips, channels, channels, 100) for _ in range(2))
+
+    def octets(*shape: int) -> Array:
+        return random.integers(0, 256, shape).astype(np.uint8)
+
+    return {
+        "x": x,
+        "steps": octets(clips, channels, 1024),
+        "edges": octets(clips, channels, 3 * _dilation(x)),
+        "dilated": _weights(random, channels, channels, 7),
+        "dilated_factors": first["factors"],
+        "dilated_biases": first["biases"],
+        "bytes": octets(clips, channels, 256),
+        "pointwise": _weights(random, channels, channels, 1),
+        "pointwise_factors": second["factors"],
+        "pointwise_biases": second["biases"],
+        "scale": random.uniform(0.1, 3, channels).astype(np.float32),
+        "zero": octets(channels),
+    }
+
+
+PRODUCTS = {
+    MULTIPLY_BYTES: _product,
+    CONVOLVE_BYTES: lambda random, rows, n: _convolution(random, 2, 3 * rows, 2 * rows + 1, n),
+    RESIDUAL_UNIT: lambda random, rows, n: _unit(random, 2, rows + 3, n),
+}
+"""Makes inputs of the functions that are products."""
 
 
 @needs_compiler
@@ -186,6 +279,32 @@ def test_no_frames_are_no_frames(installed):
         ("LookUpSteps", "table", (2, 2, 1023)),
         ("LookUpSteps", "x", (2, 2)),
         ("LookUpSteps", "x", ()),
+        ("ConvolveBytes", "x", (2, 13, 128)),
+        ("ConvolveBytes", "x", (12, 128)),
+        ("ConvolveBytes", "weights", (9, 12)),
+        ("ConvolveBytes", "weights", (9, 0, 3)),
+        ("ConvolveBytes", "factors", (8,)),
+        ("ConvolveBytes", "biases", (10,)),
+        ("MultiplyBytes", "x", (2, 4, 127)),
+        ("MultiplyBytes", "x", ()),
+        ("MultiplyBytes", "weights", (44, 128)),
+        ("MultiplyBytes", "weights", (128,)),
+        ("MultiplyBytes", "weights", (1, 128, 44)),
+        ("MultiplyBytes", "scales", (43,)),
+        ("ResidualUnit", "x", (2, 6, 128)),
+        ("ResidualUnit", "x", (1, 7, 128)),
+        ("ResidualUnit", "steps", (2, 7, 1023)),
+        ("ResidualUnit", "edges", (2, 7, 8)),
+        ("ResidualUnit", "edges", (2, 6, 9)),
+        ("ResidualUnit", "edges", ()),
+        ("ResidualUnit", "bytes", (2, 7, 255)),
+        ("ResidualUnit", "dilated", (7, 6, 7)),
+        ("ResidualUnit", "dilated", (7, 7, 6)),
+        ("ResidualUnit", "dilated_biases", (6,)),
+        ("ResidualUnit", "pointwise", (7, 7, 3)),
+        ("ResidualUnit", "pointwise_factors", (1,)),
+        ("ResidualUnit", "scale", (6,)),
+        ("ResidualUnit", "zero", (8,)),
         ("QuantizeRows", "x", ()),
         ("QuantizeRows", "least", (2,)),
         ("QuantizeRows", "step", (0,)),
@@ -205,6 +324,43 @@ def test_shapes_that_do_not_fit_are_an_error(name, changed, shape, installed):
     }
     with pytest.raises(Exception, match="expected"):
         _run(_model(function, inputs, open_axes), inputs, installed.library)
+
+
+@needs_compiler
+def test_a_kernel_that_is_longer_than_its_input_is_an_error(installed):
+    inputs = _inputs(CONVOLVE_BYTES, 4, 128)
+    model = _model(CONVOLVE_BYTES, inputs, {"x": (2, 12, "n")})
+    with pytest.raises(Exception, match="shorter than the kernel"):
+        _run(model, {**inputs, "x": inputs["x"][:, :, :5]}, installed.library)
+
+
+@needs_compiler
+@pytest.mark.parametrize("function", [CONVOLVE_BYTES, RESIDUAL_UNIT])
+def test_weights_have_to_be_constants(function, installed):
+    inputs = _inputs(function, 4, 128)
+    with pytest.raises(Exception, match="expected weights that are constants"):
+        _run(_model(function, inputs, {}, constant=False), inputs, installed.library)
+
+
+def test_nodes_become_the_call_of_their_function():
+    """Only where every node, every name and every attribute is that of the function."""
+    inner = CONVOLVE_BYTES.call_for(RESIDUAL_UNIT.body)
+    assert inner is None
+    nodes = [type(node)() for node in RESIDUAL_UNIT.body]
+    for own, node in zip(RESIDUAL_UNIT.body, nodes, strict=True):
+        node.CopyFrom(own)
+        node.input[:] = [f"outer_{name}" for name in own.input]
+        node.output[:] = [f"outer_{name}" for name in own.output]
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                attribute.CopyFrom(helper.make_attribute(attribute.name, [9]))
+    call = RESIDUAL_UNIT.call_for(nodes)
+    assert call is not None
+    assert list(call.input) == [f"outer_{name}" for name in RESIDUAL_UNIT.inputs]
+    assert list(call.output) == ["outer_y"]
+    assert list(call.attribute[0].ints) == [9]
+    nodes[-1].input[0] = "another value than the first node's"
+    assert RESIDUAL_UNIT.call_for(nodes) is None
 
 
 @needs_compiler

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,20 +84,29 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output
 
-    def call(self, function: Function, *inputs: str) -> list[str]:
+    def call(self, function: Function, *inputs: str, **attributes: Any) -> list[str]:
         """Add a node that stands for the nodes of a function.
 
         Args:
             function: What it stands for.
             *inputs: Names of the function's inputs.
+            **attributes: Of the function.
 
         Returns:
             The names of its outputs.
         """
         outputs = [f"{self._prefix}value_{self._values + i}" for i in range(len(function.outputs))]
         self._values += len(outputs)
-        self._nodes.append(helper.make_node(function.name, list(inputs), outputs, domain=DOMAIN))
+        self._nodes.append(helper.make_node(function.name, list(inputs), outputs, domain=DOMAIN, **attributes))
         return outputs
+
+    @contextmanager
+    def folding(self, function: Function) -> Iterator[None]:
+        """Put a call of a function in the place of the nodes that are added in the block, if they are its own."""
+        first = len(self._nodes)
+        yield
+        if call := function.call_for(self._nodes[first:]):
+            self._nodes[first:] = [call]
 
     def take_nodes(self) -> list[onnx.NodeProto]:
         """Remove and return the nodes, in the order in which they were added."""

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from sao_onnx_convert.quantize.constants import ZERO_POINT
+
 DOMAIN = "sao_onnx"
 """The domain of the functions."""
 
@@ -36,17 +38,63 @@ class Function:
         inputs: Names of its inputs in the body.
         outputs: Names of its outputs in the body.
         body: Its nodes, in order.
+        attributes: Names of its attributes, which its nodes refer to.
+        called: Other functions that its nodes call.
     """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     body: tuple[NodeProto, ...]
+    attributes: tuple[str, ...] = ()
+    called: tuple[Function, ...] = ()
 
     def proto(self, opset: int) -> onnx.FunctionProto:
         """The function as a model holds it that has this version of ONNX's operators."""
-        opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_function(DOMAIN, self.name, self.inputs, self.outputs, self.body, opsets)
+        opsets = [helper.make_opsetid(domain, version) for domain, version in (("", opset), (MICROSOFT, 1), (DOMAIN, VERSION))]
+        return helper.make_function(DOMAIN, self.name, self.inputs, self.outputs, self.body, opsets, self.attributes)
+
+    def call_for(self, nodes: Sequence[NodeProto]) -> NodeProto | None:
+        """A call of the function that stands for these nodes; None where its own are others.
+
+        Args:
+            nodes: In the order of the function's. No other node reads what they compute, but for the outputs.
+        """
+        names: dict[str, str] = {}
+        attributes: dict[str, onnx.AttributeProto] = {}
+        if len(nodes) != len(self.body):
+            return None
+        for own, node in zip(self.body, nodes, strict=True):
+            values = {attribute.name: attribute for attribute in node.attribute}
+            if (own.op_type, own.domain, len(own.input), len(own.attribute)) != (
+                node.op_type,
+                node.domain,
+                len(node.input),
+                len(values),
+            ):
+                return None
+            for inner, outer in zip([*own.input, *own.output], [*node.input, *node.output], strict=True):
+                if names.setdefault(inner, outer) != outer:
+                    return None
+            for attribute in own.attribute:
+                if attribute.ref_attr_name:
+                    attributes[attribute.ref_attr_name] = values[attribute.name]
+                elif values.get(attribute.name) != attribute:
+                    return None
+        inputs, outputs = ([names[name] for name in ends] for ends in (self.inputs, self.outputs))
+        call = helper.make_node(self.name, inputs, outputs, domain=DOMAIN)
+        call.attribute.extend(attributes[name] for name in self.attributes)
+        return call
+
+
+DILATIONS = "dilations"
+"""The attribute of convolutions, one whole number."""
+
+
+def _dilated(node: NodeProto) -> NodeProto:
+    """A convolution that is dilated as its function says."""
+    node.attribute.append(onnx.AttributeProto(name=DILATIONS, ref_attr_name=DILATIONS, type=onnx.AttributeProto.INTS))
+    return node
 
 
 def _number(name: str, value: float | Sequence[int], dtype: type[np.generic]) -> NodeProto:
@@ -82,13 +130,90 @@ LOOK_UP_STEPS = Function(
 """Entries of a table uint8 [b, channels, 1024] for a value float32 [b, channels, n] in steps of the table, truncated. An
 index below zero counts from the table's end; values beyond the table read its edge."""
 
+CONVOLVE_BYTES = Function(
+    "ConvolveBytes",
+    ("x", "weights", "factors", "biases"),
+    ("y",),
+    (
+        _number("one", 1, np.float32),
+        _number("zero", ZERO_POINT, np.uint8),
+        _number("weights_zero", 0, np.int8),
+        _dilated(
+            helper.make_node(
+                "QLinearConv",
+                ["x", "one", "zero", "weights", "factors", "weights_zero", "one", "zero", "biases"],
+                ["y"],
+                # In this domain ONNX Runtime leaves the weights signed where it makes others unsigned. These cannot overflow.
+                domain=MICROSOFT,
+            )
+        ),
+    ),
+    attributes=(DILATIONS,),
+)
+"""A convolution without padding of uint8 [b, inputs, n] around 128, with int8 weights [outputs, inputs, kernel], constants.
+
+The result is uint8 around 128, `factors` [outputs] times the sum of products and `biases` int32 [outputs]. No two
+neighbouring weights overflow (`quantize.overflow`).
+"""
+
+MULTIPLY_BYTES = Function(
+    "MultiplyBytes",
+    ("x", "weights", "scales"),
+    ("y",),
+    (
+        _number("one", 1, np.float32),
+        _number("zero", ZERO_POINT, np.uint8),
+        _number("weights_zero", 0, np.int8),
+        helper.make_node(
+            "MatMulIntegerToFloat", ["x", "weights", "one", "scales", "zero", "weights_zero"], ["y"], domain=MICROSOFT
+        ),
+    ),
+)
+"""The product of uint8 [..., inputs] around 128 and int8 weights [inputs, outputs], times `scales` [outputs], float32."""
+
+RESIDUAL_UNIT = Function(
+    "ResidualUnit",
+    (
+        *("x", "steps", "edges", "dilated", "dilated_factors", "dilated_biases"),
+        *("bytes", "pointwise", "pointwise_factors", "pointwise_biases", "scale", "zero"),
+    ),
+    ("y",),
+    (
+        helper.make_node("LookUpSteps", ["x", "steps"], ["first"], domain=DOMAIN),
+        helper.make_node("Concat", ["edges", "first", "edges"], ["padded"], axis=2),
+        _dilated(
+            helper.make_node(
+                "ConvolveBytes", ["padded", "dilated", "dilated_factors", "dilated_biases"], ["inner"], domain=DOMAIN
+            )
+        ),
+        helper.make_node("LookUpBytes", ["inner", "bytes"], ["second"], domain=DOMAIN),
+        helper.make_node(
+            "ConvolveBytes",
+            ["second", "pointwise", "pointwise_factors", "pointwise_biases"],
+            ["outer"],
+            domain=DOMAIN,
+            dilations=[1],
+        ),
+        helper.make_node("DequantizeLinear", ["outer", "scale", "zero"], ["residual"], axis=1),
+        helper.make_node("Add", ["x", "residual"], ["y"]),
+    ),
+    attributes=(DILATIONS,),
+    called=(LOOK_UP_STEPS, CONVOLVE_BYTES, LOOK_UP_BYTES),
+)
+"""A residual unit of the decoder: a value float32 [b, channels, n] in steps of the table `steps`, and what two Snakes and two
+convolutions make of it, added in the same steps.
+
+`edges` [b, channels, frames] are put on both sides of what the first Snake gives, and make up for the reach of the dilated
+convolution. The pointwise one has one tap. `scale` and `zero` are those of its result, one for each channel.
+"""
+
 _QUANTIZE = (
     _number("axes", [-1], np.int64),
     helper.make_node("Abs", ["x"], ["magnitude"]),
     helper.make_node("ReduceMax", ["magnitude", "axes"], ["found"], keepdims=1),
     helper.make_node("Max", ["found", "least"], ["largest"]),
     helper.make_node("Div", ["x", "largest"], ["relative"]),
-    _number("zero", 128, np.uint8),
+    _number("zero", ZERO_POINT, np.uint8),
     helper.make_node("QuantizeLinear", ["relative", "step", "zero"], ["quantized"]),
 )
 
@@ -123,13 +248,25 @@ QUANTIZE_GATED_ROWS = Function(
 `rotation` is the Hadamard matrix of 64, which a native operator knows itself. The outputs are those of `QUANTIZE_ROWS`.
 """
 
-FUNCTIONS = {function.name: function for function in (LOOK_UP_BYTES, LOOK_UP_STEPS, QUANTIZE_ROWS, QUANTIZE_GATED_ROWS)}
+FUNCTIONS = {
+    function.name: function
+    for function in (
+        LOOK_UP_BYTES,
+        LOOK_UP_STEPS,
+        CONVOLVE_BYTES,
+        MULTIPLY_BYTES,
+        RESIDUAL_UNIT,
+        QUANTIZE_ROWS,
+        QUANTIZE_GATED_ROWS,
+    )
+}
 """All functions, by name."""
 
 
 def add_functions(model: onnx.ModelProto) -> None:
     """Add to a model, in place, the functions that its nodes call and that it does not have yet."""
     called = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    called |= {inner.name for name in called for inner in FUNCTIONS[name].called}
     called -= {function.name for function in model.functions}
     (opset,) = (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     model.functions.extend(FUNCTIONS[name].proto(opset) for name in sorted(called))

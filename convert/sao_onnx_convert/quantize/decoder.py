@@ -17,10 +17,14 @@ import onnx
 from torch import Tensor, nn
 
 from sao_onnx_convert.export.builder import SLICE_END, Array
+from sao_onnx_convert.export.functions import RESIDUAL_UNIT
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import DecoderBlock, ResidualUnit, Snake
 from sao_onnx_convert.quantize.decoder_graph import DecoderGraph, Quantized, Scaled, table_scale
 from sao_onnx_convert.quantize.matmul import row_matmuls
 from sao_onnx_convert.quantize.ranges import ActivationRange, ChannelRange
+
+FEW_OUTPUTS = 4
+"""A convolution in single precision with no more outputs is computed tap by tap."""
 
 
 class DecoderBuilder:
@@ -96,9 +100,10 @@ class DecoderBuilder:
 
     def _unit(self, x: Scaled, unit: ResidualUnit) -> Scaled:
         first, dilated, second, pointwise = cast(Any, unit.layers)
-        inner = self._conv(self._graph.snake_of_scaled(x, first, self._activations[first].output), dilated)
-        outer = self._conv(self._graph.snake_of_quantized(inner, second, self._activations[second].output), pointwise)
-        return Scaled(self._builder.node("Add", x.name, self._graph.dequantized(outer, x.scale).name), x.scale)
+        with self._builder.folding(RESIDUAL_UNIT):
+            inner = self._conv(self._graph.snake_of_scaled(x, first, self._activations[first].output), dilated)
+            outer = self._conv(self._graph.snake_of_quantized(inner, second, self._activations[second].output), pointwise)
+            return Scaled(self._builder.node("Add", x.name, self._graph.dequantized(outer, x.scale).name), x.scale)
 
     def _conv(self, x: Quantized, conv: nn.Conv1d) -> Quantized:
         weight, bias = conv.weight.detach().double().numpy(), _bias(conv.bias, conv.out_channels)
@@ -144,6 +149,8 @@ class DecoderBuilder:
 
     def _float_conv(self, x: Scaled, conv: nn.Conv1d) -> Scaled:
         """A convolution in single precision."""
+        if conv.out_channels <= FEW_OUTPUTS and conv.bias is None:
+            return self._conv_by_taps(x, conv)
         padding, dilation = int(conv.padding[0]), int(conv.dilation[0])
         inputs = [self._graph.real(x), self._builder.constant(conv.weight.detach().numpy())]
         if conv.bias is not None:
@@ -154,6 +161,23 @@ class DecoderBuilder:
             "kernel_shape": [conv.kernel_size[0]],
         }
         return Scaled(self._builder.node("Conv", *inputs, **attributes), np.ones(conv.out_channels))
+
+    def _conv_by_taps(self, x: Scaled, conv: nn.Conv1d) -> Scaled:
+        """The same for few outputs: one matmul for all taps, whose results are moved and added up.
+
+        ONNX Runtime's own convolution copies its input for each tap, which costs more than the products.
+        """
+        builder, outputs, taps = self._builder, conv.out_channels, int(conv.kernel_size[0])
+        padding, dilation = int(conv.padding[0]), int(conv.dilation[0])
+        matrix = conv.weight.detach().numpy().transpose(2, 0, 1).reshape(taps * outputs, conv.in_channels)
+        products = builder.node("MatMul", builder.constant(matrix), self._graph.real(x))
+        padded = builder.node("Pad", products, builder.constant(np.array([0, 0, padding, 0, 0, padding], np.int64)))
+        moved = []
+        for tap in range(taps):
+            left = (taps - 1 - tap) * dilation
+            bounds = ([tap * outputs, tap * dilation], [(tap + 1) * outputs, -left if left else SLICE_END], [1, 2])
+            moved.append(builder.node("Slice", padded, *(builder.constant(np.array(bound, np.int64)) for bound in bounds)))
+        return Scaled(builder.node("Sum", *moved), np.ones(outputs))
 
 
 def _frame_weights(conv: nn.ConvTranspose1d) -> Array:

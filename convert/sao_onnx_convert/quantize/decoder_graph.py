@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.export.functions import LOOK_UP_BYTES, LOOK_UP_STEPS, TABLE_STEPS
+from sao_onnx_convert.export.builder import Array, GraphBuilder
+from sao_onnx_convert.export.functions import CONVOLVE_BYTES, LOOK_UP_BYTES, LOOK_UP_STEPS, TABLE_STEPS
 from sao_onnx_convert.family.stable_audio_open.networks.autoencoder import Snake
 from sao_onnx_convert.quantize.constants import MIN_SCALE, UINT8_MAX, ZERO_POINT
 from sao_onnx_convert.quantize.overflow import quantize_without_overflow
@@ -134,20 +134,12 @@ class DecoderGraph:
         scale, zero_point = quantization(activations.output, with_zero=True)
         offset = bias + scale * (zero_point - ZERO_POINT)
         constant = self.builder.constant
-        name = self.builder.node(
-            "QLinearConv",
+        (name,) = self.builder.call(
+            CONVOLVE_BYTES,
             x.name,
-            constant(np.array(1, np.float32)),
-            constant(np.array(ZERO_POINT, np.uint8)),
             self.builder.own_constant(quantized.astype(np.int8)),
             constant((scales / scale).astype(np.float32)),
-            self.builder.own_constant(np.zeros(len(scales), np.int8)),
-            constant(np.array(1, np.float32)),
-            constant(np.array(ZERO_POINT, np.uint8)),
             constant(np.round(offset / scales).astype(np.int32)),
-            # In this domain ONNX Runtime leaves the weights signed where it makes others unsigned. These cannot overflow.
-            domain=MICROSOFT,
-            kernel_shape=[weight.shape[2]],
             dilations=[dilation],
         )
         return Quantized(name, scale, zero_point)

@@ -24,7 +24,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sao_onnx_convert.export.builder import MICROSOFT, Array, GraphBuilder
-from sao_onnx_convert.export.functions import QUANTIZE_GATED_ROWS, QUANTIZE_ROWS, add_functions
+from sao_onnx_convert.export.functions import MULTIPLY_BYTES, QUANTIZE_GATED_ROWS, QUANTIZE_ROWS, add_functions
 from sao_onnx_convert.quantize.constants import INT8_MAX, MIN_SCALE, ZERO_POINT
 
 BLOCK = 128
@@ -32,6 +32,9 @@ BLOCK = 128
 
 ROTATED = 64
 """Inputs that a rotation mixes."""
+
+STEP = np.float32(1 / INT8_MAX)
+"""Scale of values that were divided by the largest of their row."""
 
 
 def row_matmuls(graph: GraphBuilder, x: str, matrices: Sequence[Array]) -> list[str]:
@@ -69,10 +72,9 @@ class _Rows:
 def _relative(graph: GraphBuilder, rows: _Rows, matrix: Array) -> str:
     """The product of a value and a matrix [inputs, outputs], relative to the largest value of each row."""
     scales = np.maximum(np.abs(matrix).max(axis=0) / INT8_MAX, MIN_SCALE).astype(np.float32)
-    weight = [np.round(matrix / scales).astype(np.int8), scales, np.zeros(len(scales), np.int8)]
-    quantized_weight, weight_scale, weight_zero = map(graph.own_constant, weight)
-    inputs = (rows.quantized, quantized_weight, rows.scale, weight_scale, rows.zero_point, weight_zero)
-    return graph.node("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)
+    weights = graph.own_constant(np.round(matrix / scales).astype(np.int8))
+    (product,) = graph.call(MULTIPLY_BYTES, rows.quantized, weights, graph.own_constant(scales * STEP))
+    return product
 
 
 def _quantize_rows(graph: GraphBuilder, x: str) -> _Rows:
@@ -84,7 +86,7 @@ def _quantize_rows(graph: GraphBuilder, x: str) -> _Rows:
 
 def _row_constants(graph: GraphBuilder) -> tuple[str, str, str]:
     """What a row is divided by at least, because there are rows of zeros; scale and zero point of what was divided."""
-    least, step = graph.constant(np.array(MIN_SCALE, np.float32)), graph.constant(np.array(1 / INT8_MAX, np.float32))
+    least, step = graph.constant(np.array(MIN_SCALE, np.float32)), graph.constant(np.array(STEP))
     return least, step, graph.constant(np.array(ZERO_POINT, np.uint8))
 
 

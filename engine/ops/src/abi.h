@@ -31,7 +31,7 @@ struct Value;
 struct ShapeInfo;
 struct ShapeContext;
 
-enum class Type : int { FLOAT = 1, UINT8 = 2, INT8 = 3 };  // ONNXTensorElementDataType
+enum class Type : int { FLOAT = 1, UINT8 = 2, INT8 = 3, INT32 = 6 };  // ONNXTensorElementDataType
 enum class Presence : int { REQUIRED = 0, OPTIONAL = 1 };  // OrtCustomOpInputOutputCharacteristic
 
 struct ApiBase {
@@ -90,6 +90,8 @@ struct Api {
   Entry<91, Status*(KernelContext*, size_t, const int64_t* lengths, size_t count, Value**)> output;
   Entry<93, void(Status*)> release_status;
   Entry<99, void(ShapeInfo*)> release_shape;
+  Entry<163, Status*(const KernelInfo*, const char* name, int64_t* numbers, size_t* count)> attribute;
+  Entry<249, Status*(const KernelInfo*, size_t, int* is_constant, const Value**)> constant;
   Entry<274, Status*(const KernelContext*, void (*)(void*, size_t), size_t total, size_t batches, void*)> parallel;
 
   void read(const void* const* api) {
@@ -105,6 +107,8 @@ struct Api {
     output.read(api);
     release_status.read(api);
     release_shape.read(api);
+    attribute.read(api);
+    constant.read(api);
     parallel.read(api);
   }
 };

@@ -169,9 +169,11 @@ void gate_row(const float* value, const float* gate, float scale, const float* v
 #if defined(SAO_X86)
     case Kernels::AVX512:
       return gate_avx512(value, gate, scale, value_bias, gate_bias, y, n);
+    case Kernels::AVX_VNNI:
     case Kernels::AVX2:
       return gate_avx2(value, gate, scale, value_bias, gate_bias, y, n);
 #elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
     case Kernels::NEON:
       return gate_neon(value, gate, scale, value_bias, gate_bias, y, n);
 #endif
@@ -185,9 +187,11 @@ void rotate_row(float* x, int64_t n) {
 #if defined(SAO_X86)
     case Kernels::AVX512:
       return rotate_avx512(x, n);
+    case Kernels::AVX_VNNI:
     case Kernels::AVX2:
       return rotate_avx2(x, n);
 #elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
     case Kernels::NEON:
       return rotate_neon(x, n);
 #endif
@@ -196,7 +200,7 @@ void rotate_row(float* x, int64_t n) {
   }
 }
 
-void QuantizeGatedRows::compute(Run& run) {
+void QuantizeGatedRows::compute(Run& run) const {
   Shape shape, gate_shape, scale_shape, value_bias_shape, gate_bias_shape, least_shape, step_shape;
   const float* value = run.input<float>(0, shape);
   const float* gate = run.input<float>(1, gate_shape);

@@ -13,13 +13,13 @@ void gate_row(const float* value, const float* gate, float scale, const float* v
 // Multiplies every 64 of n values by the orthogonal Hadamard matrix, in place.
 void rotate_row(float* x, int64_t n);
 
-struct QuantizeGatedRows {
+struct QuantizeGatedRows : Stateless {
   static constexpr const char* NAME = "QuantizeGatedRows";
   // Value, gate, the scale of both for each row, the bias of each, the least "largest value", step, the Hadamard matrix.
   static constexpr Type INPUTS[] = {Type::FLOAT, Type::FLOAT, Type::FLOAT, Type::FLOAT,
                                     Type::FLOAT, Type::FLOAT, Type::FLOAT, Type::FLOAT};
   static constexpr Type OUTPUTS[] = {Type::UINT8, Type::FLOAT};  // Quantized, largest values.
-  static void compute(Run& run);
+  void compute(Run& run) const;
 };
 
 }  // namespace sao

@@ -76,9 +76,11 @@ void lookup_bytes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t n)
 #if defined(SAO_X86)
     case Kernels::AVX512:
       return lookup_bytes_avx512(x, table, y, n);
+    case Kernels::AVX_VNNI:
     case Kernels::AVX2:
       return lookup_bytes_avx2(x, table, y, n);
 #elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
     case Kernels::NEON:
       return lookup_bytes_neon(x, table, y, n);
 #endif
@@ -87,7 +89,7 @@ void lookup_bytes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t n)
   }
 }
 
-void LookUpBytes::compute(Run& run) {
+void LookUpBytes::compute(Run& run) const {
   Shape shape, table_shape;
   const uint8_t* x = run.input<uint8_t>(0, shape);
   const uint8_t* table = run.input<uint8_t>(1, table_shape);

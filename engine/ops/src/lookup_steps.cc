@@ -108,9 +108,11 @@ void lookup_steps(const float* x, const uint8_t* table, uint8_t* y, int64_t n) {
 #if defined(SAO_X86)
     case Kernels::AVX512:
       return lookup_steps_avx512(x, table, y, n);
+    case Kernels::AVX_VNNI:
     case Kernels::AVX2:
       return lookup_steps_avx2(x, table, y, n);
 #elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
     case Kernels::NEON:
       return lookup_steps_neon(x, table, y, n);
 #endif
@@ -119,7 +121,7 @@ void lookup_steps(const float* x, const uint8_t* table, uint8_t* y, int64_t n) {
   }
 }
 
-void LookUpSteps::compute(Run& run) {
+void LookUpSteps::compute(Run& run) const {
   Shape shape, table_shape;
   const float* x = run.input<float>(0, shape);
   const uint8_t* table = run.input<uint8_t>(1, table_shape);

@@ -12,11 +12,11 @@ constexpr int64_t STEPS = 512;  // Of a table of bytes, on each side of zero.
 void lookup_steps(const float* x, const uint8_t* table, uint8_t* y, int64_t n);
 void lookup_steps_portable(const float* x, const uint8_t* table, uint8_t* y, int64_t n);
 
-struct LookUpSteps {
+struct LookUpSteps : Stateless {
   static constexpr const char* NAME = "LookUpSteps";
   static constexpr Type INPUTS[] = {Type::FLOAT, Type::UINT8};  // Value, tables.
   static constexpr Type OUTPUTS[] = {Type::UINT8};
-  static void compute(Run& run);
+  void compute(Run& run) const;
 };
 
 }  // namespace sao

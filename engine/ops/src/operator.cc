@@ -4,7 +4,7 @@ namespace sao {
 
 Api ort;
 
-bool Run::keep(Status* status) {
+bool Checked::keep(Status* status) {
   if (status == nullptr) return true;
   if (status_ == nullptr)
     status_ = status;
@@ -13,22 +13,40 @@ bool Run::keep(Status* status) {
   return false;
 }
 
-bool Run::require(bool holds, const char* message) {
+bool Checked::require(bool holds, const char* message) {
   constexpr int INVALID_ARGUMENT = 2;
   if (holds || failed()) return !failed();
   return keep(ort.create_status(INVALID_ARGUMENT, message));
 }
 
-const void* Run::read(size_t index, Shape& shape) {
-  const Value* value = nullptr;
+const void* Checked::read(const Value* value, Shape& shape) {
   ShapeInfo* info = nullptr;
   void* data = nullptr;
-  if (failed() || !keep(ort.input(context_, index, &value)) || !keep(ort.shape(value, &info))) return nullptr;
+  if (failed() || !keep(ort.shape(value, &info))) return nullptr;
   if (keep(ort.axes(info, &shape.axes)) && require(shape.axes <= MOST_AXES, "too many axes"))
     keep(ort.lengths(info, shape.lengths, shape.axes));
   ort.release_shape(info);
   if (!failed()) keep(ort.data(const_cast<Value*>(value), &data));
   return failed() ? nullptr : data;
+}
+
+const void* Setup::read_constant(size_t index, Shape& shape) {
+  const Value* value = nullptr;
+  int is_constant = 0;
+  if (failed() || !keep(ort.constant(info_, index, &is_constant, &value))) return nullptr;
+  return require(is_constant && value != nullptr, "expected weights that are constants") ? read(value, shape) : nullptr;
+}
+
+int64_t Setup::dilation() {
+  int64_t found = 0;
+  size_t count = 1;
+  if (failed() || !keep(ort.attribute(info_, "dilations", &found, &count))) return 1;
+  return require(count == 1 && found >= 1, "expected one dilation of at least 1") ? found : 1;
+}
+
+const void* Run::read_input(size_t index, Shape& shape) {
+  const Value* value = nullptr;
+  return !failed() && keep(ort.input(context_, index, &value)) ? read(value, shape) : nullptr;
 }
 
 void* Run::make(size_t index, const Shape& shape) {

@@ -1,6 +1,9 @@
 // From ONNX Runtime's tensors to plain arrays and back, and what every operator has in common.
 #pragma once
 
+#include <cstdlib>
+#include <new>
+
 #include "abi.h"
 
 namespace sao {
@@ -19,6 +22,7 @@ struct Shape {
   }
   int64_t size() const { return product(0, axes); }
   int64_t last() const { return axes ? lengths[axes - 1] : 1; }
+  static Shape of(int64_t clips, int64_t channels, int64_t n) { return {{clips, channels, n}, 3}; }
   bool operator==(const Shape& other) const {
     if (axes != other.axes) return false;
     for (size_t i = 0; i < axes; ++i)
@@ -27,21 +31,54 @@ struct Shape {
   }
 };
 
-// One run of an operator. The first error is kept, and nothing is read or written after it.
-class Run {
+// Reading tensors. The first error is kept, and nothing is read or written after it.
+class Checked {
+ public:
+  // Keeps an error unless what an operator takes for granted is so. Bundles come from anywhere.
+  bool require(bool holds, const char* message);
+  bool failed() const { return status_ != nullptr; }
+  Status* status() const { return status_; }
+
+ protected:
+  const void* read(const Value* value, Shape& shape);
+  bool keep(Status* status);
+
+ private:
+  Status* status_ = nullptr;
+};
+
+// What is known when a graph is opened.
+class Setup : public Checked {
+ public:
+  explicit Setup(const KernelInfo* info) : info_(info) {}
+
+  // An input that is a constant of the graph.
+  template <typename T>
+  const T* constant(size_t index, Shape& shape) {
+    return static_cast<const T*>(read_constant(index, shape));
+  }
+  // The attribute `dilations` of a convolution along one axis.
+  int64_t dilation();
+
+ private:
+  const void* read_constant(size_t index, Shape& shape);
+
+  const KernelInfo* info_;
+};
+
+// One run of an operator.
+class Run : public Checked {
  public:
   explicit Run(KernelContext* context) : context_(context) {}
 
   template <typename T>
   const T* input(size_t index, Shape& shape) {
-    return static_cast<const T*>(read(index, shape));
+    return static_cast<const T*>(read_input(index, shape));
   }
   template <typename T>
   T* output(size_t index, const Shape& shape) {
     return static_cast<T*>(make(index, shape));
   }
-  // Keeps an error unless what an operator takes for granted is so. Bundles come from anywhere.
-  bool require(bool holds, const char* message);
   // Calls work(index) for every index below the count, on the threads of the session.
   template <typename Work>
   void parallel(int64_t count, const Work& work) {
@@ -51,19 +88,42 @@ class Run {
         context_, [](void* data, size_t index) { (*static_cast<const Work*>(data))(static_cast<int64_t>(index)); },
         static_cast<size_t>(count), 0, const_cast<Work*>(&work)));
   }
-  bool failed() const { return status_ != nullptr; }
-  Status* status() const { return status_; }
+  // The same with work(index, scratch): some bytes of each call's own.
+  template <typename Work>
+  void parallel(int64_t count, int64_t bytes, const Work& work) {
+    bool all = true;  // Threads only ever write false.
+    parallel(count, [=, &all, &work](int64_t index) {
+      auto* scratch = static_cast<uint8_t*>(std::malloc(static_cast<size_t>(bytes)));
+      if (scratch == nullptr)
+        __atomic_store_n(&all, false, __ATOMIC_RELAXED);
+      else
+        work(index, scratch);
+      std::free(scratch);
+    });
+    require(all, "not enough memory");
+  }
 
  private:
-  const void* read(size_t index, Shape& shape);
+  const void* read_input(size_t index, Shape& shape);
   void* make(size_t index, const Shape& shape);
-  bool keep(Status* status);
 
   KernelContext* context_;
-  Status* status_ = nullptr;
 };
 
-// Describes an operator to ONNX Runtime. `Operator` has NAME, INPUTS, OUTPUTS (arrays of types) and compute(Run&).
+// An operator without anything of its own between its runs.
+struct Stateless {
+  void create(Setup&) {}
+  void destroy() {}
+};
+
+// Describes an operator to ONNX Runtime. `Operator` has NAME, INPUTS, OUTPUTS (arrays of types), create(Setup&), compute(Run&) and
+// destroy(). What create has set up is destroyed as well where it failed.
+template <typename Operator>
+void op_destroy(void* kernel) {
+  static_cast<Operator*>(kernel)->destroy();
+  std::free(kernel);
+}
+
 template <typename Operator>
 CustomOp describe() {
   CustomOp op = {};
@@ -75,22 +135,28 @@ CustomOp describe() {
   op.output_type = [](const CustomOp*, size_t index) { return Operator::OUTPUTS[index]; };
   op.output_count = [](const CustomOp*) -> size_t { return sizeof(Operator::OUTPUTS) / sizeof(Type); };
   op.create = [](const CustomOp*, const void* const*, const KernelInfo*) -> void* { return nullptr; };
-  op.create_checked = [](const CustomOp*, const void* const*, const KernelInfo*, void** kernel) -> Status* {
-    static char nothing;  // The operators have no state, and ONNX Runtime takes a null pointer for a failure.
-    *kernel = &nothing;
-    return nullptr;
+  op.create_checked = [](const CustomOp*, const void* const*, const KernelInfo* info, void** kernel) -> Status* {
+    Setup setup(info);
+    void* room = std::calloc(1, sizeof(Operator));
+    if (setup.require(room != nullptr, "not enough memory")) {
+      auto* made = new (room) Operator();
+      made->create(setup);
+      *kernel = made;
+      if (setup.failed()) op_destroy<Operator>(made);
+    }
+    return setup.status();
   };
-  op.compute = [](void*, KernelContext* context) {
+  op.compute = [](void* kernel, KernelContext* context) {
     Run run(context);
-    Operator::compute(run);
+    static_cast<const Operator*>(kernel)->compute(run);
     if (run.failed()) ort.release_status(run.status());
   };
-  op.compute_checked = [](void*, KernelContext* context) -> Status* {
+  op.compute_checked = [](void* kernel, KernelContext* context) -> Status* {
     Run run(context);
-    Operator::compute(run);
+    static_cast<const Operator*>(kernel)->compute(run);
     return run.status();
   };
-  op.destroy = [](void*) {};
+  op.destroy = op_destroy<Operator>;
   op.input_presence = [](const CustomOp*, size_t) { return Presence::REQUIRED; };
   op.output_presence = [](const CustomOp*, size_t) { return Presence::REQUIRED; };
   op.input_memory = [](const CustomOp*, size_t) { return 0; };

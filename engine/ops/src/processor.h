@@ -12,16 +12,21 @@
 // A function that uses more instructions than the rest of the library. It may be called only where `kernels()` says so.
 #if defined(__GNUC__) || defined(__clang__)
 #define SAO_TARGET(features) __attribute__((target(features)))
+#define SAO_INLINE inline __attribute__((always_inline))
 #else
 #define SAO_TARGET(features)
+#define SAO_INLINE inline
 #endif
 #define SAO_AVX2 SAO_TARGET("avx2")
-#define SAO_AVX512 SAO_TARGET("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")
+#define SAO_AVX_VNNI SAO_TARGET("avx2,avxvnni")
+#define SAO_NEON_DOT SAO_TARGET("+dotprod")
+#define SAO_AVX512 SAO_TARGET("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")
 
 namespace sao {
 
-// Kernels from the slowest to the fastest. On Arm there are two: every 64-bit Arm processor has NEON.
-enum class Kernels : int { PORTABLE = 0, NEON = 1, AVX2 = 2, AVX512 = 3 };
+// Kernels from the slowest to the fastest. Every 64-bit Arm processor has NEON, and those since about 2018 instructions for dot
+// products as well.
+enum class Kernels : int { PORTABLE = 0, NEON = 1, NEON_DOT = 2, AVX2 = 3, AVX_VNNI = 4, AVX512 = 5 };
 
 // The fastest kernels that the processor and its operating system allow, found once.
 Kernels fastest_kernels();

@@ -126,9 +126,11 @@ float largest_of(const float* x, int64_t n) {
 #if defined(SAO_X86)
     case Kernels::AVX512:
       return largest_avx512(x, n);
+    case Kernels::AVX_VNNI:
     case Kernels::AVX2:
       return largest_avx2(x, n);
 #elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
     case Kernels::NEON:
       return largest_neon(x, n);
 #endif
@@ -142,9 +144,11 @@ void quantize_row(const float* x, float largest, float step, uint8_t* q, int64_t
 #if defined(SAO_X86)
     case Kernels::AVX512:
       return quantize_avx512(x, largest, step, q, n);
+    case Kernels::AVX_VNNI:
     case Kernels::AVX2:
       return quantize_avx2(x, largest, step, q, n);
 #elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
     case Kernels::NEON:
       return quantize_neon(x, largest, step, q, n);
 #endif
@@ -153,7 +157,7 @@ void quantize_row(const float* x, float largest, float step, uint8_t* q, int64_t
   }
 }
 
-void QuantizeRows::compute(Run& run) {
+void QuantizeRows::compute(Run& run) const {
   Shape shape, least_shape, step_shape;
   const float* x = run.input<float>(0, shape);
   const float* least = run.input<float>(1, least_shape);

@@ -29,13 +29,21 @@ PORTABLE = "portable"
 """The kernels that run everywhere. ONNX Runtime's stock nodes are faster."""
 
 
-KERNELS = (PORTABLE, "neon", "avx2", "avx512-vbmi")
+KERNELS = (PORTABLE, "neon", "neon-dot", "avx2", "avx-vnni", "avx512-vbmi")
 """All kernels that there are, each for some processors."""
 
 MOST_READ = 16_000_000
 """Bytes of a graph that are searched. Its weights are in another file."""
 
-FUNCTIONS = (b"LookUpBytes", b"LookUpSteps", b"QuantizeRows", b"QuantizeGatedRows")
+FUNCTIONS = (
+    b"LookUpBytes",
+    b"LookUpSteps",
+    b"ConvolveBytes",
+    b"MultiplyBytes",
+    b"ResidualUnit",
+    b"QuantizeRows",
+    b"QuantizeGatedRows",
+)
 """Names of the operators, as graphs have them."""
 
 

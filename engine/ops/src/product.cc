@@ -1,0 +1,270 @@
+#include "product.h"
+
+#include <cstring>
+
+#include "processor.h"
+
+namespace sao {
+
+namespace {
+
+constexpr int32_t ZERO = 128;
+
+// A band of rows times some columns of a panel.
+struct Block {
+  const uint8_t* x;  // [fours, 6, 4]
+  const int8_t* w;   // [fours, 64, 4], in a panel of some width.
+  int64_t fours, width, rows, columns;
+  const int32_t* offsets;  // [64]: what the sums begin with.
+  const float* scales;     // [64]
+  float* y;
+  int64_t stride;
+};
+
+void block_portable(const Block& b) {
+  for (int64_t r = 0; r < b.rows; ++r)
+    for (int64_t o = 0; o < b.columns; ++o) {
+      auto sum = static_cast<uint32_t>(b.offsets[o]);
+      for (int64_t four = 0; four < b.fours; ++four)
+        for (int64_t k = 0; k < FOUR; ++k)
+          sum += static_cast<uint32_t>(static_cast<int32_t>(b.x[(four * BAND + r) * FOUR + k]) * b.w[(four * b.width + o) * FOUR + k]);
+      b.y[r * b.stride + o] = static_cast<float>(static_cast<int32_t>(sum)) * b.scales[o];
+    }
+}
+
+// Takes 128 times the weights of every output away.
+void take_away_portable(const int8_t* w, int64_t fours, int64_t width, int32_t* offsets) {
+  for (int64_t four = 0; four < fours; ++four)
+    for (int64_t o = 0; o < COLUMNS; ++o) {
+      const int8_t* one = w + (four * width + o) * FOUR;
+      offsets[o] -= ZERO * (one[0] + one[1] + one[2] + one[3]);
+    }
+}
+
+#if defined(SAO_X86)
+
+inline int32_t four_values(const uint8_t* values) {
+  int32_t four;
+  std::memcpy(&four, values, sizeof four);
+  return four;
+}
+
+SAO_AVX512 void take_away_avx512(const int8_t* w, int64_t fours, int64_t width, int32_t* offsets) {
+  constexpr int LANES = 16, VECTORS = COLUMNS / LANES;
+  __m512i sums[VECTORS] = {};
+  const __m512i ones = _mm512_set1_epi8(1);
+  for (int64_t four = 0; four < fours; ++four, w += width * FOUR)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; ++v) sums[v] = _mm512_dpbusd_epi32(sums[v], ones, _mm512_loadu_si512(w + FOUR * LANES * v));
+  for (int v = 0; v < VECTORS; ++v)
+    _mm512_storeu_si512(offsets + LANES * v, _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums[v], 7)));
+}
+
+SAO_AVX512 void block_avx512(const Block& b) {
+  constexpr int LANES = 16, VECTORS = COLUMNS / LANES;
+  __m512i sums[BAND][VECTORS];
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; ++v) sums[r][v] = _mm512_loadu_si512(b.offsets + LANES * v);
+  const uint8_t* x = b.x;
+  const int8_t* w = b.w;
+  for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += b.width * FOUR) {
+    __m512i weights[VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; ++v) weights[v] = _mm512_loadu_si512(w + FOUR * LANES * v);
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r) {
+      const __m512i values = _mm512_set1_epi32(four_values(x + FOUR * r));
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; ++v) sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], values, weights[v]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; ++v) {
+      const int64_t left = b.columns - LANES * v;
+      if (r >= b.rows || left <= 0) break;
+      const auto stored = static_cast<__mmask16>(left >= LANES ? 0xffff : (1 << left) - 1);
+      const __m512 scales = _mm512_maskz_loadu_ps(stored, b.scales + LANES * v);
+      _mm512_mask_storeu_ps(b.y + r * b.stride + LANES * v, stored, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][v]), scales));
+    }
+}
+
+SAO_AVX_VNNI void block_avx_vnni(const Block& b) {
+  constexpr int LANES = 8, VECTORS = 2;
+  for (int64_t first = 0; first < b.columns; first += LANES * VECTORS) {
+    __m256i sums[BAND][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; ++v)
+        sums[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.offsets + first + LANES * v));
+    const uint8_t* x = b.x;
+    const int8_t* w = b.w + FOUR * first;
+    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += b.width * FOUR) {
+      const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+      const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + FOUR * LANES));
+#pragma GCC unroll 6
+      for (int r = 0; r < BAND; ++r) {
+        const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
+        sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], values, low);
+        sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], values, high);
+      }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r) {
+      alignas(32) float result[LANES * VECTORS];
+      _mm256_store_ps(result, _mm256_cvtepi32_ps(sums[r][0]));
+      _mm256_store_ps(result + LANES, _mm256_cvtepi32_ps(sums[r][1]));
+      for (int64_t o = first; r < b.rows && o < b.columns && o < first + LANES * VECTORS; ++o)
+        b.y[r * b.stride + o] = result[o - first] * b.scales[o];
+    }
+  }
+}
+
+#elif defined(SAO_NEON)
+
+SAO_NEON_DOT void block_neon_dot(const Block& b) {
+  constexpr int LANES = 4, VECTORS = 4;
+  for (int64_t first = 0; first < b.columns; first += LANES * VECTORS) {
+    int32x4_t sums[BAND][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; ++v) sums[r][v] = vld1q_s32(b.offsets + first + LANES * v);
+    const auto* x = reinterpret_cast<const int8_t*>(b.x);
+    const int8_t* w = b.w + FOUR * first;
+    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += b.width * FOUR) {
+      const int8x16_t early = vld1q_s8(x);
+      const int8x8_t late = vld1_s8(x + 16);
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; ++v) {
+        const int8x16_t weights = vld1q_s8(w + FOUR * LANES * v);
+        sums[0][v] = vdotq_laneq_s32(sums[0][v], weights, early, 0);
+        sums[1][v] = vdotq_laneq_s32(sums[1][v], weights, early, 1);
+        sums[2][v] = vdotq_laneq_s32(sums[2][v], weights, early, 2);
+        sums[3][v] = vdotq_laneq_s32(sums[3][v], weights, early, 3);
+        sums[4][v] = vdotq_lane_s32(sums[4][v], weights, late, 0);
+        sums[5][v] = vdotq_lane_s32(sums[5][v], weights, late, 1);
+      }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r) {
+      if (r >= b.rows) break;
+      float* y = b.y + r * b.stride + first;
+      float result[LANES * VECTORS];
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; ++v) vst1q_f32(result + LANES * v, vcvtq_f32_s32(sums[r][v]));
+      for (int64_t o = 0; o < LANES * VECTORS && first + o < b.columns; ++o) y[o] = result[o] * b.scales[first + o];
+    }
+  }
+}
+
+#endif
+
+// Instructions of Arm take signed values: their highest bit is turned around. Otherwise 128 times the weights is taken away.
+bool takes_signed() { return kernels() == Kernels::NEON_DOT; }
+
+void take_away(const int8_t* w, int64_t fours, int64_t width, int32_t* offsets) {
+  std::memset(offsets, 0, COLUMNS * sizeof *offsets);
+  if (takes_signed()) return;
+#if defined(SAO_X86)
+  if (kernels() == Kernels::AVX512) return take_away_avx512(w, fours, width, offsets);
+#endif
+  take_away_portable(w, fours, width, offsets);
+}
+
+void multiply(const Block& block) {
+  switch (kernels()) {
+#if defined(SAO_X86)
+    case Kernels::AVX512:
+      return block_avx512(block);
+    case Kernels::AVX_VNNI:
+      return block_avx_vnni(block);
+#elif defined(SAO_NEON)
+    case Kernels::NEON_DOT:
+      return block_neon_dot(block);
+#endif
+    default:
+      return block_portable(block);
+  }
+}
+
+}  // namespace
+
+Product::Product(int64_t rows, int64_t inputs, int64_t outputs) : rows(rows), inputs(inputs), outputs(outputs), width(WIDEST) {
+  // Wide panels read whole stretches of the weights. But a panel should stay in the cache, and there should be some for each thread.
+  constexpr int64_t CACHED = 256 * 1024, FEW = 16;
+  while (width > COLUMNS && (inputs * width > CACHED || outputs < FEW * width)) width /= 2;
+}
+
+void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_t* arranged) {
+  const uint32_t turned = takes_signed() ? 0x80808080u : 0;
+  const int64_t first = band * BAND, whole = product.inputs / FOUR, rest = product.inputs % FOUR;
+  for (int64_t r = 0; r < BAND; ++r) {
+    // Rows that are not there are computed as well, and not stored.
+    const uint8_t* row = x + (first + r < product.rows ? first + r : first) * product.inputs;
+    uint8_t* to = arranged + FOUR * r;
+    for (int64_t four = 0; four < whole; ++four, row += FOUR, to += BAND * FOUR) {
+      uint32_t values;
+      std::memcpy(&values, row, FOUR);
+      values ^= turned;
+      std::memcpy(to, &values, FOUR);
+    }
+    if (rest != 0) {
+      uint32_t values = 0;
+      std::memcpy(&values, row, static_cast<size_t>(rest));
+      values ^= turned;
+      std::memcpy(to, &values, FOUR);
+    }
+  }
+}
+
+void arrange_panel(const Product& product, const int8_t* w, int64_t panel, int8_t* arranged) {
+  const int64_t width = product.width, first = panel * width;
+  const int64_t columns = product.outputs - first < width ? product.outputs - first : width;
+  const int8_t none[WIDEST] = {};
+  for (int64_t four = 0; four < product.fours(); ++four, arranged += width * FOUR) {
+    const int8_t* row[FOUR];
+    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i) row[k] = i < product.inputs ? w + i * product.outputs + first : none;
+    int64_t o = 0;
+#if defined(SAO_X86)
+    for (; o + 16 <= columns; o += 16) {
+      auto read = [=](int64_t k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[k] + o)); };
+      const __m128i a = read(0), b = read(1), c = read(2), d = read(3);
+      const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
+      const __m128i more_ab = _mm_unpackhi_epi8(a, b), more_cd = _mm_unpackhi_epi8(c, d);
+      auto* to = reinterpret_cast<__m128i*>(arranged + FOUR * o);
+      _mm_storeu_si128(to, _mm_unpacklo_epi16(ab, cd));
+      _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(ab, cd));
+      _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(more_ab, more_cd));
+      _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(more_ab, more_cd));
+    }
+#elif defined(SAO_NEON)
+    for (; o + 16 <= columns; o += 16) {
+      const int8x16x4_t rows = {{vld1q_s8(row[0] + o), vld1q_s8(row[1] + o), vld1q_s8(row[2] + o), vld1q_s8(row[3] + o)}};
+      vst4q_s8(arranged + FOUR * o, rows);
+    }
+#endif
+    for (; o < width; ++o)
+      for (int64_t k = 0; k < FOUR; ++k) arranged[FOUR * o + k] = o < columns ? row[k][o] : int8_t{0};
+  }
+}
+
+void multiply_panel(const Product& product, const uint8_t* bands, const int8_t* arranged, const float* scales, int64_t panel, float* y) {
+  const int64_t width = product.width, fours = product.fours();
+  alignas(64) int32_t offsets[WIDEST];
+  for (int64_t o = 0; o < width; o += COLUMNS) take_away(arranged + FOUR * o, fours, width, offsets + o);
+  for (int64_t band = 0; band < product.bands(); ++band) {
+    const int64_t row = band * BAND, rows = product.rows - row < BAND ? product.rows - row : BAND;
+    for (int64_t o = 0; o < width && panel * width + o < product.outputs; o += COLUMNS) {
+      const int64_t first = panel * width + o, columns = product.outputs - first < COLUMNS ? product.outputs - first : COLUMNS;
+      multiply({bands + band * product.band_size(), arranged + FOUR * o, fours, width, rows, columns, offsets + o, scales + first,
+                y + row * product.outputs + first, product.outputs});
+    }
+  }
+}
+
+}  // namespace sao
