@@ -14,8 +14,6 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from sao_onnx_convert.quantize.constants import ZERO_POINT
-
 DOMAIN = "sao_onnx"
 """The domain of the functions."""
 
@@ -86,6 +84,9 @@ class Function:
         call.attribute.extend(attributes[name] for name in self.attributes)
         return call
 
+
+ZERO_POINT = 128
+"""Of all quantized values: the middle of their range. The operators know it."""
 
 DILATIONS = "dilations"
 """The attribute of convolutions, one whole number."""

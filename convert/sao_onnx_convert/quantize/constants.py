@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from sao_onnx_convert.export.functions import ZERO_POINT
+
+__all__ = ["INT8_MAX", "MIN_SCALE", "UINT8_MAX", "ZERO_POINT"]
+
 UINT8_MAX = 255
+"""The largest quantized activation; activations are unsigned."""
+
+INT8_MAX = 255
 """The largest quantized activation; activations are unsigned."""
 
 ZERO_POINT = 128
