@@ -12,6 +12,12 @@ UINT8_MAX = 255
 INT8_MAX = 255
 """The largest quantized activation; activations are unsigned."""
 
+INT8_MAX = 255
+"""The largest quantized activation; activations are unsigned."""
+
+INT8_MAX = 255
+"""The largest quantized activation; activations are unsigned."""
+
 ZERO_POINT = 128
 """The zero point of activations in every 8-bit node, the middle of their range."""
 
