@@ -27,13 +27,14 @@ struct Product {
   int64_t bands() const { return (rows + BAND - 1) / BAND; }
   int64_t panels() const { return (outputs + width - 1) / width; }
   int64_t band_size() const { return BAND * FOUR * fours(); }    // Bytes of a band that is laid out.
-  int64_t panel_size() const { return width * FOUR * fours(); }  // The same of a panel.
+  int64_t part_size() const { return COLUMNS * FOUR * fours(); }  // The same of 64 outputs of a panel, and of all.
+  int64_t panel_size() const { return width / COLUMNS * part_size(); }
 };
 
 // Lays out a band of rows: [fours, 6, 4]. What is left is 0.
 void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_t* arranged);
 
-// Lays out a panel of weights: [fours, width, 4]. What is left is 0.
+// Lays out a panel of weights: [width / 64, fours, 64, 4]. What is left is 0.
 void arrange_panel(const Product& product, const int8_t* w, int64_t panel, int8_t* arranged);
 
 // Multiplies all bands, one after the other in memory, by a panel.
