@@ -121,7 +121,7 @@ SAO_AVX512 void group_avx512(const Tile& t, int64_t count) {
 }
 
 // Stores the first `left` of eight results.
-SAO_AVX2 inline void store_avx2(__m256i sums, float factor, uint8_t* y, int64_t left) {
+SAO_AVX_VNNI inline void store_avx_vnni(__m256i sums, float factor, uint8_t* y, int64_t left) {
   __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(factor));
   value = _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(LEAST)), _mm256_set1_ps(MOST));
   const __m256i result = _mm256_cvtps_epi32(value);
@@ -136,49 +136,37 @@ SAO_AVX2 inline void store_avx2(__m256i sums, float factor, uint8_t* y, int64_t 
   }
 }
 
-// Sums of the products of four neighbours. Without VNNI, pairs are added in 16 bits first, which the weights must not overflow.
-#define SAO_DOT_AVX2(sum, values, four) \
-  _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(values, four), _mm256_set1_epi16(1)))
-#define SAO_DOT_AVX_VNNI(sum, values, four) _mm256_dpbusd_avx_epi32(sum, values, four)
-
 // Half a group, because there are sixteen registers.
-#define SAO_TILE_256(NAME, TARGET, DOT)                                                                               \
-  template <int VECTORS>                                                                                              \
-  TARGET void tile_##NAME(const Tile& t, int64_t half, int64_t start, int64_t count) {                                \
-    constexpr int LANES = 8, OUTPUTS = GROUP / 2;                                                                     \
-    __m256i sums[OUTPUTS][VECTORS];                                                                                   \
-    _Pragma("GCC unroll 4") for (int o = 0; o < OUTPUTS; ++o)                                                         \
-        _Pragma("GCC unroll 3") for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm256_set1_epi32(t.offsets[half + o]); \
-    const int8_t* w = t.weights + QUAD * half;                                                                        \
-    for (int64_t quad = 0; quad < t.quads; ++quad) {                                                                  \
-      const uint8_t* x = t.slab + QUAD * (start + quad * t.width);                                                    \
-      for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {                         \
-        __m256i values[VECTORS];                                                                                      \
-        _Pragma("GCC unroll 3") for (int v = 0; v < VECTORS; ++v) values[v] =                                         \
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + QUAD * LANES * v));                               \
-        _Pragma("GCC unroll 4") for (int o = 0; o < OUTPUTS; ++o) {                                                   \
-          const __m256i four = _mm256_set1_epi32(four_weights(w + QUAD * o));                                         \
-          _Pragma("GCC unroll 3") for (int v = 0; v < VECTORS; ++v) sums[o][v] = DOT(sums[o][v], values[v], four);    \
-        }                                                                                                             \
-      }                                                                                                               \
-    }                                                                                                                 \
-    _Pragma("GCC unroll 4") for (int o = 0; o < OUTPUTS; ++o)                                                         \
-        _Pragma("GCC unroll 3") for (int v = 0; v < VECTORS; ++v) if (count > LANES * v)                              \
-            store_avx2(sums[o][v], t.factors[half + o], t.y + (half + o) * t.stride + start + LANES * v,              \
-                       count - LANES * v);                                                                            \
+template <int VECTORS>
+SAO_AVX_VNNI void tile_avx_vnni(const Tile& t, int64_t half, int64_t start, int64_t count) {
+  constexpr int LANES = 8, OUTPUTS = GROUP / 2;
+  __m256i sums[OUTPUTS][VECTORS];
+#pragma GCC unroll 4
+  for (int o = 0; o < OUTPUTS; ++o)
+#pragma GCC unroll 3
+    for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm256_set1_epi32(t.offsets[half + o]);
+  const int8_t* w = t.weights + QUAD * half;
+  for (int64_t quad = 0; quad < t.quads; ++quad) {
+    const uint8_t* x = t.slab + QUAD * (start + quad * t.width);
+    for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {
+      __m256i values[VECTORS];
+#pragma GCC unroll 3
+      for (int v = 0; v < VECTORS; ++v)
+        values[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + QUAD * LANES * v));
+#pragma GCC unroll 4
+      for (int o = 0; o < OUTPUTS; ++o) {
+        const __m256i four = _mm256_set1_epi32(four_weights(w + QUAD * o));
+#pragma GCC unroll 3
+        for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm256_dpbusd_avx_epi32(sums[o][v], values[v], four);
+      }
+    }
   }
-
-SAO_TILE_256(avx2, SAO_AVX2, SAO_DOT_AVX2)
-SAO_TILE_256(avx_vnni, SAO_AVX_VNNI, SAO_DOT_AVX_VNNI)
-
-#undef SAO_TILE_256
-
-SAO_AVX2 void group_avx2(const Tile& t, int64_t count) {
-  for (int64_t half = 0; half < GROUP; half += GROUP / 2) {
-    int64_t start = 0;
-    for (; start + 8 < count; start += 16) tile_avx2<2>(t, half, start, count - start);
-    if (count > start) tile_avx2<1>(t, half, start, count - start);
-  }
+#pragma GCC unroll 4
+  for (int o = 0; o < OUTPUTS; ++o)
+#pragma GCC unroll 3
+    for (int v = 0; v < VECTORS; ++v)
+      if (count > LANES * v)
+        store_avx_vnni(sums[o][v], t.factors[half + o], t.y + (half + o) * t.stride + start + LANES * v, count - LANES * v);
 }
 
 SAO_AVX_VNNI void group_avx_vnni(const Tile& t, int64_t count) {
@@ -338,8 +326,6 @@ void convolve_group(const Weights& weights, const float* factors, const int32_t*
       return group_avx512(tile, count);
     case Kernels::AVX_VNNI:
       return group_avx_vnni(tile, count);
-    case Kernels::AVX2:
-      return group_avx2(tile, count);
 #elif defined(SAO_NEON)
     case Kernels::NEON_DOT:
       return group_neon_dot(tile, count);
