@@ -133,7 +133,7 @@ def compare(folder: Path, contenders: Sequence[Contender], rounds: int) -> dict[
     machine = describe_machine()
     return {
         "sao_onnx": __version__,
-        "kind": kinds.kind_of(machine),
+        "kind": kinds.kind_of(machine, native_operators().library is not None),
         "machine": {
             "processor": processor(),
             "cores": machine.cores,

@@ -1,6 +1,7 @@
 """Kinds of processors, by which results are kept apart: the microarchitecture, and the instructions that programs may use.
 
-`zen4-avx512-vnni` is a Zen 4 as it is; `zen4-as-avx2` is one that `bench.processors` limits to AVX2.
+`zen4-avx512-vnni` is a Zen 4 as it is; `zen4-as-avx2` is one that `bench.processors` limits to AVX2. Where native operators are
+used, the name says so at its end.
 """
 
 from __future__ import annotations
@@ -45,13 +46,18 @@ def features(machine: Machine) -> tuple[str, ...]:
     return LIMITED[simulated] if simulated else machine.features or ()
 
 
-def kind_of(machine: Machine) -> str:
-    """Name of this kind of processor, for files: small letters, digits and hyphens."""
-    name, simulated = microarchitecture() or machine.processor, limit()
+def kind_of(machine: Machine, operators: bool = False) -> str:
+    """Name of this kind of processor, for files: small letters, digits and hyphens.
+
+    Args:
+        machine: What it is.
+        operators: Whether native operators are used.
+    """
+    name, simulated, end = microarchitecture() or machine.processor, limit(), ["with operators"] * operators
     if simulated:
-        return _slug(f"{name} as {simulated}")
+        return _slug(" ".join([f"{name} as {simulated}", *end]))
     best = [feature for feature in INT8_MATMULS.get(machine.architecture, {}) if feature in features(machine)]
-    return _slug(" ".join([name, *(best or features(machine)[-1:])[:1]]))
+    return _slug(" ".join([name, *(best or features(machine)[-1:])[:1], *end]))
 
 
 def microarchitecture(cpuinfo: str | None = None) -> str | None:

@@ -133,6 +133,7 @@ def test_kinds_of_processors(monkeypatch):
     monkeypatch.setattr(kinds, "microarchitecture", lambda: "zen4")
     new = replace(old, features=("avx2", "avx512f", "avx512_vnni"))
     assert kinds.kind_of(new) == "zen4-avx512-vnni"
+    assert kinds.kind_of(new, operators=True) == "zen4-avx512-vnni-with-operators"
     monkeypatch.setenv("SAO_ONNX_PROCESSOR", "avx_vnni")
     assert kinds.kind_of(new) == "zen4-as-avx-vnni"
     assert kinds.features(new) == ("avx2", "avx_vnni")

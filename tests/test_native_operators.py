@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 import sao_onnx
-from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.runtime import native_operators as native
 from sao_onnx.runtime.onnx_runtime import ort
 
 pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sao_onnx_convert import convert
@@ -39,6 +40,7 @@ from sao_onnx_convert.export.functions import (
     add_functions,
 )
 from sao_onnx_convert.quantize.matmul import hadamard
+from sao_onnx_convert.quantize.overflow import MAX_PAIR_SUM, pair_sums
 
 ROOT = Path(__file__).parent.parent
 OPS = ROOT / "engine" / "ops"
@@ -363,11 +365,26 @@ def test_nodes_become_the_call_of_their_function():
     assert RESIDUAL_UNIT.call_for(nodes) is None
 
 
+def _pair_sums(bundle: Bundle) -> float:
+    """The largest sum of two neighbouring weights in the convolutions that a bundle's graphs call."""
+    largest = 0.0
+    for graph in bundle.manifest.graphs:
+        model = onnx.load(bundle.path(graph.path))
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            for index in {"ConvolveBytes": (1,), "ResidualUnit": (3, 7)}.get(node.op_type, ()):
+                weights = numpy_helper.to_array(constants[node.input[index]]).astype(int)
+                largest = max(largest, pair_sums(weights).max())
+    assert largest
+    return largest
+
+
 @needs_compiler
 def test_a_clip_with_them_is_the_clip_without_them(installed, checkpoint, tmp_path, monkeypatch):
     """Equal where integers are computed; elsewhere within what 8 bits lose anyway."""
     bundle = convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", precisions=("int8",)).folder
     assert native.calls_operators(open_bundle(bundle))
+    assert _pair_sums(open_bundle(bundle)) <= MAX_PAIR_SUM
     engine = sao_onnx.load(bundle, threads=2)
     fast = engine.generate("a kick drum", seed=5)
     _found_again(monkeypatch, "off")

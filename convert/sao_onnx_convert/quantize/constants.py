@@ -9,18 +9,6 @@ __all__ = ["INT8_MAX", "MIN_SCALE", "UINT8_MAX", "ZERO_POINT"]
 UINT8_MAX = 255
 """The largest quantized activation; activations are unsigned."""
 
-INT8_MAX = 255
-"""The largest quantized activation; activations are unsigned."""
-
-INT8_MAX = 255
-"""The largest quantized activation; activations are unsigned."""
-
-INT8_MAX = 255
-"""The largest quantized activation; activations are unsigned."""
-
-ZERO_POINT = 128
-"""The zero point of activations in every 8-bit node, the middle of their range."""
-
 INT8_MAX = 127
 """The largest quantized weight. The least is −127, so that no processor overflows (`recipe` says where −128 would)."""
 
