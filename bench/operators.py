@@ -63,8 +63,8 @@ def report(bundle: Bundle) -> str:
     lines = [
         "# What the native operators gain (int8)",
         "",
-        f"Milliseconds of the process on one thread, on {describe_machine().processor}: opening a graph, and the best of {RUNS} runs; "
-        "in parentheses the signal-to-noise ratio against stock nodes, where the outputs are not equal. Made by "
+        f"Milliseconds of the process on one thread, on {describe_machine().processor}: opening a graph, and the best of "
+        f"{RUNS} runs; in parentheses the signal-to-noise ratio against stock nodes, where the outputs are not equal. Made by "
         "`python -m bench.operators`.",
         "",
         f"| graph | opening, stock nodes | {native.kernels} | runs of a clip | a run, stock nodes | {native.kernels} | ratio |",

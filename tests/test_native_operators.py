@@ -154,8 +154,8 @@ def _inputs(function: Function, rows: int, n: int) -> dict[str, Array]:
         x = random.uniform(-700, 700, (2, channels, n)).astype(np.float32)
         x[:, :, ::3] = np.round(x[:, :, ::3])
         return {"x": x, "table": table}
-    if function in PRODUCTS:
-        return PRODUCTS[function](random, rows, n)
+    if function.name in PRODUCTS:
+        return PRODUCTS[function.name](random, rows, n)
     numbers = {"least": np.array(1e-9, np.float32), "step": np.array(1 / 127, np.float32)}
     values = random.standard_normal((1, rows, n)).astype(np.float32)
     values[:, ::3] *= 0
@@ -177,8 +177,8 @@ def _product(random: np.random.Generator, rows: int, n: int) -> dict[str, Array]
     """Inputs of a matmul of `rows` rows of n values."""
     return {
         "x": random.integers(0, 256, (2, rows, n)).astype(np.uint8),
-        "weights": random.integers(-127, 128, (n, 11 * rows)).astype(np.int8),
-        "scales": random.uniform(0.001, 1, 11 * rows).astype(np.float32),
+        "weights": random.integers(-127, 128, (n, 70 * rows)).astype(np.int8),
+        "scales": random.uniform(0.001, 1, 70 * rows).astype(np.float32),
     }
 
 
@@ -224,11 +224,11 @@ def _unit(random: np.random.Generator, clips: int, channels: int, n: int) -> dic
 
 
 PRODUCTS = {
-    MULTIPLY_BYTES: _product,
-    CONVOLVE_BYTES: lambda random, rows, n: _convolution(random, 2, 3 * rows, 2 * rows + 1, n),
-    RESIDUAL_UNIT: lambda random, rows, n: _unit(random, 2, rows + 3, n),
+    "MultiplyBytes": _product,
+    "ConvolveBytes": lambda random, rows, n: _convolution(random, 2, 3 * rows, 2 * rows + 1, n),
+    "ResidualUnit": lambda random, rows, n: _unit(random, 2, rows + 3, n),
 }
-"""Makes inputs of the functions that are products."""
+"""Makes inputs of the functions that are products, by their names."""
 
 
 @needs_compiler

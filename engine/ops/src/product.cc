@@ -10,7 +10,7 @@ namespace {
 
 constexpr int32_t ZERO = 128;
 
-// A band of rows times some columns of a panel.
+// A band of rows times a panel of weights.
 struct Block {
   const uint8_t* x;  // [fours, 6, 4]
   const int8_t* w;   // [fours, 64, 4]
@@ -27,7 +27,7 @@ void block_portable(const Block& b) {
       auto sum = static_cast<uint32_t>(b.offsets[o]);
       for (int64_t four = 0; four < b.fours; ++four)
         for (int64_t k = 0; k < FOUR; ++k)
-          sum += static_cast<uint32_t>(static_cast<int32_t>(b.x[(four * BAND + r) * FOUR + k]) * b.w[(four * COLUMNS + o) * FOUR + k]);
+          sum += static_cast<uint32_t>(static_cast<int32_t>(b.x[(four * BAND + r) * FOUR + k]) * b.w[(four * PANEL + o) * FOUR + k]);
       b.y[r * b.stride + o] = static_cast<float>(static_cast<int32_t>(sum)) * b.scales[o];
     }
 }
@@ -35,8 +35,8 @@ void block_portable(const Block& b) {
 // Takes 128 times the weights of every output away.
 void take_away_portable(const int8_t* w, int64_t fours, int32_t* offsets) {
   for (int64_t four = 0; four < fours; ++four)
-    for (int64_t o = 0; o < COLUMNS; ++o) {
-      const int8_t* one = w + (four * COLUMNS + o) * FOUR;
+    for (int64_t o = 0; o < PANEL; ++o) {
+      const int8_t* one = w + (four * PANEL + o) * FOUR;
       offsets[o] -= ZERO * (one[0] + one[1] + one[2] + one[3]);
     }
 }
@@ -50,10 +50,10 @@ inline int32_t four_values(const uint8_t* values) {
 }
 
 SAO_AVX512 void take_away_avx512(const int8_t* w, int64_t fours, int32_t* offsets) {
-  constexpr int LANES = 16, VECTORS = COLUMNS / LANES;
+  constexpr int LANES = 16, VECTORS = PANEL / LANES;
   __m512i sums[VECTORS] = {};
   const __m512i ones = _mm512_set1_epi8(1);
-  for (int64_t four = 0; four < fours; ++four, w += COLUMNS * FOUR)
+  for (int64_t four = 0; four < fours; ++four, w += PANEL * FOUR)
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) sums[v] = _mm512_dpbusd_epi32(sums[v], ones, _mm512_loadu_si512(w + FOUR * LANES * v));
   for (int v = 0; v < VECTORS; ++v)
@@ -61,7 +61,7 @@ SAO_AVX512 void take_away_avx512(const int8_t* w, int64_t fours, int32_t* offset
 }
 
 SAO_AVX512 void block_avx512(const Block& b) {
-  constexpr int LANES = 16, VECTORS = COLUMNS / LANES;
+  constexpr int LANES = 16, VECTORS = PANEL / LANES;
   __m512i sums[BAND][VECTORS];
 #pragma GCC unroll 6
   for (int r = 0; r < BAND; ++r)
@@ -69,7 +69,7 @@ SAO_AVX512 void block_avx512(const Block& b) {
     for (int v = 0; v < VECTORS; ++v) sums[r][v] = _mm512_loadu_si512(b.offsets + LANES * v);
   const uint8_t* x = b.x;
   const int8_t* w = b.w;
-  for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += COLUMNS * FOUR) {
+  for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
     __m512i weights[VECTORS];
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) weights[v] = _mm512_loadu_si512(w + FOUR * LANES * v);
@@ -103,7 +103,7 @@ SAO_AVX_VNNI void block_avx_vnni(const Block& b) {
         sums[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.offsets + first + LANES * v));
     const uint8_t* x = b.x;
     const int8_t* w = b.w + FOUR * first;
-    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += COLUMNS * FOUR) {
+    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
       const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
       const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + FOUR * LANES));
 #pragma GCC unroll 6
@@ -136,7 +136,7 @@ SAO_NEON_DOT void block_neon_dot(const Block& b) {
       for (int v = 0; v < VECTORS; ++v) sums[r][v] = vld1q_s32(b.offsets + first + LANES * v);
     const auto* x = reinterpret_cast<const int8_t*>(b.x);
     const int8_t* w = b.w + FOUR * first;
-    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += COLUMNS * FOUR) {
+    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
       const int8x16_t early = vld1q_s8(x);
       const int8x8_t late = vld1_s8(x + 16);
 #pragma GCC unroll 4
@@ -168,12 +168,56 @@ SAO_NEON_DOT void block_neon_dot(const Block& b) {
 bool takes_signed() { return kernels() == Kernels::NEON_DOT; }
 
 void take_away(const int8_t* w, int64_t fours, int32_t* offsets) {
-  std::memset(offsets, 0, COLUMNS * sizeof *offsets);
+  std::memset(offsets, 0, PANEL * sizeof *offsets);
   if (takes_signed()) return;
 #if defined(SAO_X86)
   if (kernels() == Kernels::AVX512) return take_away_avx512(w, fours, offsets);
 #endif
   take_away_portable(w, fours, offsets);
+}
+
+// The end of so many fours from the first one on.
+int64_t end_of(const Product& product, int64_t first, int64_t count) {
+  return first + count < product.fours() ? first + count : product.fours();
+}
+
+// Asks for weights of a panel that are laid out soon.
+void fetch(const Product& product, const int8_t* w, int64_t panel, int64_t first, int64_t count) {
+  const int64_t end = FOUR * end_of(product, first, count);
+  for (int64_t i = FOUR * first; i < (end < product.inputs ? end : product.inputs); ++i)
+    __builtin_prefetch(w + i * product.outputs + panel * PANEL);
+}
+
+// Lays out a part of a panel of weights: [fours, 64, 4]. What is left is 0.
+void arrange(const Product& product, const int8_t* w, int64_t panel, int64_t first, int64_t count, int8_t* arranged) {
+  const int64_t column = panel * PANEL, columns = product.outputs - column < PANEL ? product.outputs - column : PANEL;
+  const int8_t none[PANEL] = {};
+  for (int64_t four = first; four < end_of(product, first, count); ++four) {
+    int8_t* to = arranged + four * PANEL * FOUR;
+    const int8_t* row[FOUR];
+    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i) row[k] = i < product.inputs ? w + i * product.outputs + column : none;
+    int64_t o = 0;
+#if defined(SAO_X86)
+    for (; o + 16 <= columns; o += 16) {
+      auto read = [=](int64_t k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[k] + o)); };
+      const __m128i a = read(0), b = read(1), c = read(2), d = read(3);
+      const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
+      const __m128i more_ab = _mm_unpackhi_epi8(a, b), more_cd = _mm_unpackhi_epi8(c, d);
+      auto* place = reinterpret_cast<__m128i*>(to + FOUR * o);
+      _mm_storeu_si128(place, _mm_unpacklo_epi16(ab, cd));
+      _mm_storeu_si128(place + 1, _mm_unpackhi_epi16(ab, cd));
+      _mm_storeu_si128(place + 2, _mm_unpacklo_epi16(more_ab, more_cd));
+      _mm_storeu_si128(place + 3, _mm_unpackhi_epi16(more_ab, more_cd));
+    }
+#elif defined(SAO_NEON)
+    for (; o + 16 <= columns; o += 16) {
+      const int8x16x4_t rows = {{vld1q_s8(row[0] + o), vld1q_s8(row[1] + o), vld1q_s8(row[2] + o), vld1q_s8(row[3] + o)}};
+      vst4q_s8(to + FOUR * o, rows);
+    }
+#endif
+    for (; o < PANEL; ++o)
+      for (int64_t k = 0; k < FOUR; ++k) to[FOUR * o + k] = o < columns ? row[k][o] : int8_t{0};
+  }
 }
 
 void multiply(const Block& block) {
@@ -193,12 +237,6 @@ void multiply(const Block& block) {
 }
 
 }  // namespace
-
-Product::Product(int64_t rows, int64_t inputs, int64_t outputs) : rows(rows), inputs(inputs), outputs(outputs), width(WIDEST) {
-  // Wide panels read whole stretches of the weights. But there should be some for each thread.
-  constexpr int64_t FEW = 8;
-  while (width > COLUMNS && outputs < FEW * width) width /= 2;
-}
 
 void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_t* arranged) {
   const uint32_t turned = takes_signed() ? 0x80808080u : 0;
@@ -222,49 +260,26 @@ void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_
   }
 }
 
-void arrange_panel(const Product& product, const int8_t* w, int64_t panel, int8_t* arranged) {
-  const int64_t width = product.width, first = panel * width, part = product.part_size();
-  const int64_t columns = product.outputs - first < width ? product.outputs - first : width;
-  const int8_t none[WIDEST] = {};
-  for (int64_t four = 0; four < product.fours(); ++four, arranged += COLUMNS * FOUR) {
-    const int8_t* row[FOUR];
-    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i) row[k] = i < product.inputs ? w + i * product.outputs + first : none;
-    auto place = [=](int64_t o) { return arranged + o / COLUMNS * part + o % COLUMNS * FOUR; };
-    int64_t o = 0;
-#if defined(SAO_X86)
-    for (; o + 16 <= columns; o += 16) {
-      auto read = [=](int64_t k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[k] + o)); };
-      const __m128i a = read(0), b = read(1), c = read(2), d = read(3);
-      const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
-      const __m128i more_ab = _mm_unpackhi_epi8(a, b), more_cd = _mm_unpackhi_epi8(c, d);
-      auto* to = reinterpret_cast<__m128i*>(place(o));
-      _mm_storeu_si128(to, _mm_unpacklo_epi16(ab, cd));
-      _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(ab, cd));
-      _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(more_ab, more_cd));
-      _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(more_ab, more_cd));
-    }
-#elif defined(SAO_NEON)
-    for (; o + 16 <= columns; o += 16) {
-      const int8x16x4_t rows = {{vld1q_s8(row[0] + o), vld1q_s8(row[1] + o), vld1q_s8(row[2] + o), vld1q_s8(row[3] + o)}};
-      vst4q_s8(place(o), rows);
-    }
-#endif
-    for (; o < width; ++o)
-      for (int64_t k = 0; k < FOUR; ++k) place(o)[k] = o < columns ? row[k][o] : int8_t{0};
-  }
-}
-
-void multiply_panel(const Product& product, const uint8_t* bands, const int8_t* arranged, const float* scales, int64_t panel, float* y) {
-  alignas(64) int32_t offsets[COLUMNS];
-  for (int64_t o = 0; o < product.width; o += COLUMNS, arranged += product.part_size()) {
-    const int64_t first = panel * product.width + o, left = product.outputs - first, columns = left < COLUMNS ? left : COLUMNS;
-    if (columns <= 0) return;
-    take_away(arranged, product.fours(), offsets);
+void multiply_panels(const Product& product, const uint8_t* bands, const int8_t* w, const float* scales, int64_t first, int64_t last,
+                     int8_t* scratch, float* y) {
+  int8_t *here = scratch, *next = scratch + product.panel_size();
+  arrange(product, w, first, 0, product.fours(), here);
+  for (int64_t panel = first; panel < last; ++panel) {
+    const int64_t column = panel * PANEL, left = product.outputs - column, columns = left < PANEL ? left : PANEL;
+    alignas(64) int32_t offsets[PANEL];
+    take_away(here, product.fours(), offsets);
+    // The next panel is laid out in shares, and each is fetched while a band is multiplied: its weights come from afar.
+    const int64_t share = panel + 1 < last ? (product.fours() + product.bands() - 1) / product.bands() : 0;
+    fetch(product, w, panel + 1, 0, share);
     for (int64_t band = 0; band < product.bands(); ++band) {
+      fetch(product, w, panel + 1, (band + 1) * share, share);
       const int64_t row = band * BAND, rows = product.rows - row < BAND ? product.rows - row : BAND;
-      multiply({bands + band * product.band_size(), arranged, product.fours(), rows, columns, offsets, scales + first,
-                y + row * product.outputs + first, product.outputs});
+      multiply({bands + band * product.band_size(), here, product.fours(), rows, columns, offsets, scales + column,
+                y + row * product.outputs + column, product.outputs});
+      arrange(product, w, panel + 1, band * share, share, next);
     }
+    int8_t* const done = here;
+    here = next, next = done;
   }
 }
 
