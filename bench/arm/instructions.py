@@ -42,13 +42,13 @@ def report(python: Path, bundle: Path) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for core in CORES:
         for role in ROLES:
-            for way in ("off", "neon"):
+            for way in ("off", "on"):
                 opening, both = (_counted(python, plugin, core, way, bundle, role, runs) for runs in (0, 1))
                 run = {kind: (both[kind] - opening[kind]) / 1e6 for kind in both}
                 vectors = run["vector"] + run["table"]
                 cells = (run["dot"], run["matrix"], vectors, run["memory"], run["other"])
                 yield (
-                    f"| {core} | {role} | {'stock nodes' if way == 'off' else way} | {sum(opening.values()) / 1e6:.0f} | "
+                    f"| {core} | {role} | {'stock' if way == 'off' else 'native'} | {sum(opening.values()) / 1e6:.0f} | "
                     f"{sum(run.values()):.0f} | " + " | ".join(f"{cell:.0f}" for cell in cells) + " |"
                 )
 
