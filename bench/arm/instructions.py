@@ -15,7 +15,16 @@ from pathlib import Path
 from bench.arm.core import PROGRAMS
 from bench.common import ROOT, output_of
 
-CORES = ("cortex-a72", "cortex-a76", "max")
+_PLAIN = "fp asimd aes pmull sha1 sha2 crc32"
+_LATER = f"{_PLAIN} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
+CORES = {
+    "cortex-a72": f"Features: {_PLAIN}\nCPU implementer: 0x41\nCPU part: 0xd08\n",
+    "cortex-a76": f"Features: {_LATER}\nCPU implementer: 0x41\nCPU part: 0xd0b\n",
+    "max": f"Features: {_LATER} i8mm bf16\nCPU implementer: 0x00\n",
+}
+"""What a processor's description says for each core. QEMU before 8.1 shows programs that of the host, which ONNX Runtime does not
+understand."""
+
 ROLES = ("dit", "decoder_2", "decoder_3")
 
 
@@ -59,6 +68,9 @@ def _counted(python: Path, plugin: Path, core: str, way: str, bundle: Path, role
     root = python.parent / f"{suite}-arm64"
     (interpreter,) = (root / "usr" / "bin").glob("python3.[0-9][0-9]")
     variables = {"SAO_ONNX_OPS": way, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{python.parent / f'site-{suite}'}:{ROOT}"}
+    described = root / "proc" / "cpuinfo"  # QEMU looks for files under its root first.
+    described.parent.mkdir(exist_ok=True)
+    described.write_text(f"processor: 0\n{CORES[core]}\n", encoding="utf-8")
     # Debian 12's QEMU takes plugins; Debian 13's, which the emulated machine otherwise uses, does not.
     command = ["qemu-aarch64", "-cpu", core, "-plugin", str(plugin), "-L", str(root), str(interpreter)]
     command += [str(PROGRAMS / "graph.py"), str(bundle), role, str(runs)]

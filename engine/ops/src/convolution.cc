@@ -220,7 +220,11 @@ SAO_NEON_DOT void tile_neon_dot(const Tile& t, int64_t start, int64_t count) {
       const int16x4_t words = vmovn_s32(vcvtnq_s32_f32(value));
       const uint8x8_t bytes = veor_u8(vreinterpret_u8_s8(vmovn_s16(vcombine_s16(words, words))), vdup_n_u8(ZERO));
       const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
-      std::memcpy(t.y + o * t.stride + start + LANES * v, &four, static_cast<size_t>(left < LANES ? left : LANES));
+      uint8_t* y = t.y + o * t.stride + start + LANES * v;
+      if (left >= LANES)  // Of a size that is known, it is one instruction.
+        std::memcpy(y, &four, LANES);
+      else
+        std::memcpy(y, &four, static_cast<size_t>(left));
     }
 }
 
