@@ -267,8 +267,8 @@ for name in ("conditioner", "denoiser", "decoder"):
 import atexit
 atexit.register(lambda: sys.stderr.write("<end>"))
 sys.argv[0] = "sao-onnx"
-from sao_onnx.cli import main
-main()
+from sao_onnx.cli import program
+program()
 """
 
 
@@ -302,8 +302,8 @@ def run():
 
 commands.run = run
 atexit.register(lambda: sys.stderr.write("<end>"))
-from sao_onnx.cli import main
-main()
+from sao_onnx.cli import program
+program()
 """
 
 

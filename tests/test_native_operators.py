@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -73,15 +76,21 @@ def installed(package, monkeypatch) -> Iterator[native.NativeOperators]:
     monkeypatch.delitem(sys.modules, "sao_onnx_ops", raising=False)
     monkeypatch.delenv(native.VARIABLE, raising=False)
     yield _found_again()
-    native.native_operators.cache_clear()
+    _forget()
     monkeypatch.delitem(sys.modules, "sao_onnx_ops", raising=False)
+
+
+def _forget() -> None:
+    """Let the operators be found anew."""
+    native.native_operators.cache_clear()
+    native._checked.cache_clear()
 
 
 def _found_again(monkeypatch: pytest.MonkeyPatch | None = None, wanted: str = "") -> native.NativeOperators:
     """The operators, found anew, perhaps with another value of the variable."""
     if monkeypatch is not None:
         monkeypatch.setenv(native.VARIABLE, wanted)
-    native.native_operators.cache_clear()
+    _forget()
     return native.native_operators()
 
 
@@ -337,6 +346,51 @@ def test_a_kernel_that_is_longer_than_its_input_is_an_error(installed):
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_more_axes_than_there_is_room_for_are_an_error(name, installed):
+    """They are not written beyond the end of a shape: a graph's constants may have any number of axes."""
+    function = FUNCTIONS[name]
+    inputs = _inputs(function, 4, 128)
+    first = function.inputs[0]
+    for axes in (9, 40, 3000):
+        model = onnx.load_from_string(_model(function, inputs, {first: tuple("abc"[: inputs[first].ndim])}))
+        (value,) = (source for source in model.graph.input if source.name == first)
+        model.graph.input.remove(value)
+        tensor = numpy_helper.from_array(inputs[first], first)
+        tensor.dims[:] = [1] * (axes - inputs[first].ndim) + list(inputs[first].shape)
+        model.graph.initializer.append(tensor)
+        with pytest.raises(Exception, match="expected no more than 8 axes"):
+            _run(model.SerializeToString(), inputs, installed.library)
+
+
+@needs_compiler
+def test_the_operators_are_found_by_one_thread(package, monkeypatch):
+    """Kernels are compared in arrays of the library, so two threads would find differences that are none."""
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.delenv(native.VARIABLE, raising=False)
+    running, most = [0], [0]
+    real = importlib.import_module
+
+    def counted(name: str) -> ModuleType:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.05)
+        running[0] -= 1
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", counted)
+    _forget()
+    threads = [threading.Thread(target=native.native_operators) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert native.native_operators().library is not None
+    assert most == [1]
+    _forget()
+
+
+@needs_compiler
 @pytest.mark.parametrize("function", [CONVOLVE_BYTES, RESIDUAL_UNIT])
 def test_weights_have_to_be_constants(function, installed):
     inputs = _inputs(function, 4, 128)
@@ -404,7 +458,7 @@ def test_a_clip_with_them_is_the_clip_without_them(installed, checkpoint, tmp_pa
 def test_without_the_package_stock_nodes_run(monkeypatch):
     monkeypatch.setitem(sys.modules, "sao_onnx_ops", None)
     found = _found_again()
-    native.native_operators.cache_clear()
+    _forget()
     assert found.library is None
     assert str(found) == "not used: sao-onnx-ops is not installed"
 
@@ -412,14 +466,14 @@ def test_without_the_package_stock_nodes_run(monkeypatch):
 @pytest.mark.parametrize("value", ["off", "0", " OFF "])
 def test_the_variable_turns_them_off(value, monkeypatch):
     found = _found_again(monkeypatch, value)
-    native.native_operators.cache_clear()
+    _forget()
     assert found.library is None
     assert found.reason.startswith(native.VARIABLE)
 
 
 def test_a_misspelt_value_of_the_variable_is_told(monkeypatch):
     found = _found_again(monkeypatch, "offf")
-    native.native_operators.cache_clear()
+    _forget()
     assert found.library is None
     assert found.reason.startswith("SAO_ONNX_OPS is 'offf', expected off or one of portable")
 
@@ -435,7 +489,7 @@ def test_a_library_that_is_none_is_not_used(monkeypatch, tmp_path):
     package.library = lambda: broken  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sao_onnx_ops", package)
     found = _found_again()
-    native.native_operators.cache_clear()
+    _forget()
     assert found.library is None
     assert "cannot be used" in found.reason
 
@@ -443,7 +497,7 @@ def test_a_library_that_is_none_is_not_used(monkeypatch, tmp_path):
 def test_another_package_of_this_name_is_not_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "sao_onnx_ops", ModuleType("sao_onnx_ops"))
     found = _found_again()
-    native.native_operators.cache_clear()
+    _forget()
     assert found.library is None
 
 

@@ -22,8 +22,8 @@ CORES = {
     "cortex-a76": f"Features: {_LATER}\nCPU implementer: 0x41\nCPU part: 0xd0b\n",
     "max": f"Features: {_LATER} i8mm bf16\nCPU implementer: 0x00\n",
 }
-"""What a processor's description says for each core. QEMU before 8.1 shows programs that of the host, which ONNX Runtime does not
-understand."""
+"""What a processor's description says for each core. QEMU before 8.1 shows programs that of the host, and ONNX Runtime does not
+understand it."""
 
 ROLES = ("dit", "decoder_2", "decoder_3")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sao_onnx.cli import main
+from sao_onnx.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -15,8 +15,9 @@ void MultiplyBytes::compute(Run& run) const {
   const int64_t inputs = weights_shape.lengths[0], outputs = weights_shape.lengths[1];
   run.require(weights_shape.axes == 2 && shape.axes >= 1 && shape.last() == inputs, "expected a value [..., inputs] and weights [inputs, outputs]");
   run.require(scales_shape.size() == outputs, "expected a scale for each output");
+  if (run.failed()) return;
   Shape result = shape;
-  if (result.axes) result.lengths[result.axes - 1] = outputs;
+  result.lengths[result.axes - 1] = outputs;
   float* y = run.output<float>(0, result);
   if (run.failed() || result.size() == 0) return;
   const Product product = {result.size() / outputs, inputs, outputs};

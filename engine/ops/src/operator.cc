@@ -23,8 +23,10 @@ const void* Checked::read(const Value* value, Shape& shape) {
   ShapeInfo* info = nullptr;
   void* data = nullptr;
   if (failed() || !keep(ort.shape(value, &info))) return nullptr;
-  if (keep(ort.axes(info, &shape.axes)) && require(shape.axes <= MOST_AXES, "too many axes"))
-    keep(ort.lengths(info, shape.lengths, shape.axes));
+  size_t axes = 0;  // The shape keeps none that it has no room for.
+  if (keep(ort.axes(info, &axes)) && require(axes <= MOST_AXES, "expected no more than 8 axes") &&
+      keep(ort.lengths(info, shape.lengths, axes)))
+    shape.axes = axes;
   ort.release_shape(info);
   if (!failed()) keep(ort.data(const_cast<Value*>(value), &data));
   return failed() ? nullptr : data;
@@ -40,8 +42,10 @@ const void* Setup::read_constant(size_t index, Shape& shape) {
 int64_t Setup::dilation() {
   int64_t found = 0;
   size_t count = 1;
-  if (failed() || !keep(ort.attribute(info_, "dilations", &found, &count))) return 1;
-  return require(count == 1 && found >= 1, "expected one dilation of at least 1") ? found : 1;
+  if (failed()) return 1;
+  Status* missing = ort.attribute(info_, "dilations", &found, &count);
+  if (missing != nullptr) ort.release_status(missing);
+  return require(missing == nullptr && count == 1 && found >= 1, "expected dilations: one of at least 1") ? found : 1;
 }
 
 const void* Run::read_input(size_t index, Shape& shape) {

@@ -9,7 +9,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sao_onnx.cli.signals import INTERRUPTED, end, end_at_signals, end_if_interrupted, end_interrupted, hear_signals
+from sao_onnx.cli.signals import (
+    INTERRUPTED,
+    end,
+    end_at_once,
+    end_at_signals,
+    end_if_interrupted,
+    end_interrupted,
+    hear_signals,
+)
 
 if TYPE_CHECKING:
     from sao_onnx.cli.commands import app as app
@@ -22,8 +30,18 @@ ENDED_AT_ONCE = ("gen", "serve", "mcp")
 """Commands that leave nothing to be done when they return."""
 
 
+def program() -> None:
+    """Entry point of the console script: `main` in a process of its own, where nothing is left to be done after it."""
+    try:
+        main()
+    except SystemExit as ended:
+        if sys.argv[1:2] and sys.argv[1] in ENDED_AT_ONCE and isinstance(ended.code, int):
+            end_at_once(ended.code)
+        raise
+
+
 def main() -> None:
-    """Entry point of the console script. Signals are heard before all else is imported, which takes a moment."""
+    """The command, ended by SystemExit or by a signal. Signals are heard before all else is imported, which takes a moment."""
     hear_signals()
     try:
         from sao_onnx.cli.commands import run
@@ -42,7 +60,7 @@ def main() -> None:
     except Exception:
         end_if_interrupted()
         raise
-    end(code, at_once=sys.argv[1:2] != [] and sys.argv[1] in ENDED_AT_ONCE)
+    end(code)
 
 
 if not TYPE_CHECKING:

@@ -60,18 +60,18 @@ def leave(threads: Iterable[threading.Thread]) -> None:
     _left.extend(threads)
 
 
-def end(code: int, *, at_once: bool = False) -> NoReturn:
-    """End the process with its work done: in order, or at once where a graph still runs, beneath which Python would be aborted.
-
-    Args:
-        code: That it returns.
-        at_once: Take nothing apart. Taking apart Python, NumPy and ONNX Runtime takes a tenth of a second, to free memory that
-            the system gets back anyway.
-    """
+def end(code: int) -> NoReturn:
+    """End the process with its work done: in order, or at once where a graph still runs, which would abort Python."""
     if any(thread.is_alive() for thread in _left):
         end_now(code)
-    if not at_once:
-        sys.exit(code)
+    sys.exit(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process with its work done: what was registered for the end is run, and nothing is taken apart.
+
+    Taking apart Python, NumPy and ONNX Runtime takes a tenth of a second, to free memory that the system gets back anyway.
+    """
     atexit._run_exitfuncs()
     end_now(code)
 

@@ -11,6 +11,7 @@ import functools
 import importlib
 import logging
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,12 @@ class NativeOperators:
         return f"not used: {self.reason}" if self.library is None else self.kernels
 
 
+_finding = threading.Lock()
+
+
 @functools.cache
 def native_operators() -> NativeOperators:
-    """The native operators of this process, found once.
+    """The native operators of this process, found once, by one thread: kernels change while they are compared.
 
     They are compared with their portable forms first, which takes some microseconds. Whatever is wrong, stock nodes run.
     """
@@ -78,9 +82,11 @@ def native_operators() -> NativeOperators:
         wanted = ""
     if wanted and wanted not in KERNELS:
         return NativeOperators(None, reason=f"{VARIABLE} is {wanted!r}, expected off or one of {', '.join(KERNELS)}")
-    return _checked(wanted)
+    with _finding:
+        return _checked(wanted)
 
 
+@functools.cache
 def _checked(wanted: str) -> NativeOperators:
     """The operators of the package, with kernels no faster than the wanted ones."""
     try:
