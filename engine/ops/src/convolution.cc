@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "processor.h"
+#include "fours.h"
 
 namespace sao {
 
@@ -236,10 +236,6 @@ SAO_NEON_DOT void group_neon_dot(const Tile& t, int64_t count) {
 
 #endif
 
-// Instructions of Arm take signed values: their highest bit is turned around. Those of x86 take unsigned values, and the portable
-// kernel does as well: 128 times the sum of the weights is taken away at the beginning.
-bool takes_signed() { return kernels() == Kernels::NEON_DOT; }
-
 }  // namespace
 
 void Weights::read(Setup& setup, size_t index, int64_t dilation) {
@@ -287,29 +283,7 @@ void arrange_quad(const uint8_t* rows, int64_t available, int64_t stride, int64_
   const uint8_t turned = takes_signed() ? 0x80 : 0;
   const uint8_t* row[QUAD];  // Any row where there is none: its weights are 0.
   for (int64_t k = 0; k < QUAD; ++k) row[k] = rows + (k < available ? k : 0) * stride;
-  int64_t t = 0;
-#if defined(SAO_X86)
-  for (; t + 16 <= count; t += 16) {
-    auto read = [=](int64_t k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[k] + t)); };
-    const __m128i a = read(0), b = read(1), c = read(2), d = read(3);
-    const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
-    const __m128i more_ab = _mm_unpackhi_epi8(a, b), more_cd = _mm_unpackhi_epi8(c, d);
-    auto* to = reinterpret_cast<__m128i*>(quad + QUAD * t);
-    _mm_storeu_si128(to, _mm_unpacklo_epi16(ab, cd));
-    _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(ab, cd));
-    _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(more_ab, more_cd));
-    _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(more_ab, more_cd));
-  }
-#elif defined(SAO_NEON)
-  const uint8x16_t turn = vdupq_n_u8(turned);
-  for (; t + 16 <= count; t += 16) {
-    uint8x16x4_t four;
-    for (int k = 0; k < QUAD; ++k) four.val[k] = veorq_u8(vld1q_u8(row[k] + t), turn);
-    vst4q_u8(quad + QUAD * t, four);
-  }
-#endif
-  for (; t < count; ++t)
-    for (int64_t k = 0; k < QUAD; ++k) quad[QUAD * t + k] = row[k][t] ^ turned;
+  interleave(row, count, turned, quad);
   std::memset(quad + QUAD * count, 0, static_cast<size_t>(QUAD * (width - count)));
 }
 

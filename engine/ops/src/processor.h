@@ -1,6 +1,8 @@
 // Which kernels this processor runs.
 #pragma once
 
+#include <cstdint>
+
 #if defined(__x86_64__) || defined(_M_X64)
 #define SAO_X86 1
 #include <immintrin.h>

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "processor.h"
+#include "fours.h"
 
 namespace sao {
 
@@ -164,9 +164,6 @@ SAO_NEON_DOT void block_neon_dot(const Block& b) {
 
 #endif
 
-// Instructions of Arm take signed values: their highest bit is turned around. Otherwise 128 times the weights is taken away.
-bool takes_signed() { return kernels() == Kernels::NEON_DOT; }
-
 void take_away(const int8_t* w, int64_t fours, int32_t* offsets) {
   std::memset(offsets, 0, PANEL * sizeof *offsets);
   if (takes_signed()) return;
@@ -194,29 +191,11 @@ void arrange(const Product& product, const int8_t* w, int64_t panel, int64_t fir
   const int8_t none[PANEL] = {};
   for (int64_t four = first; four < end_of(product, first, count); ++four) {
     int8_t* to = arranged + four * PANEL * FOUR;
-    const int8_t* row[FOUR];
-    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i) row[k] = i < product.inputs ? w + i * product.outputs + column : none;
-    int64_t o = 0;
-#if defined(SAO_X86)
-    for (; o + 16 <= columns; o += 16) {
-      auto read = [=](int64_t k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[k] + o)); };
-      const __m128i a = read(0), b = read(1), c = read(2), d = read(3);
-      const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
-      const __m128i more_ab = _mm_unpackhi_epi8(a, b), more_cd = _mm_unpackhi_epi8(c, d);
-      auto* place = reinterpret_cast<__m128i*>(to + FOUR * o);
-      _mm_storeu_si128(place, _mm_unpacklo_epi16(ab, cd));
-      _mm_storeu_si128(place + 1, _mm_unpackhi_epi16(ab, cd));
-      _mm_storeu_si128(place + 2, _mm_unpacklo_epi16(more_ab, more_cd));
-      _mm_storeu_si128(place + 3, _mm_unpackhi_epi16(more_ab, more_cd));
-    }
-#elif defined(SAO_NEON)
-    for (; o + 16 <= columns; o += 16) {
-      const int8x16x4_t rows = {{vld1q_s8(row[0] + o), vld1q_s8(row[1] + o), vld1q_s8(row[2] + o), vld1q_s8(row[3] + o)}};
-      vst4q_s8(to + FOUR * o, rows);
-    }
-#endif
-    for (; o < PANEL; ++o)
-      for (int64_t k = 0; k < FOUR; ++k) to[FOUR * o + k] = o < columns ? row[k][o] : int8_t{0};
+    const uint8_t* row[FOUR];
+    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i)
+      row[k] = reinterpret_cast<const uint8_t*>(i < product.inputs ? w + i * product.outputs + column : none);
+    interleave(row, columns, 0, reinterpret_cast<uint8_t*>(to));
+    std::memset(to + FOUR * columns, 0, static_cast<size_t>(FOUR * (PANEL - columns)));
   }
 }
 
