@@ -19,6 +19,7 @@ FLOORS = [
     "pyinstaller",
     "errors",
     "warn",
+    "forks",
     "suggest",
     "locks",
     "reading",

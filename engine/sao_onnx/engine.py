@@ -20,6 +20,7 @@ from sao_onnx.bundle.names import built_in_folder, default_name, find
 from sao_onnx.clip import Clip
 from sao_onnx.errors import BundleError, BundleNotFoundError, RequestError, SaoOnnxWarning, memory_errors
 from sao_onnx.events import Event, Finished
+from sao_onnx.forks import in_one_process
 from sao_onnx.option import finite_number, shown, whole_number
 from sao_onnx.places import expand_home
 from sao_onnx.planning.check import check
@@ -266,7 +267,7 @@ class Engine:
 
     def _run(self, planned: Plan) -> Generator[Event, None, None]:
         with memory_errors():
-            yield from run(planned, self._stages, self._provenance(planned), self._pace)
+            yield from in_one_process(run(planned, self._stages, self._provenance(planned), self._pace))
 
     @takes_options
     def generate_many(
@@ -291,7 +292,8 @@ class Engine:
             raise RequestError(f"jobs is {jobs}, expected at least 1")
         # Here, and not with the first clip, so that mistakes are found at once.
         asked = several(requests, options)
-        return (result() for _, result in many(lambda one: self.generate(one()), asked, jobs, in_order=True))
+        results = in_one_process(many(lambda one: self.generate(one()), asked, jobs, in_order=True))
+        return (result() for _, result in results)
 
     def decode(self, latents: Array, seconds: float | None = None) -> Array:
         """Audio of latents, for listening to an estimate (`Sampled.denoised`) before sampling is done.

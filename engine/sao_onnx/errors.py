@@ -50,6 +50,10 @@ class GraphError(SaoOnnxError, RuntimeError):
     """A graph failed while it ran, or returned what it should not."""
 
 
+class ForkedError(SaoOnnxError, RuntimeError):
+    """Work was begun in the process that this one was forked from, and cannot go on in this one."""
+
+
 class NotEnoughMemoryError(SaoOnnxError, MemoryError):
     """A clip or a graph needs more memory than there is."""
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 import time
 from pathlib import Path
 
+from sao_onnx.forks import Lock
 from sao_onnx.places import user_path
 from sao_onnx.reading import read_small
 from sao_onnx.writing import write_whole
@@ -32,7 +32,7 @@ class Checked:
 
     def __init__(self) -> None:
         self._right: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def is_right(self, path: Path, sha256: str) -> bool:
         """Whether a file has a digest. It is read unless it is known from before.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from sao_onnx.forks import Lock, forks, renew_after_fork
 from sao_onnx.runtime.process_memory import return_freed_memory
 from sao_onnx.warn import kept_warnings, warn
 
@@ -16,6 +17,8 @@ T = TypeVar("T")
 class Lazy(Generic[T]):
     """A value that is loaded on first use and shared among threads.
 
+    A process that was forked loads a value of its own: a network is there with the threads that it runs on, or not at all.
+
     Args:
         load: Makes the value.
         keep: Keep it when its last user has left; otherwise it is let go, and loaded again for the next one.
@@ -24,7 +27,7 @@ class Lazy(Generic[T]):
     def __init__(self, load: Callable[[], T], keep: bool) -> None:
         self._load = load
         self._keep = keep
-        self._lock = threading.Lock()
+        self._lock = Lock()
         """Held while the value is loaded, too, so that nobody loads it a second time."""
         self._value: T | None = None
         self._said: list[tuple[str, type[Warning]]] = []
@@ -33,6 +36,12 @@ class Lazy(Generic[T]):
         """It was loaded ahead, and nobody has used it yet."""
         self._users = 0
         self._unload = False
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget the value, and who used it in the process before."""
+        self._users = 0
+        self._drop()
 
     @property
     def loaded(self) -> bool:
@@ -46,12 +55,13 @@ class Lazy(Generic[T]):
         with self._lock:
             value = self._loaded()
             self._users += 1
+            begun_after = forks()
         try:
             yield value
         finally:
             # The local name would keep the value alive while the lock's owner believes it gone.
             del value
-            self._leave()
+            self._leave(begun_after)
 
     @contextlib.contextmanager
     def ahead(self) -> Iterator[Callable[[], None]]:
@@ -65,6 +75,7 @@ class Lazy(Generic[T]):
         """
         with self._lock:
             self._users += 1
+            begun_after = forks()
         # No daemon: Python waits for it at its end, because a thread that comes back from ONNX Runtime later aborts it.
         thread = threading.Thread(target=self._load_ahead, name="sao-onnx-load", daemon=False)
         try:
@@ -74,7 +85,7 @@ class Lazy(Generic[T]):
             finally:
                 wait()
         finally:
-            self._leave()
+            self._leave(begun_after)
 
     def unload(self) -> None:
         """Let go of the value: at once, or when its last user leaves."""
@@ -115,8 +126,10 @@ class Lazy(Generic[T]):
                 except BaseException:  # noqa: BLE001  Whoever uses the value meets it, where it can be raised.
                     self._drop()
 
-    def _leave(self) -> None:
+    def _leave(self, begun_after: int) -> None:
         with self._lock:
+            if begun_after != forks():
+                return  # It was a user in the process before.
             self._users -= 1
             if not self._users and (self._unload or not self._keep):
                 self._drop()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sao_onnx.bundle.manifest import StageName
 from sao_onnx.clip import Timings
+from sao_onnx.forks import Lock
 from sao_onnx.planning.plan import Plan
 
 
@@ -120,7 +120,7 @@ class MeasuredPace:
     """The pace of the clips so far, shared by the threads of an engine."""
 
     def __init__(self, pace: Pace | None = None) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._pace = pace or Pace()
 
     def now(self) -> Pace:

@@ -7,7 +7,7 @@ they mean has become a plan.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from sao_onnx.sampling.samplers import SAMPLERS
 from sao_onnx.stages.conditioning import Conditioning
 
 
-def run(plan: Plan, stages: Stages, provenance: Provenance, pace: MeasuredPace) -> Iterator[Event]:
+def run(plan: Plan, stages: Stages, provenance: Provenance, pace: MeasuredPace) -> Generator[Event, None, None]:
     """Carry out a plan.
 
     Args:
@@ -58,7 +58,7 @@ class _Run:
         self._window = 0
         self._counted: set[tuple[int, StageName]] = set()
 
-    def events(self, provenance: Provenance) -> Iterator[Event]:
+    def events(self, provenance: Provenance) -> Generator[Event, None, None]:
         plan = self._plan
         audio = None if plan.recording is None else plan.recording.array
         for index, window in enumerate(plan.windows):

@@ -11,11 +11,11 @@ import functools
 import importlib
 import logging
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.forks import Lock
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class NativeOperators:
         return f"not used: {self.reason}" if self.library is None else self.kernels
 
 
-_finding = threading.Lock()
+_finding = Lock()
 
 
 @functools.cache

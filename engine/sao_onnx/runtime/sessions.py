@@ -24,6 +24,7 @@ from sao_onnx.errors import (
     ProviderError,
     SaoOnnxWarning,
 )
+from sao_onnx.forks import keep_after_fork
 from sao_onnx.runtime import int8_matmul
 from sao_onnx.runtime.native_operators import native_operators
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
@@ -198,6 +199,7 @@ class SessionFactory:
             if _is_out_of_memory(error):
                 raise NotEnoughMemoryError(f"there is not enough memory to load {named}; close other programs") from error
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {named}: {_said(error)}; {_CHECK}") from error
+        keep_after_fork(session)
         logger.debug("opened %s in %.3f s", named, time.perf_counter() - began)
         return session
 
