@@ -318,11 +318,18 @@ def test_no_frames_are_no_frames(installed):
         ("ResidualUnit", "zero", (8,)),
         ("QuantizeRows", "x", ()),
         ("QuantizeRows", "least", (2,)),
+        ("QuantizeRows", "least", (1, 1, 1, 1)),
         ("QuantizeRows", "step", (0,)),
+        ("QuantizeRows", "step", (1, 1)),
         ("QuantizeGatedRows", "gate", (1, 4, 64)),
         ("QuantizeGatedRows", "scale", (1, 1, 1)),
         ("QuantizeGatedRows", "value_bias", (64,)),
         ("QuantizeGatedRows", "gate_bias", (1,)),
+        ("QuantizeGatedRows", "value_bias", (128, 1)),
+        ("QuantizeGatedRows", "gate_bias", (1, 1, 1, 128)),
+        ("QuantizeGatedRows", "least", (1, 1, 1, 1)),
+        ("QuantizeGatedRows", "rotation", (64, 32)),
+        ("QuantizeGatedRows", "rotation", (64, 64)),
     ],
 )
 def test_shapes_that_do_not_fit_are_an_error(name, changed, shape, installed):
@@ -335,6 +342,93 @@ def test_shapes_that_do_not_fit_are_an_error(name, changed, shape, installed):
     }
     with pytest.raises(Exception, match="expected"):
         _run(_model(function, inputs, open_axes), inputs, installed.library)
+
+
+@needs_compiler
+@pytest.mark.parametrize("axes", [(512,), (4, 128), (2, 2, 2, 64)])
+def test_gated_rows_have_three_axes(axes, installed):
+    """Others would be cut into groups in another way."""
+    inputs = _inputs(QUANTIZE_GATED_ROWS, 4, 128)
+    n = axes[-1]
+    for name, shape in {"value": axes, "gate": axes, "scale": (*axes[:-1], 1), "value_bias": (n,), "gate_bias": (n,)}.items():
+        inputs[name] = np.zeros(shape, np.float32)
+    with pytest.raises(Exception, match="expected two values"):
+        _run(_model(QUANTIZE_GATED_ROWS, inputs, {}), inputs, installed.library)
+
+
+@needs_compiler
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("place", [(0, 0), (63, 63), (17, 40), None])
+def test_another_rotation_is_an_error(place, constant, installed):
+    """The operator multiplies by the one that it knows, whatever the graph says."""
+    inputs = _inputs(QUANTIZE_GATED_ROWS, 4, 128)
+    matrix = inputs["rotation"]
+    if place is not None:
+        matrix[place] = np.nextafter(matrix[place], np.float32(1))
+    model = onnx.load_from_string(_model(QUANTIZE_GATED_ROWS, inputs, {}))
+    if constant:
+        (value,) = (source for source in model.graph.input if source.name == "rotation")
+        model.graph.input.remove(value)
+        model.graph.initializer.append(numpy_helper.from_array(matrix, "rotation"))
+    if place is None:
+        assert len(_run(model.SerializeToString(), inputs, installed.library)) == 2
+        return
+    with pytest.raises(Exception, match="expected the orthogonal Hadamard matrix of 64"):
+        _run(model.SerializeToString(), inputs, installed.library)
+
+
+NAN, INF = np.float32("nan"), np.float32("inf")
+
+BROKEN: dict[str, tuple[dict[int, np.float32], bool]] = {
+    "all": (dict.fromkeys(range(1000), NAN), True),
+    "negative": (dict.fromkeys(range(1000), -NAN), True),
+    "the first": ({0: NAN}, False),
+    "one": ({3: NAN}, False),
+    "the last": ({-1: NAN}, False),
+    "beside infinity": ({1: INF, 2: NAN}, False),
+    "before infinity": ({1: NAN, 3: -INF}, False),
+    "infinity": ({3: INF}, True),
+    "the last is infinity": ({-1: -INF}, True),
+    "both infinities": ({3: INF, 4: -INF}, True),
+    "infinities": (dict.fromkeys(range(1000), INF), True),
+}
+"""Values at places of a row, and whether the function's own nodes treat them the same everywhere."""
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [5, 16, 31, 257, 1000])
+def test_a_row_with_nan_is_seen(n, installed, monkeypatch):
+    """Its largest value is NaN, and so will be what is computed from it. ONNX Runtime's maximum loses a NaN in some places."""
+    inputs = _inputs(QUANTIZE_ROWS, len(BROKEN), n)
+    x = np.random.default_rng(n).standard_normal((1, len(BROKEN), n)).astype(np.float32)
+    for row, (values, _) in zip(x[0], BROKEN.values(), strict=True):
+        for place, value in values.items():
+            if place < n:
+                row[place] = value
+    inputs["x"] = x
+    model = _model(QUANTIZE_ROWS, inputs, {})
+    quantized, largest = _run(model, inputs, None)
+    nan = np.asarray(np.isnan(x).any(axis=-1))
+    same = [number for number, (_, same) in enumerate(BROKEN.values()) if same]
+    for kernels in _kernels(monkeypatch):
+        own_quantized, own_largest = _run(model, inputs, _found_again(monkeypatch, kernels).library)
+        np.testing.assert_array_equal(np.isnan(own_largest[..., 0]), nan)
+        assert not own_quantized[nan].any()
+        np.testing.assert_array_equal(own_quantized[:, same], quantized[:, same])
+        np.testing.assert_array_equal(own_largest[:, same].view(np.int32), largest[:, same].view(np.int32))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["value", "gate"])
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_gated_row_that_is_broken_is_seen(name, value, installed, monkeypatch):
+    inputs = _inputs(QUANTIZE_GATED_ROWS, 4, 192)
+    inputs[name][0, 1, 70] = value
+    inputs[name][0, 2] = value
+    model = _model(QUANTIZE_GATED_ROWS, inputs, {})
+    for kernels in _kernels(monkeypatch):
+        _, largest = _run(model, inputs, _found_again(monkeypatch, kernels).library)
+        assert np.isfinite(largest[0, :, 0]).tolist() == [True, False, False, True]
 
 
 @needs_compiler

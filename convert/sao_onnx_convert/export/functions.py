@@ -221,7 +221,8 @@ _QUANTIZE = (
 QUANTIZE_ROWS = Function("QuantizeRows", ("x", "least", "step"), ("quantized", "largest"), _QUANTIZE)
 """Values float32 [..., n], divided by the largest magnitude of their row, at least `least`, and quantized around 128.
 
-The outputs are uint8 [..., n] and the largest values float32 [..., 1].
+The outputs are uint8 [..., n] and the largest values float32 [..., 1]. With NaN in a row, the operator's largest value is NaN;
+`ReduceMax` gives NaN or not, by its place in the row.
 """
 
 QUANTIZE_GATED_ROWS = Function(
@@ -246,7 +247,8 @@ QUANTIZE_GATED_ROWS = Function(
 """The gate of a feed-forward between its two 8-bit matmuls, rotated and quantized.
 
 `value` and `gate` are float32 [b, n, width], results of a matmul that `scale` [b, n, 1] and the biases [width] belong to;
-`rotation` is the Hadamard matrix of 64, which a native operator knows itself. The outputs are those of `QUANTIZE_ROWS`.
+`rotation` is the Hadamard matrix of 64: the native operator multiplies by no other, and refuses a graph that has one.
+The outputs are those of `QUANTIZE_ROWS`.
 """
 
 FUNCTIONS = {

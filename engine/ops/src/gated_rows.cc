@@ -200,6 +200,25 @@ void rotate_row(float* x, int64_t n) {
   }
 }
 
+bool is_rotation(const float* matrix, const Shape& shape) {
+  if (!(shape == Shape{{ROTATED, ROTATED}, 2})) return false;
+  bool same = true;
+  for (int64_t i = 0; i < ROTATED; ++i)
+    for (int64_t k = 0; k < ROTATED; ++k) same &= matrix[i * ROTATED + k] == (__builtin_parityll(static_cast<uint64_t>(i & k)) ? -0.125f : 0.125f);
+  return same;
+}
+
+constexpr const char* OTHER_ROTATION = "expected the orthogonal Hadamard matrix of 64 as the rotation";
+constexpr size_t ROTATION = 7;
+
+void QuantizeGatedRows::create(Setup& setup) {
+  rotation_is_known_ = setup.is_constant(ROTATION);
+  if (!rotation_is_known_) return;
+  Shape shape;
+  const float* matrix = setup.constant<float>(ROTATION, shape);
+  setup.require(!setup.failed() && is_rotation(matrix, shape), OTHER_ROTATION);
+}
+
 void QuantizeGatedRows::compute(Run& run) const {
   Shape shape, gate_shape, scale_shape, value_bias_shape, gate_bias_shape, least_shape, step_shape;
   const float* value = run.input<float>(0, shape);
@@ -209,12 +228,17 @@ void QuantizeGatedRows::compute(Run& run) const {
   const float* gate_bias = run.input<float>(4, gate_bias_shape);
   const float* least = run.input<float>(5, least_shape);
   const float* step = run.input<float>(6, step_shape);
+  constexpr size_t AXES = 3;
   const int64_t n = shape.last();
-  Shape rows_shape = shape;
-  if (shape.axes > 0) rows_shape.lengths[shape.axes - 1] = 1;
-  bool fit = shape.axes > 0 && shape == gate_shape && scale_shape == rows_shape && value_bias_shape.size() == n &&
-             gate_bias_shape.size() == n && least_shape.size() == 1 && step_shape.size() == 1;
+  const Shape rows_shape = Shape::of(shape.lengths[0], shape.lengths[1], 1);
+  bool fit = shape.axes == AXES && shape == gate_shape && scale_shape == rows_shape && value_bias_shape.is_vector(n, AXES) &&
+             gate_bias_shape.is_vector(n, AXES) && least_shape.is_number(AXES) && step_shape.is_number(1);
   run.require(fit && n % ROTATED == 0, "expected two values, a scale for each row, two biases and two numbers");
+  if (!rotation_is_known_) {
+    Shape matrix_shape;
+    const float* matrix = run.input<float>(ROTATION, matrix_shape);
+    run.require(!run.failed() && is_rotation(matrix, matrix_shape), OTHER_ROTATION);
+  }
   uint8_t* q = run.output<uint8_t>(0, shape);
   float* largest = run.output<float>(1, rows_shape);
   if (run.failed()) return;
@@ -227,8 +251,7 @@ void QuantizeGatedRows::compute(Run& run) const {
     }
     gate_row(value + row * n, gate + row * n, scale[row], value_bias, gate_bias, hidden, n);
     rotate_row(hidden, n);
-    float found = largest_of(hidden, n);
-    largest[row] = found > *least ? found : *least;
+    largest[row] = largest_of(hidden, n, *least);
     quantize_row(hidden, largest[row], *step, q + row * n, n);
     std::free(hidden);
   });

@@ -32,11 +32,15 @@ const void* Checked::read(const Value* value, Shape& shape) {
   return failed() ? nullptr : data;
 }
 
+bool Setup::find_constant(size_t index, const Value** value) {
+  int is_constant = 0;
+  return !failed() && keep(ort.constant(info_, index, &is_constant, value)) && is_constant && *value != nullptr;
+}
+
 const void* Setup::read_constant(size_t index, Shape& shape) {
   const Value* value = nullptr;
-  int is_constant = 0;
-  if (failed() || !keep(ort.constant(info_, index, &is_constant, &value))) return nullptr;
-  return require(is_constant && value != nullptr, "expected weights that are constants") ? read(value, shape) : nullptr;
+  const bool found = find_constant(index, &value);
+  return require(found, "expected weights that are constants") ? read(value, shape) : nullptr;
 }
 
 int64_t Setup::dilation() {

@@ -22,6 +22,9 @@ struct Shape {
   }
   int64_t size() const { return product(0, axes); }
   int64_t last() const { return axes ? lengths[axes - 1] : 1; }
+  // One number, or a vector of n, beside a value of so many axes, whose shape it leaves as it is.
+  bool is_number(size_t most_axes) const { return size() == 1 && axes <= most_axes; }
+  bool is_vector(int64_t n, size_t most_axes) const { return size() == n && last() == n && axes <= most_axes; }
   static Shape of(int64_t clips, int64_t channels, int64_t n) { return {{clips, channels, n}, 3}; }
   bool operator==(const Shape& other) const {
     if (axes != other.axes) return false;
@@ -57,10 +60,16 @@ class Setup : public Checked {
   const T* constant(size_t index, Shape& shape) {
     return static_cast<const T*>(read_constant(index, shape));
   }
+  // Whether an input is a constant of the graph.
+  bool is_constant(size_t index) {
+    const Value* value = nullptr;
+    return find_constant(index, &value);
+  }
   // The attribute `dilations` of a convolution along one axis.
   int64_t dilation();
 
  private:
+  bool find_constant(size_t index, const Value** value);
   const void* read_constant(size_t index, Shape& shape);
 
   const KernelInfo* info_;

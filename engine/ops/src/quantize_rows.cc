@@ -1,6 +1,8 @@
 // Rows of a value, divided by their largest value and quantized: the input of an 8-bit matmul.
 #include "quantize_rows.h"
 
+#include <cstring>
+
 #include "processor.h"
 
 namespace sao {
@@ -18,11 +20,16 @@ inline uint8_t quantized(float x, float largest, float step) {
   return static_cast<uint8_t>(static_cast<int>(steps + ROUND - ROUND) + ZERO);
 }
 
-float largest_portable(const float* x, int64_t n) {
-  float largest = 0;
+// Magnitudes are compared as whole numbers: their bits have the order of the numbers, with infinity above those and NaN above all.
+constexpr int32_t MAGNITUDE = 0x7fffffff, INFINITE = 0x7f800000, NOT_A_NUMBER = 0x7fc00000;
+
+int32_t largest_portable(const float* x, int64_t n) {
+  int32_t largest = 0;
   for (int64_t i = 0; i < n; ++i) {
-    float magnitude = x[i] < 0 ? -x[i] : x[i];
-    largest = magnitude > largest ? magnitude : largest;
+    int32_t bits;
+    std::memcpy(&bits, x + i, sizeof bits);
+    bits &= MAGNITUDE;
+    largest = bits > largest ? bits : largest;
   }
   return largest;
 }
@@ -33,16 +40,19 @@ void quantize_portable(const float* x, float largest, float step, uint8_t* q, in
 
 #if defined(SAO_X86)
 
-SAO_AVX2 float largest_avx2(const float* x, int64_t n) {
-  const __m256 sign = _mm256_set1_ps(-0.0f);
-  __m256 largest = _mm256_setzero_ps();
+SAO_AVX2 int32_t largest_avx2(const float* x, int64_t n) {
+  const __m256i magnitude = _mm256_set1_epi32(MAGNITUDE);
+  __m256i a = _mm256_setzero_si256(), b = a;
   int64_t i = 0;
-  // A maximum gives its second operand where the first is NaN.
-  for (; i + 8 <= n; i += 8) largest = _mm256_max_ps(_mm256_andnot_ps(sign, _mm256_loadu_ps(x + i)), largest);
-  alignas(32) float lanes[8];
-  _mm256_store_ps(lanes, largest);
-  float found = largest_portable(lanes, 8), rest = largest_portable(x + i, n - i);
-  return found > rest ? found : rest;
+  for (; i + 16 <= n; i += 16) {
+    a = _mm256_max_epi32(_mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i)), magnitude), a);
+    b = _mm256_max_epi32(_mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i + 8)), magnitude), b);
+  }
+  alignas(32) int32_t lanes[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), _mm256_max_epi32(a, b));
+  int32_t found = largest_portable(x + i, n - i);
+  for (int32_t lane : lanes) found = lane > found ? lane : found;
+  return found;
 }
 
 SAO_AVX2 inline __m256i steps_avx2(const float* x, __m256 largest, __m256 step) {
@@ -65,14 +75,15 @@ SAO_AVX2 void quantize_avx2(const float* x, float largest, float step, uint8_t* 
   quantize_portable(x + i, largest, step, q + i, n - i);
 }
 
-SAO_AVX512 float largest_avx512(const float* x, int64_t n) {
-  __m512 a = _mm512_setzero_ps(), b = a;
+SAO_AVX512 int32_t largest_avx512(const float* x, int64_t n) {
+  const __m512i magnitude = _mm512_set1_epi32(MAGNITUDE);
+  __m512i a = _mm512_setzero_si512(), b = a;
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
-    a = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i)), a);
-    b = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i + 16)), b);
+    a = _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(x + i), magnitude), a);
+    b = _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(x + i + 16), magnitude), b);
   }
-  float found = _mm512_reduce_max_ps(_mm512_max_ps(a, b)), rest = largest_portable(x + i, n - i);
+  int32_t found = _mm512_reduce_max_epi32(_mm512_max_epi32(a, b)), rest = largest_portable(x + i, n - i);
   return found > rest ? found : rest;
 }
 
@@ -91,14 +102,14 @@ SAO_AVX512 void quantize_avx512(const float* x, float largest, float step, uint8
 
 #elif defined(SAO_NEON)
 
-float largest_neon(const float* x, int64_t n) {
-  float32x4_t a = vdupq_n_f32(0), b = a;
+int32_t largest_neon(const float* x, int64_t n) {
+  int32x4_t a = vdupq_n_s32(0), b = a;
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    a = vmaxnmq_f32(vabsq_f32(vld1q_f32(x + i)), a);
-    b = vmaxnmq_f32(vabsq_f32(vld1q_f32(x + i + 4)), b);
+    a = vmaxq_s32(vreinterpretq_s32_f32(vabsq_f32(vld1q_f32(x + i))), a);
+    b = vmaxq_s32(vreinterpretq_s32_f32(vabsq_f32(vld1q_f32(x + i + 4))), b);
   }
-  float found = vmaxvq_f32(vmaxq_f32(a, b)), rest = largest_portable(x + i, n - i);
+  int32_t found = vmaxvq_s32(vmaxq_s32(a, b)), rest = largest_portable(x + i, n - i);
   return found > rest ? found : rest;
 }
 
@@ -119,9 +130,7 @@ void quantize_neon(const float* x, float largest, float step, uint8_t* q, int64_
 
 #endif
 
-}  // namespace
-
-float largest_of(const float* x, int64_t n) {
+int32_t largest_bits(const float* x, int64_t n) {
   switch (kernels()) {
 #if defined(SAO_X86)
     case Kernels::AVX512:
@@ -137,6 +146,16 @@ float largest_of(const float* x, int64_t n) {
     default:
       return largest_portable(x, n);
   }
+}
+
+}  // namespace
+
+float largest_of(const float* x, int64_t n, float least) {
+  int32_t bits = largest_bits(x, n);
+  if (bits > INFINITE) bits = NOT_A_NUMBER;  // The same one from all kernels.
+  float largest;
+  std::memcpy(&largest, &bits, sizeof largest);
+  return largest > least || largest != largest ? largest : least;
 }
 
 void quantize_row(const float* x, float largest, float step, uint8_t* q, int64_t n) {
@@ -162,7 +181,9 @@ void QuantizeRows::compute(Run& run) const {
   const float* x = run.input<float>(0, shape);
   const float* least = run.input<float>(1, least_shape);
   const float* step = run.input<float>(2, step_shape);
-  run.require(shape.axes > 0 && least_shape.size() == 1 && step_shape.size() == 1, "expected a value and two numbers");
+  // A number of more axes than the value would give it as many.
+  const bool fit = shape.axes > 0 && least_shape.is_number(shape.axes) && step_shape.is_number(1);
+  run.require(fit, "expected a value and two numbers");
   Shape largest_shape = shape;
   if (!run.failed()) largest_shape.lengths[shape.axes - 1] = 1;
   uint8_t* q = run.output<uint8_t>(0, shape);
@@ -170,8 +191,7 @@ void QuantizeRows::compute(Run& run) const {
   if (run.failed()) return;
   const int64_t n = shape.last();
   run.parallel(largest_shape.size(), [=](int64_t row) {
-    float found = largest_of(x + row * n, n);
-    largest[row] = found > *least ? found : *least;
+    largest[row] = largest_of(x + row * n, n, *least);
     quantize_row(x + row * n, largest[row], *step, q + row * n, n);
   });
 }

@@ -48,6 +48,26 @@ void run_on_exact_blocks(sao::Random& random, int64_t n) {
   if (n >= sao::ROTATED) sao::rotate_row(out.get(), n / sao::ROTATED * sao::ROTATED);
 }
 
+// Whether the kernels see NaN and infinity in a row as the portable ones do, and NaN wherever it is.
+bool sees_what_is_broken(sao::Random& random, int64_t n) {
+  const float infinity = 1e38f * 1e38f, nan = infinity - infinity;
+  Block<float> x(n);
+  Block<uint8_t> expected(n), found(n);
+  for (int64_t i = 0; i < n; ++i) x[i] = random.value(20);
+  x[random.below(n)] = random.below(2) ? infinity : -infinity;
+  const bool broken = random.below(2) != 0;
+  if (broken) x[random.below(n)] = random.below(2) ? nan : -nan;
+  const sao::Kernels chosen = sao::kernels();
+  sao::use_kernels(sao::Kernels::PORTABLE);
+  const float largest = sao::largest_of(x.get(), n, 1e-9f);
+  sao::quantize_row(x.get(), largest, 1.0f / 127, expected.get(), n);
+  sao::use_kernels(chosen);
+  const float same = sao::largest_of(x.get(), n, 1e-9f);
+  sao::quantize_row(x.get(), largest, 1.0f / 127, found.get(), n);
+  return std::memcmp(&largest, &same, sizeof same) == 0 && (largest != largest) == broken &&
+         std::memcmp(expected.get(), found.get(), static_cast<size_t>(n)) == 0;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -67,6 +87,10 @@ int main(int count, char** arguments) {
         return 1;
       }
       run_on_exact_blocks(random, random.below(300));
+      if (!sees_what_is_broken(random, 1 + random.below(300))) {
+        std::printf("%s: a row with NaN or infinity differs, round %ld of seed %llu\n", name, round, static_cast<unsigned long long>(seed));
+        return 1;
+      }
     }
     std::printf("%s: %ld rounds agree\n", name, rounds);
     ++compared;
