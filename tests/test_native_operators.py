@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import Bundle, open_bundle
+from sao_onnx.errors import BundleError
 from sao_onnx.runtime import native_operators as native
 from sao_onnx.runtime.onnx_runtime import ort
+from sao_onnx.runtime.sessions import SessionFactory
 
 pytest.importorskip("onnx")
 pytest.importorskip("torch")
@@ -44,6 +47,7 @@ from sao_onnx_convert.export.functions import (
 )
 from sao_onnx_convert.quantize.matmul import hadamard
 from sao_onnx_convert.quantize.overflow import MAX_PAIR_SUM, pair_sums
+from tests.numbered import describe_files
 
 ROOT = Path(__file__).parent.parent
 OPS = ROOT / "engine" / "ops"
@@ -78,6 +82,13 @@ def installed(package, monkeypatch) -> Iterator[native.NativeOperators]:
     yield _found_again()
     _forget()
     monkeypatch.delitem(sys.modules, "sao_onnx_ops", raising=False)
+
+
+@pytest.fixture(scope="module")
+def eight_bits(checkpoint, tmp_path_factory) -> Path:
+    """A bundle whose graphs call the operators."""
+    target = tmp_path_factory.mktemp("converted") / "bundle"
+    return convert(checkpoint, checkpoint / "t5", target, precisions=("int8",)).folder
 
 
 def _forget() -> None:
@@ -492,6 +503,68 @@ def test_weights_have_to_be_constants(function, installed):
         _run(_model(function, inputs, {}, constant=False), inputs, installed.library)
 
 
+def _unlike_ours(function: Function) -> dict[str, bytes]:
+    """Graphs that the nodes of a function run, and that its operator refuses when they are opened."""
+    inputs = _inputs(function, 4, 128)
+    if function is QUANTIZE_ROWS:
+        model = onnx.load_from_string(_model(function, inputs, {}))
+        model.graph.node[0].output[1] = ""
+        model.graph.output.pop()
+        return {"an output that nobody wants": model.SerializeToString()}
+    overridable = onnx.load_from_string(_model(function, inputs, {}, constant=False))
+    for name in CONSTANTS & set(inputs):
+        overridable.graph.initializer.append(numpy_helper.from_array(inputs[name], name))
+    graphs = {
+        "weights as inputs": _model(function, inputs, {}, constant=False),
+        "weights that may be replaced": overridable.SerializeToString(),
+    }
+    if function is CONVOLVE_BYTES:
+        inputs["x"] = inputs["x"][:, :0]
+        inputs["weights"] = inputs["weights"][:, :0]
+        graphs["no channels"] = _model(function, inputs, {})
+        model = onnx.load_from_string(_model(function, _inputs(function, 4, 128), {}))
+        del model.graph.node[0].attribute[:]
+        graphs["no dilation"] = model.SerializeToString()
+    return graphs
+
+
+@needs_compiler
+@pytest.mark.parametrize("function", [CONVOLVE_BYTES, RESIDUAL_UNIT, QUANTIZE_ROWS], ids=lambda function: function.name)
+def test_a_graph_that_operators_refuse_runs_with_stock_nodes(function, installed, caplog, tmp_path):
+    for what, model in _unlike_ours(function).items():
+        with pytest.raises(Exception, match=r"expected|invalid model"):
+            ort.InferenceSession(model, _with(installed.library), ["CPUExecutionProvider"])
+        path = tmp_path / "graph.onnx"
+        path.write_bytes(model)
+        caplog.clear()
+        with caplog.at_level("INFO", logger="sao_onnx"):
+            session = SessionFactory(2).session(path)
+        assert "stock nodes in place of native operators" in caplog.text, what
+        assert SessionFactory(2).own_session(model).get_inputs()[0].name == session.get_inputs()[0].name
+        inputs = _inputs(function, 4, 128)
+        if what == "no channels":
+            inputs["x"] = inputs["x"][:, :0]
+        given = {source.name: inputs[source.name] for source in session.get_inputs()}
+        for own, stock in zip(session.run(None, given), _run(model, inputs, None), strict=True):
+            np.testing.assert_array_equal(own, stock)
+
+
+def _with(library: Path | None) -> Any:
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(library))
+    options.log_severity_level = 4
+    return options
+
+
+@needs_compiler
+def test_a_graph_that_nothing_runs_is_an_error_of_its_own(installed, tmp_path):
+    """What is said of it is what is wrong with stock nodes, as without operators."""
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(BundleError, match="cannot load"):
+        SessionFactory(1).session(path)
+
+
 def test_nodes_become_the_call_of_their_function():
     """Only where every node, every name and every attribute is that of the function."""
     inner = CONVOLVE_BYTES.call_for(RESIDUAL_UNIT.body)
@@ -528,9 +601,9 @@ def _pair_sums(bundle: Bundle) -> float:
 
 
 @needs_compiler
-def test_a_clip_with_them_is_the_clip_without_them(installed, checkpoint, tmp_path, monkeypatch):
+def test_a_clip_with_them_is_the_clip_without_them(installed, eight_bits, monkeypatch):
     """Equal where integers are computed; elsewhere within what 8 bits lose anyway."""
-    bundle = convert(checkpoint, checkpoint / "t5", tmp_path / "bundle", precisions=("int8",)).folder
+    bundle = eight_bits
     assert native.calls_operators(open_bundle(bundle))
     assert _pair_sums(open_bundle(bundle)) <= MAX_PAIR_SUM
     engine = sao_onnx.load(bundle, threads=2)
@@ -547,6 +620,29 @@ def test_a_clip_with_them_is_the_clip_without_them(installed, checkpoint, tmp_pa
     assert _found_again(monkeypatch, "").library is not None
     again.unload()
     np.testing.assert_array_equal(again.decode(stock.latents), decoded_stock)
+
+
+@needs_compiler
+def test_a_clip_of_a_bundle_that_operators_refuse(installed, eight_bits, tmp_path, caplog):
+    bundle = open_bundle(shutil.copytree(eight_bits, tmp_path / "bundle"))
+    latents = sao_onnx.load(bundle.folder, threads=2).generate("a kick drum", seconds=1, seed=5).latents
+    expected = sao_onnx.load(bundle.folder, threads=2).decode(latents)
+    changed = 0
+    for role in bundle.manifest.decoder_roles:
+        path = bundle.path(bundle.manifest.graph(role, "int8").path)
+        model = onnx.load(path, load_external_data=False)
+        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        called = [name for node in model.graph.node if node.domain == DOMAIN for name in node.input]
+        for name in sorted({name for name in called if name in tensors}):
+            model.graph.input.append(helper.make_tensor_value_info(name, tensors[name].data_type, list(tensors[name].dims)))
+            changed += 1
+        path.write_bytes(model.SerializeToString())
+    describe_files(bundle.folder, json.loads((bundle.folder / "manifest.json").read_text()))
+    assert changed > 10
+    engine = sao_onnx.load(bundle.folder, threads=2)
+    with caplog.at_level("INFO", logger="sao_onnx"):
+        np.testing.assert_array_equal(engine.decode(latents), expected)
+    assert "stock nodes in place of native operators" in caplog.text
 
 
 def test_without_the_package_stock_nodes_run(monkeypatch):

@@ -166,6 +166,18 @@ class SessionFactory:
         return self._open(model, self._entries, tiled=False)
 
     def _open(self, path: Path | bytes, entries: Mapping[str, str], tiled: bool) -> ort.InferenceSession:
+        native = native_operators().library
+        try:
+            return self._opened(path, entries, tiled, native)
+        except BundleError as error:
+            if native is None:
+                raise
+            # Operators take for granted what the graphs of the converter have, such as weights that are constants.
+            session = self._opened(path, entries, tiled, None)
+            logger.info("%s; opened with stock nodes in place of native operators", error)
+        return session
+
+    def _opened(self, path: Path | bytes, entries: Mapping[str, str], tiled: bool, native: Path | None) -> ort.InferenceSession:
         named = path if isinstance(path, Path) else "a graph of the engine"
         options = ort.SessionOptions()
         # Always explicit: by default, ONNX Runtime pins threads to processors that a container may not use.
@@ -182,7 +194,7 @@ class SessionFactory:
         try:
             for key, value in entries.items():
                 options.add_session_config_entry(key, value)
-            if native := native_operators().library:
+            if native is not None:
                 options.register_custom_ops_library(str(native))
         except Exception as error:  # ONNX Runtime's own exceptions share no public base class.
             raise ProviderError(f"ONNX Runtime refuses the session options {entries}: {error}") from error
