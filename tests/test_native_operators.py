@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +44,7 @@ from sao_onnx_convert.export.functions import (
     QUANTIZE_GATED_ROWS,
     QUANTIZE_ROWS,
     RESIDUAL_UNIT,
+    VERSION,
     Function,
     add_functions,
 )
@@ -565,6 +568,66 @@ def test_a_graph_that_nothing_runs_is_an_error_of_its_own(installed, tmp_path):
         SessionFactory(1).session(path)
 
 
+@pytest.mark.parametrize("version", [1, 2, 300])
+def test_the_version_that_a_graph_calls_is_read(version, tmp_path):
+    model = onnx.load_from_string(_model(QUANTIZE_ROWS, _inputs(QUANTIZE_ROWS, 1, 5), {}))
+    (entry,) = (entry for entry in model.opset_import if entry.domain == DOMAIN)
+    entry.version = version
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert native.called_version(path) == native.called_version(path.read_bytes()) == version
+    model.opset_import.remove(entry)
+    assert native.called_version(model.SerializeToString()) is None
+
+
+def test_bytes_that_are_no_model_call_nothing():
+    model = _model(QUANTIZE_ROWS, _inputs(QUANTIZE_ROWS, 1, 5), {})
+    random = np.random.default_rng(1)
+    for _ in range(2000):
+        damaged = bytearray(model[: random.integers(len(model) + 1)])
+        for place in random.integers(0, max(len(damaged), 1), 3) if damaged else ():
+            damaged[place] = random.integers(256)
+        found = native.called_version(bytes(damaged))
+        assert found is None or found >= 0
+    for hostile in (b"\xff" * 100, b"\x42" + b"\xff" * 9 + b"\x01", b"\x3a" + b"\xff" * 8 + b"\x7f", b"\x42\x00" * 1_000_000):
+        assert native.called_version(hostile) is None
+
+
+@needs_compiler
+def test_operators_of_another_version_are_not_those_of_a_graph(installed, tmp_path, caplog):
+    """ONNX Runtime would take them, whatever the graph's functions compute."""
+    inputs = _inputs(QUANTIZE_ROWS, 4, 128)
+    model = onnx.load_from_string(_model(QUANTIZE_ROWS, inputs, {}))
+    (smallest,) = (node for node in model.functions[0].node if node.op_type == "ReduceMax")
+    smallest.op_type = "ReduceMin"
+    for entry in (*model.opset_import, *model.functions[0].opset_import):
+        if entry.domain == DOMAIN:
+            entry.version = native.VERSION + 1
+    expected = _run(model.SerializeToString(), inputs, None)
+    assert not np.array_equal(expected[1], _run(model.SerializeToString(), inputs, installed.library)[1])
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(model.SerializeToString())
+    with caplog.at_level("INFO", logger="sao_onnx"):
+        session = SessionFactory(1).session(path)
+    np.testing.assert_array_equal(session.run(None, inputs)[1], expected[1])
+    assert "calls operators of version 2, not 1" in caplog.text
+
+
+BODIES = {1: "224cdcc58717428ddd04965db9b2dbca0f44f85149cafbf234a756d13cfbfc83"}
+"""Digest of the functions, for each version of their domain."""
+
+
+def test_functions_are_those_of_their_version():
+    """Operators compute what these functions did when the version was given out. Other functions need another one."""
+    assert VERSION == native.VERSION
+    digest = hashlib.sha256()
+    for name in sorted(FUNCTIONS):
+        function = FUNCTIONS[name].proto(20)
+        function.doc_string = ""
+        digest.update(function.SerializeToString(deterministic=True))
+    assert digest.hexdigest() == BODIES[VERSION], "raise VERSION here, in sao_onnx and in engine/ops, and add its digest"
+
+
 def test_nodes_become_the_call_of_their_function():
     """Only where every node, every name and every attribute is that of the function."""
     inner = CONVOLVE_BYTES.call_for(RESIDUAL_UNIT.body)
@@ -643,6 +706,61 @@ def test_a_clip_of_a_bundle_that_operators_refuse(installed, eight_bits, tmp_pat
     with caplog.at_level("INFO", logger="sao_onnx"):
         np.testing.assert_array_equal(engine.decode(latents), expected)
     assert "stock nodes in place of native operators" in caplog.text
+
+
+@needs_compiler
+@pytest.mark.parametrize("keep", [True, False])
+def test_threads_share_an_engine_that_lets_go_at_any_moment(keep, installed, eight_bits):
+    options: dict[str, Any] = {"seconds": 1, "steps": 2}
+    engine = sao_onnx.load(eight_bits, threads=2, keep_loaded=keep)
+    expected = [engine.generate("a kick drum", seed=seed, **options).samples for seed in range(3)]
+    over = threading.Event()
+
+    def let_go() -> None:
+        random = np.random.default_rng(1)
+        while not over.wait(random.uniform(0, 0.02)):
+            engine.unload()
+
+    def made(first: int) -> list[tuple[int, Array]]:
+        seeds = [(first + number) % 3 for number in range(12)]
+        return [(seed, engine.generate("a kick drum", seed=seed, **options).samples) for seed in seeds]
+
+    with ThreadPoolExecutor(3) as pool:
+        letting_go = pool.submit(let_go)
+        try:
+            clips = [clip for clips in pool.map(made, range(2)) for clip in clips]
+        finally:
+            over.set()
+        letting_go.result()
+    for seed, samples in clips:
+        np.testing.assert_array_equal(samples, expected[seed])
+    many = engine.generate_many(["a kick drum"] * 3, jobs=2, seed=0, **options)
+    for clip, samples in zip(many, expected, strict=True):
+        np.testing.assert_array_equal(clip.samples, samples)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", ["empty", "half", "one byte less", "more"])
+def test_weights_of_another_size_than_the_graph_says(size, installed, eight_bits, tmp_path):
+    """Operators read weights from the file. Where it ends before them, the graph cannot be opened."""
+    folder = Path(shutil.copytree(eight_bits, tmp_path / "bundle"))
+    expected = sao_onnx.load(eight_bits, threads=1).generate("a kick drum", seconds=1, steps=1, seed=1)
+    for path in folder.glob("int8/*.data"):
+        whole = path.read_bytes()
+        changed = {"empty": b"", "half": whole[: len(whole) // 2], "one byte less": whole[:-1], "more": whole + bytes(99)}
+        path.write_bytes(changed[size])
+    with pytest.raises(BundleError, match="bytes, expected"):
+        sao_onnx.load(folder)
+    describe_files(folder, json.loads((folder / "manifest.json").read_text()))
+    engine = sao_onnx.load(folder, threads=1)
+    if size == "more":
+        clip = engine.generate("a kick drum", seconds=1, steps=1, seed=1)
+        np.testing.assert_array_equal(clip.samples, expected.samples)
+        return
+    with pytest.raises(BundleError, match="cannot load"):
+        engine.generate("a kick drum", seconds=1, steps=1, seed=1)
+    with pytest.raises(BundleError, match="cannot load"):
+        engine.decode(expected.latents)
 
 
 def test_without_the_package_stock_nodes_run(monkeypatch):

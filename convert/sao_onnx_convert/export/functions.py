@@ -18,7 +18,8 @@ DOMAIN = "sao_onnx"
 """The domain of the functions."""
 
 VERSION = 1
-"""Of the domain."""
+"""Of the domain. A function that is to compute something else needs the next one, here and in the operators, or operators of
+the former version would run in its place: the engine compares versions, and nobody compares what is in a function."""
 
 OPSET = 20
 """Version of ONNX's operators in all graphs but the text encoder's."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import io
 import logging
 import os
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.forks import Lock
+from sao_onnx.runtime.onnx_bytes import domain_version
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "SAO_ONNX_OPS"
 """Environment variable: "off" leaves the operators unused; the name of kernels, such as "portable", asks for none faster."""
 
-VERSION = 1
-"""Version of the operators that graphs call."""
+DOMAIN = "sao_onnx"
+"""The domain of the operators."""
 
+VERSION = 1
+"""Version of the domain: of what its operators compute."""
 
 PORTABLE = "portable"
 """The kernels that run everywhere. ONNX Runtime's stock nodes are faster."""
@@ -32,20 +36,6 @@ PORTABLE = "portable"
 
 KERNELS = (PORTABLE, "neon", "neon-dot", "avx2", "avx-vnni", "avx512-vbmi")
 """All kernels that there are, each for some processors."""
-
-MOST_READ = 16_000_000
-"""Bytes of a graph that are searched. Its weights are in another file."""
-
-FUNCTIONS = (
-    b"LookUpBytes",
-    b"LookUpSteps",
-    b"ConvolveBytes",
-    b"MultiplyBytes",
-    b"ResidualUnit",
-    b"QuantizeRows",
-    b"QuantizeGatedRows",
-)
-"""Names of the operators, as graphs have them."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +107,22 @@ def _checked(wanted: str) -> NativeOperators:
     return NativeOperators(library, name)
 
 
+def called_version(graph: Path | bytes) -> int | None:
+    """Version of the operators that a graph calls, or None.
+
+    ONNX Runtime itself takes operators of whatever version for a graph, so the engine compares it with `VERSION`.
+
+    Args:
+        graph: A file, or its content.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with io.BytesIO(graph) if isinstance(graph, bytes) else graph.open("rb") as stream:
+        return domain_version(stream, DOMAIN)
+
+
 def calls_operators(bundle: Bundle) -> bool:
-    """Whether a graph of a bundle in 8 bits calls functions that native operators stand for. Older bundles have none."""
-    for graph in bundle.manifest.graphs:
-        if graph.precision == "int8":
-            with bundle.path(graph.path).open("rb") as stream:
-                nodes = stream.read(MOST_READ)
-            if any(name in nodes for name in FUNCTIONS):
-                return True
-    return False
+    """Whether a graph of a bundle in 8 bits calls these operators. Older bundles call none."""
+    graphs = bundle.manifest.graphs
+    return any(graph.precision == "int8" and called_version(bundle.path(graph.path)) == VERSION for graph in graphs)

@@ -5,8 +5,10 @@ Written by hand because the engine does not depend on the onnx package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -62,6 +64,68 @@ def constant(name: str, value: np.ndarray[Any, np.dtype[Any]]) -> bytes:
     stored = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"))
     dims = b"".join(_number(1, size) for size in value.shape)
     return dims + _number(2, _TYPES[value.dtype.name]) + _text(8, name) + _field(9, stored.tobytes())
+
+
+def domain_version(stream: BinaryIO, domain: str) -> int | None:
+    """Version of a domain of operators that a model calls; None where it calls none, or where the bytes are no model.
+
+    Args:
+        stream: The model, from its beginning. Little of it is read: its graph is passed over.
+        domain: The domain.
+    """
+    imports = 8
+    for number, length in _fields(stream):
+        if number != imports or length > MOST_OF_AN_IMPORT:
+            stream.seek(length, os.SEEK_CUR)
+            continue
+        entry, texts, numbers = io.BytesIO(stream.read(length)), {}, dict[int, int]()
+        for inner, inner_length in _fields(entry, numbers):
+            texts[inner] = entry.read(inner_length)
+        if texts.get(1) == domain.encode():
+            return numbers.get(2, 0)
+    return None
+
+
+MOST_OF_AN_IMPORT = 10_000
+"""Bytes of the name and version of a domain."""
+
+MOST_FIELDS = 100_000
+"""Of a model, whose graph is one. More are not looked at, and models end before so many bytes:"""
+
+MOST_BYTES = 2**40
+
+
+def _fields(stream: BinaryIO, numbers: dict[int, int] | None = None) -> Iterator[tuple[int, int]]:
+    """The number of each field with a length and that length, with the stream at its content, which the caller reads or skips.
+
+    Whole numbers go into `numbers`. Ends where the message does, or where it is none.
+    """
+    for _ in range(MOST_FIELDS):
+        if (key := _read_varint(stream)) is None:
+            return
+        number, kind = key >> 3, key & 7
+        if kind == 0 and (value := _read_varint(stream)) is not None:
+            if numbers is not None:
+                numbers[number] = value
+        elif kind in (1, 5):
+            stream.seek(8 if kind == 1 else 4, os.SEEK_CUR)
+        elif kind == 2 and (length := _read_varint(stream)) is not None and length < MOST_BYTES:
+            yield number, length
+        else:
+            return
+
+
+def _read_varint(stream: BinaryIO) -> int | None:
+    """A whole number of up to 64 bits; None at the end."""
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = stream.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    return None
 
 
 def _text(number: int, text: str) -> bytes:

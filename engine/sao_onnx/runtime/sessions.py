@@ -26,7 +26,7 @@ from sao_onnx.errors import (
 )
 from sao_onnx.forks import keep_after_fork
 from sao_onnx.runtime import int8_matmul
-from sao_onnx.runtime.native_operators import native_operators
+from sao_onnx.runtime.native_operators import VERSION, called_version, native_operators
 from sao_onnx.runtime.onnx_runtime import ort, telemetry
 from sao_onnx.runtime.processor import available_processors, usable_threads
 from sao_onnx.runtime.shapes import Values, frames_problem, shape_problem
@@ -166,7 +166,7 @@ class SessionFactory:
         return self._open(model, self._entries, tiled=False)
 
     def _open(self, path: Path | bytes, entries: Mapping[str, str], tiled: bool) -> ort.InferenceSession:
-        native = native_operators().library
+        native = _operators_for(path)
         try:
             return self._opened(path, entries, tiled, native)
         except BundleError as error:
@@ -246,6 +246,18 @@ def run_nodes(path: Path, inputs: Mapping[str, Values]) -> list[dict[str, Any]]:
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot run {path}: {_said(error)}; {_CHECK}") from error
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return [event["args"] for event in events if event["name"].endswith("_kernel_time")]
+
+
+def _operators_for(graph: Path | bytes) -> Path | None:
+    """The library of native operators, unless it has none, or others, of those that a graph calls."""
+    library = native_operators().library
+    try:
+        version = None if library is None else called_version(graph)
+    except OSError:
+        return None  # ONNX Runtime says what is wrong with it.
+    if version not in (None, VERSION):
+        logger.info("%s calls operators of version %s, not %s; stock nodes run", graph, version, VERSION)
+    return library if version == VERSION else None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
