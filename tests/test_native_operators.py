@@ -433,6 +433,25 @@ def test_a_row_with_nan_is_seen(n, installed, monkeypatch):
 
 
 @needs_compiler
+@pytest.mark.parametrize("n", [5, 64, 200])
+def test_nan_is_no_step_of_a_table(n, installed, monkeypatch):
+    """A byte cannot tell of it, so it is an error, as it is of the function's own nodes on x86. Infinity is the table's end."""
+    inputs = _inputs(LOOK_UP_STEPS, 4, n)
+    inputs["x"][1, 1, 2] = INF
+    inputs["x"][0, 1, -1] = -INF
+    model = _model(LOOK_UP_STEPS, inputs, {})
+    (expected,) = _run(model, inputs, None)
+    for kernels in _kernels(monkeypatch):
+        found = _found_again(monkeypatch, kernels)
+        np.testing.assert_array_equal(_run(model, inputs, found.library)[0], expected)
+        for place in (0, n // 2, n - 1):
+            broken = inputs["x"].copy()
+            broken[1, 0, place] = NAN
+            with pytest.raises(Exception, match="expected numbers, found NaN"):
+                _run(model, inputs | {"x": broken}, found.library)
+
+
+@needs_compiler
 @pytest.mark.parametrize("name", ["value", "gate"])
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_a_gated_row_that_is_broken_is_seen(name, value, installed, monkeypatch):
