@@ -35,10 +35,12 @@ def bench(
 ) -> None:
     """Measure this machine for about two minutes at most, and tell what makes it slower than it could be."""
     from sao_onnx.bundle.names import find
+    from sao_onnx.cli.outputs import expanded
     from sao_onnx.measuring.advice import advice
     from sao_onnx.measuring.measure import PARTS, Begun, measure
     from sao_onnx.writing import require_free, write_whole
 
+    report = expanded(report)
     if report is not None:
         require_free(report, force)
     folder = find(model)
