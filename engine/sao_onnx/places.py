@@ -36,9 +36,10 @@ def address_in_words(path: str | Path) -> str:
 
     A path of Python's has lost one of two slashes, which is taken as meant.
     """
-    address = meant_address(path)
-    typed = re.sub(r":/(?!/)", "://", str(path), count=1) if isinstance(path, Path) else str(path)
-    return f"{typed} is an address" if typed.lower() == address.lower() else address and f"{typed} looks like the address {address}"
+    if not (address := meant_address(path)):
+        return ""
+    typed = re.sub(r":/(?!/)", "://", str(path), count=1) if isinstance(path, Path) else path
+    return f"{typed} is an address" if typed.lower() == address.lower() else f"{typed} looks like the address {address}"
 
 
 def expand_home(path: str | Path) -> Path:

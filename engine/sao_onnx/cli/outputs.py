@@ -108,14 +108,12 @@ def clips_of(output: str, request: Request, count: int) -> list[tuple[int, Path]
     return [(seed, expand_home(name)) for seed, name in zip(seeds, names, strict=True)]
 
 
-def expanded(path: Path | None) -> Path | None:
-    """A file beside the clip that may be written, with the home folder for `~`.
+def expanded(path: Path) -> Path:
+    """A file other than the clip that may be written, with the home folder for `~`.
 
     Raises:
         RequestError: It was meant as an address.
     """
-    if path is None:
-        return None
     _refuse_address(path)
     return expand_home(path)
 

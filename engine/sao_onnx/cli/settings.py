@@ -27,7 +27,10 @@ PREFIX = "SAO_ONNX_"
 WITHOUT = ("convert", "config", "models", "add", "remove", "default")
 """Commands that have no settings: what they do is done once, or is about the settings."""
 
-ONCE = ("from_file", "surprise", "shard", "plot", "preview", "dry_run", "show", "reset", "force", "as_json", "quiet", "verbose")
+ONCE = (
+    *("from_file", "surprise", "shard", "plot", "preview", "report", "dry_run", "show", "reset"),
+    *("force", "as_json", "quiet", "verbose"),
+)
 """Options of one run, by their parameters. A setting would surprise, overwrite, or break scripts."""
 
 SHARED = ("model", "threads", "precision", "bits", "metadata")
