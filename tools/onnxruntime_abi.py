@@ -135,9 +135,11 @@ def read_header(text: str) -> Interface:
 def read_abi(text: str) -> Interface:
     """What `abi.h` says, under ONNX Runtime's names; names that have none here stay as they are."""
     plain = _plain(text)
-    entries = re.finditer(r"Entry<(\d+), (.*?)> (\w+)$", "\n".join(_declarations(plain, "Api")), re.MULTILINE)
     functions = {
-        FUNCTIONS.get(entry[3], entry[3]): (int(entry[1]), _form(*entry[2].split("(", 1), entry[2])) for entry in entries
+        FUNCTIONS.get(name, name): (int(position), _form(result, rest, f"{result}({rest}"))
+        for position, result, rest, name in re.findall(
+            r"Entry<(\d+), ([^(]+)\((.*?)> (\w+)$", "\n".join(_declarations(plain, "Api")), re.MULTILINE
+        )
     }
     operator = [(OPERATOR.get(name, name), form) for name, form in _members(plain, "CustomOp")]
     base = [(BASE.get(name, name), form) for name, form in _members(plain, "ApiBase")]

@@ -118,7 +118,7 @@ def _may_be_empty(option: Declared) -> bool:
 
 def _problem(option: Declared, name: str, value: str) -> str:
     """What is wrong with a number; "" where we find nothing."""
-    from sao_onnx.cli.settings import own_value
+    from sao_onnx.cli.setting_values import own_value
     from sao_onnx.errors import RequestError
     from sao_onnx.option import shown
 
