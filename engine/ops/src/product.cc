@@ -9,11 +9,17 @@ namespace sao {
 namespace {
 
 constexpr int32_t ZERO = 128;
+constexpr int64_t PAIR = 2;
+constexpr int64_t STRIP = 16;  // Outputs that registers of 256 bits have room for.
+
+// Without an instruction for fours, pairs of 16 bits are multiplied: [2 · fours, 6, 2] and [2 · fours, 64, 2]. Sums of two products
+// of bytes would overflow the 16 bits that AVX2 gives them. The zero point is taken away when values are laid out.
+bool takes_pairs() { return kernels() == Kernels::AVX2; }
 
 // A band of rows times a panel of weights.
 struct Block {
-  const uint8_t* x;  // [fours, 6, 4]
-  const int8_t* w;   // [fours, 64, 4]
+  const uint8_t* x;  // [fours, 6, 4], or as pairs.
+  const int8_t* w;   // [fours, 64, 4], or as pairs.
   int64_t fours, rows, columns;
   const int32_t* offsets;  // [64]: what the sums begin with.
   const float* scales;     // [64]
@@ -92,34 +98,69 @@ SAO_AVX512 void block_avx512(const Block& b) {
     }
 }
 
-SAO_AVX_VNNI void block_avx_vnni(const Block& b) {
+using Sums = void (*)(const Block& b, int64_t first, int32_t* sums);
+
+SAO_AVX2 void sums_avx2(const Block& b, int64_t first, int32_t* result) {
   constexpr int LANES = 8, VECTORS = 2;
-  for (int64_t first = 0; first < b.columns; first += LANES * VECTORS) {
-    __m256i sums[BAND][VECTORS];
-#pragma GCC unroll 6
-    for (int r = 0; r < BAND; ++r)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; ++v)
-        sums[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.offsets + first + LANES * v));
-    const uint8_t* x = b.x;
-    const int8_t* w = b.w + FOUR * first;
-    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
-      const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-      const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + FOUR * LANES));
-#pragma GCC unroll 6
-      for (int r = 0; r < BAND; ++r) {
-        const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
-        sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], values, low);
-        sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], values, high);
-      }
-    }
+  __m256i sums[BAND][VECTORS] = {};
+  const uint8_t* x = b.x;
+  const int8_t* w = b.w + PAIR * first;
+  for (int64_t pair = 0; pair < FOUR / PAIR * b.fours; ++pair, x += BAND * FOUR, w += PANEL * PAIR) {
+    const __m256i low = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
+    const __m256i high = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + PAIR * LANES)));
 #pragma GCC unroll 6
     for (int r = 0; r < BAND; ++r) {
-      alignas(32) float result[LANES * VECTORS];
-      _mm256_store_ps(result, _mm256_cvtepi32_ps(sums[r][0]));
-      _mm256_store_ps(result + LANES, _mm256_cvtepi32_ps(sums[r][1]));
-      for (int64_t o = first; r < b.rows && o < b.columns && o < first + LANES * VECTORS; ++o)
-        b.y[r * b.stride + o] = result[o - first] * b.scales[o];
+      const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
+      sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(values, low));
+      sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(values, high));
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(result + STRIP * r + LANES * v), sums[r][v]);
+}
+
+SAO_AVX_VNNI void sums_avx_vnni(const Block& b, int64_t first, int32_t* result) {
+  constexpr int LANES = 8, VECTORS = 2;
+  __m256i sums[BAND][VECTORS];
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v)
+      sums[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.offsets + first + LANES * v));
+  const uint8_t* x = b.x;
+  const int8_t* w = b.w + FOUR * first;
+  for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + FOUR * LANES));
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r) {
+      const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
+      sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], values, low);
+      sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], values, high);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(result + STRIP * r + LANES * v), sums[r][v]);
+}
+
+SAO_AVX2 void block_avx2(const Block& b, Sums sums) {
+  constexpr int64_t LANES = 8;
+  for (int64_t first = 0; first < b.columns; first += STRIP) {
+    alignas(32) int32_t result[BAND * STRIP];
+    sums(b, first, result);
+    for (int64_t r = 0; r < b.rows; ++r) {
+      float* y = b.y + r * b.stride;
+      const int32_t* row = result + STRIP * r - first;
+      int64_t o = first;
+      for (; o < first + STRIP && o + LANES <= b.columns; o += LANES) {
+        const __m256 values = _mm256_cvtepi32_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(row + o)));
+        _mm256_storeu_ps(y + o, _mm256_mul_ps(values, _mm256_loadu_ps(b.scales + o)));
+      }
+      for (; o < first + STRIP && o < b.columns; ++o) y[o] = static_cast<float>(row[o]) * b.scales[o];
     }
   }
 }
@@ -166,7 +207,7 @@ SAO_NEON_DOT void block_neon_dot(const Block& b) {
 
 void take_away(const int8_t* w, int64_t fours, int32_t* offsets) {
   std::memset(offsets, 0, PANEL * sizeof *offsets);
-  if (takes_signed()) return;
+  if (takes_signed() || takes_pairs()) return;
 #if defined(SAO_X86)
   if (kernels() == Kernels::AVX512) return take_away_avx512(w, fours, offsets);
 #endif
@@ -194,8 +235,15 @@ void arrange(const Product& product, const int8_t* w, int64_t panel, int64_t fir
     const uint8_t* row[FOUR];
     for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i)
       row[k] = reinterpret_cast<const uint8_t*>(i < product.inputs ? w + i * product.outputs + column : none);
-    interleave(row, columns, 0, reinterpret_cast<uint8_t*>(to));
-    std::memset(to + FOUR * columns, 0, static_cast<size_t>(FOUR * (PANEL - columns)));
+    if (takes_pairs()) {
+      for (int64_t k = 0; k < FOUR; k += PAIR, to += PANEL * PAIR) {
+        interleave_pair(row + k, columns, reinterpret_cast<uint8_t*>(to));
+        std::memset(to + PAIR * columns, 0, static_cast<size_t>(PAIR * (PANEL - columns)));
+      }
+    } else {
+      interleave(row, columns, 0, reinterpret_cast<uint8_t*>(to));
+      std::memset(to + FOUR * columns, 0, static_cast<size_t>(FOUR * (PANEL - columns)));
+    }
   }
 }
 
@@ -205,7 +253,9 @@ void multiply(const Block& block) {
     case Kernels::AVX512:
       return block_avx512(block);
     case Kernels::AVX_VNNI:
-      return block_avx_vnni(block);
+      return block_avx2(block, sums_avx_vnni);
+    case Kernels::AVX2:
+      return block_avx2(block, sums_avx2);
 #elif defined(SAO_NEON)
     case Kernels::NEON_DOT:
       return block_neon_dot(block);
@@ -217,6 +267,8 @@ void multiply(const Block& block) {
 
 }  // namespace
 
+int64_t Product::band_size() const { return BAND * FOUR * fours() * (takes_pairs() ? static_cast<int64_t>(sizeof(int16_t)) : 1); }
+
 void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_t* arranged) {
   const uint32_t turned = takes_signed() ? 0x80808080u : 0;
   const int64_t first = band * BAND, whole = product.inputs / FOUR, rest = product.inputs % FOUR;
@@ -224,6 +276,14 @@ void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_
     // Rows that are not there are computed as well, and not stored.
     const uint8_t* row = x + (first + r < product.rows ? first + r : first) * product.inputs;
     uint8_t* to = arranged + FOUR * r;
+    if (takes_pairs()) {
+      for (int64_t i = 0; i < FOUR * product.fours(); i += PAIR, to += BAND * FOUR) {
+        auto value = [=](int64_t at) { return static_cast<int16_t>(at < product.inputs ? row[at] - ZERO : 0); };
+        const int16_t pair[PAIR] = {value(i), value(i + 1)};
+        std::memcpy(to, pair, sizeof pair);
+      }
+      continue;
+    }
     for (int64_t four = 0; four < whole; ++four, row += FOUR, to += BAND * FOUR) {
       uint32_t values;
       std::memcpy(&values, row, FOUR);

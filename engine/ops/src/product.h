@@ -22,7 +22,7 @@ struct Product {
   int64_t fours() const { return (inputs + FOUR - 1) / FOUR; }
   int64_t bands() const { return (rows + BAND - 1) / BAND; }
   int64_t panels() const { return (outputs + PANEL - 1) / PANEL; }
-  int64_t band_size() const { return BAND * FOUR * fours(); }    // Bytes of a band that is laid out.
+  int64_t band_size() const;                                     // Bytes of a band that is laid out.
   int64_t panel_size() const { return PANEL * FOUR * fours(); }  // The same of a panel.
 };
 
