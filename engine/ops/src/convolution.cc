@@ -122,7 +122,7 @@ SAO_AVX512 void group_avx512(const Tile& t, int64_t count) {
 
 // Stores what sums [4, VECTORS · 8] become.
 template <int VECTORS>
-SAO_AVX2 void store_avx2(const Tile& t, const int32_t* sums, int64_t half, int64_t start, int64_t count) {
+SAO_AVX_VNNI void store_avx_vnni(const Tile& t, const int32_t* sums, int64_t half, int64_t start, int64_t count) {
   constexpr int LANES = 8, OUTPUTS = GROUP / 2;
   for (int o = 0; o < OUTPUTS; ++o) {
     const __m256 factor = _mm256_set1_ps(t.factors[half + o]);
@@ -146,49 +146,7 @@ SAO_AVX2 void store_avx2(const Tile& t, const int32_t* sums, int64_t half, int64
   }
 }
 
-// Half a group, because there are sixteen registers. Pairs are added in 16 bits, which the weights must not overflow.
-template <int VECTORS>
-SAO_AVX2 void tile_avx2(const Tile& t, int64_t half, int64_t start, int64_t count) {
-  constexpr int LANES = 8, OUTPUTS = GROUP / 2;
-  const __m256i ones = _mm256_set1_epi16(1);
-  __m256i sums[OUTPUTS][VECTORS];
-#pragma GCC unroll 4
-  for (int o = 0; o < OUTPUTS; ++o)
-#pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm256_set1_epi32(t.offsets[half + o]);
-  const int8_t* w = t.weights + QUAD * half;
-  for (int64_t quad = 0; quad < t.quads; ++quad) {
-    const uint8_t* x = t.slab + QUAD * (start + quad * t.width);
-    for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {
-      __m256i values[VECTORS];
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; ++v) values[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + QUAD * LANES * v));
-#pragma GCC unroll 4
-      for (int o = 0; o < OUTPUTS; ++o) {
-        const __m256i four = _mm256_set1_epi32(four_weights(w + QUAD * o));
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; ++v)
-          sums[o][v] = _mm256_add_epi32(sums[o][v], _mm256_madd_epi16(_mm256_maddubs_epi16(values[v], four), ones));
-      }
-    }
-  }
-  alignas(32) int32_t stored[OUTPUTS * VECTORS * LANES];
-#pragma GCC unroll 4
-  for (int o = 0; o < OUTPUTS; ++o)
-#pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; ++v)
-      _mm256_store_si256(reinterpret_cast<__m256i*>(stored + LANES * (VECTORS * o + v)), sums[o][v]);
-  store_avx2<VECTORS>(t, stored, half, start, count);
-}
-
-SAO_AVX2 void group_avx2(const Tile& t, int64_t count) {
-  for (int64_t half = 0; half < GROUP; half += GROUP / 2) {
-    int64_t start = 0;
-    for (; start + 8 < count; start += 16) tile_avx2<2>(t, half, start, count - start);
-    if (start < count) tile_avx2<1>(t, half, start, count - start);
-  }
-}
-
+// Half a group, because there are sixteen registers.
 template <int VECTORS>
 SAO_AVX_VNNI void tile_avx_vnni(const Tile& t, int64_t half, int64_t start, int64_t count) {
   constexpr int LANES = 8, OUTPUTS = GROUP / 2;
@@ -213,13 +171,14 @@ SAO_AVX_VNNI void tile_avx_vnni(const Tile& t, int64_t half, int64_t start, int6
       }
     }
   }
+  // By way of memory, as above.
   alignas(32) int32_t stored[OUTPUTS * VECTORS * LANES];
 #pragma GCC unroll 4
   for (int o = 0; o < OUTPUTS; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < VECTORS; ++v)
       _mm256_store_si256(reinterpret_cast<__m256i*>(stored + LANES * (VECTORS * o + v)), sums[o][v]);
-  store_avx2<VECTORS>(t, stored, half, start, count);
+  store_avx_vnni<VECTORS>(t, stored, half, start, count);
 }
 
 SAO_AVX_VNNI void group_avx_vnni(const Tile& t, int64_t count) {
@@ -357,8 +316,6 @@ void convolve_group(const Weights& weights, const float* factors, const int32_t*
       return group_avx512(tile, count);
     case Kernels::AVX_VNNI:
       return group_avx_vnni(tile, count);
-    case Kernels::AVX2:
-      return group_avx2(tile, count);
 #elif defined(SAO_NEON)
     case Kernels::NEON_DOT:
       return group_neon_dot(tile, count);

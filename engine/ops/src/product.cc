@@ -165,6 +165,22 @@ SAO_AVX2 void block_avx2(const Block& b, Sums sums) {
   }
 }
 
+// Lays out a row of a band in pairs.
+SAO_AVX2 void arrange_pairs(const Product& product, const uint8_t* row, uint8_t* to) {
+  constexpr int64_t LANES = 16;
+  const __m256i zero = _mm256_set1_epi16(ZERO);
+  for (int64_t i = 0; i < FOUR * product.fours(); i += LANES) {
+    alignas(32) int16_t values[LANES] = {};
+    if (i + LANES <= product.inputs) {
+      const __m256i read = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + i)));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(values), _mm256_sub_epi16(read, zero));
+    } else {
+      for (int64_t k = 0; i + k < product.inputs; ++k) values[k] = static_cast<int16_t>(row[i + k] - ZERO);
+    }
+    for (int64_t k = 0; k < LANES && i + k < FOUR * product.fours(); k += PAIR, to += BAND * FOUR) std::memcpy(to, values + k, FOUR);
+  }
+}
+
 #elif defined(SAO_NEON)
 
 SAO_NEON_DOT void block_neon_dot(const Block& b) {
@@ -276,14 +292,12 @@ void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_
     // Rows that are not there are computed as well, and not stored.
     const uint8_t* row = x + (first + r < product.rows ? first + r : first) * product.inputs;
     uint8_t* to = arranged + FOUR * r;
+#if defined(SAO_X86)
     if (takes_pairs()) {
-      for (int64_t i = 0; i < FOUR * product.fours(); i += PAIR, to += BAND * FOUR) {
-        auto value = [=](int64_t at) { return static_cast<int16_t>(at < product.inputs ? row[at] - ZERO : 0); };
-        const int16_t pair[PAIR] = {value(i), value(i + 1)};
-        std::memcpy(to, pair, sizeof pair);
-      }
+      arrange_pairs(product, row, to);
       continue;
     }
+#endif
     for (int64_t four = 0; four < whole; ++four, row += FOUR, to += BAND * FOUR) {
       uint32_t values;
       std::memcpy(&values, row, FOUR);
