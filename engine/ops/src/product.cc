@@ -230,27 +230,19 @@ void take_away(const int8_t* w, int64_t fours, int32_t* offsets) {
   take_away_portable(w, fours, offsets);
 }
 
-// The end of so many fours from the first one on.
-int64_t end_of(const Product& product, int64_t first, int64_t count) {
-  return first + count < product.fours() ? first + count : product.fours();
-}
-
-// Asks for weights of a panel that are laid out soon.
-void fetch(const Product& product, const int8_t* w, int64_t panel, int64_t first, int64_t count) {
-  const int64_t end = FOUR * end_of(product, first, count);
-  for (int64_t i = FOUR * first; i < (end < product.inputs ? end : product.inputs); ++i)
-    __builtin_prefetch(w + i * product.outputs + panel * PANEL);
-}
-
-// Lays out a part of a panel of weights: [fours, 64, 4]. What is left is 0.
-void arrange(const Product& product, const int8_t* w, int64_t panel, int64_t first, int64_t count, int8_t* arranged) {
+// Lays out a panel of weights: [fours, 64, 4]. What is left is 0.
+void arrange_panel(const Product& product, const int8_t* w, int64_t panel, int8_t* arranged) {
+  constexpr int64_t SOON = 16;  // Rows. Those of a panel lie far apart, in places that caches do not foresee.
   const int64_t column = panel * PANEL, columns = product.outputs - column < PANEL ? product.outputs - column : PANEL;
   const int8_t none[PANEL] = {};
-  for (int64_t four = first; four < end_of(product, first, count); ++four) {
+  w += column;
+  for (int64_t four = 0; four < product.fours(); ++four) {
     int8_t* to = arranged + four * PANEL * FOUR;
     const uint8_t* row[FOUR];
-    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i)
-      row[k] = reinterpret_cast<const uint8_t*>(i < product.inputs ? w + i * product.outputs + column : none);
+    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i) {
+      row[k] = reinterpret_cast<const uint8_t*>(i < product.inputs ? w + i * product.outputs : none);
+      if (i + SOON < product.inputs) __builtin_prefetch(w + (i + SOON) * product.outputs);
+    }
     if (takes_pairs()) {
       for (int64_t k = 0; k < FOUR; k += PAIR, to += PANEL * PAIR) {
         interleave_pair(row + k, columns, reinterpret_cast<uint8_t*>(to));
@@ -315,24 +307,16 @@ void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_
 
 void multiply_panels(const Product& product, const uint8_t* bands, const int8_t* w, const float* scales, int64_t first, int64_t last,
                      int8_t* scratch, float* y) {
-  int8_t *here = scratch, *next = scratch + product.panel_size();
-  arrange(product, w, first, 0, product.fours(), here);
   for (int64_t panel = first; panel < last; ++panel) {
     const int64_t column = panel * PANEL, left = product.outputs - column, columns = left < PANEL ? left : PANEL;
     alignas(64) int32_t offsets[PANEL];
-    take_away(here, product.fours(), offsets);
-    // The next panel is laid out in shares, and each is fetched while a band is multiplied: its weights come from afar.
-    const int64_t share = panel + 1 < last ? (product.fours() + product.bands() - 1) / product.bands() : 0;
-    fetch(product, w, panel + 1, 0, share);
+    arrange_panel(product, w, panel, scratch);
+    take_away(scratch, product.fours(), offsets);
     for (int64_t band = 0; band < product.bands(); ++band) {
-      fetch(product, w, panel + 1, (band + 1) * share, share);
       const int64_t row = band * BAND, rows = product.rows - row < BAND ? product.rows - row : BAND;
-      multiply({bands + band * product.band_size(), here, product.fours(), rows, columns, offsets, scales + column,
+      multiply({bands + band * product.band_size(), scratch, product.fours(), rows, columns, offsets, scales + column,
                 y + row * product.outputs + column, product.outputs});
-      arrange(product, w, panel + 1, band * share, share, next);
     }
-    int8_t* const done = here;
-    here = next, next = done;
   }
 }
 
