@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common import PROMPT, ROOT, SEED, STEPS, parser, prepared, processor
+from sao_onnx.runtime.native_operators import native_operators
 
 PROGRAM = """
 import sys
@@ -104,7 +105,7 @@ def _page(best: dict[str, Round], clips: dict[str, Round], starts: dict[str, lis
         f"`sao-onnx gen` with a bundle at full size, int8, {STEPS} steps, on {processor()}: `python -m bench.loading`.\n"
         f'The fastest of {rounds} rounds by turns; of `--count` one. "In turn" opens a stage when the one before is gone,\n'
         'as where memory is short; "ahead" opens the denoiser while the text encoder works. The start is that of\n'
-        "`--dry-run`, its exit included.\n\n"
+        f"`--dry-run`, its exit included. Native operators: {native_operators()}.\n\n"
         f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n" + "\n".join(lines) + "\n"
     )
 
@@ -121,7 +122,9 @@ def _command(way: Way, bundle: Path) -> list[str]:
 def _run(way: Way, command: list[str]) -> tuple[float, float, str]:
     """Seconds from start to exit, those of the processors, and what the command says."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "PYTHONPATH": str(way.engine.resolve())}
+    # In front of what was given, which may bring the native operators.
+    paths = [str(way.engine.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     began = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     whole = time.perf_counter() - began

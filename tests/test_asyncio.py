@@ -440,6 +440,34 @@ def test_a_program_that_ends_in_the_middle(miniature, end):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+LEFT = """
+import asyncio, sys, sao_onnx
+engine = sao_onnx.load(sys.argv[1], precision="fp32", threads=1)
+
+async def work():
+    {work}
+
+async def until(event):
+    await event.wait()
+
+loop = asyncio.new_event_loop()
+begun = asyncio.Event()
+task = loop.create_task(work())
+task._log_destroy_pending = False  # What asyncio says of whoever does not end tasks.
+loop.run_until_complete(until(begun))
+{end}
+"""
+STREAM = "async for event in engine.astream('rain', seed=1, steps=100_000): hasattr(event, 'index') and begun.set()"
+CLIP = "asyncio.get_running_loop().call_later(0.2, begun.set); await engine.agenerate('rain', seed=1, steps=3_000)"
+
+
+@pytest.mark.parametrize("end", ["", "loop.close()", "del loop, task", "loop.stop(); task.cancel()"])
+@pytest.mark.parametrize("work", [STREAM, CLIP])
+def test_a_loop_that_is_left_at_the_end_of_the_program(miniature, work, end):
+    done = run([sys.executable, "-c", LEFT.replace("{work}", work).replace("{end}", end), miniature])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent to a group there")
 def test_ctrl_c_in_the_middle(miniature, tmp_path):
     import signal

@@ -150,6 +150,24 @@ def test_the_command_of_a_report(monkeypatch):
     assert command(arguments) == "python -m bench.processors avx2 python -m bench.compare"
 
 
+def test_programs_that_are_measured_find_what_is_on_the_path(tmp_path, monkeypatch):
+    """Such as the native operators, behind the engine that is measured."""
+    from bench.loading import Way, _run
+
+    engine, given = tmp_path / "engine", tmp_path / "given"
+    for folder, names in ((engine, ("sao_onnx",)), (given, ("sao_onnx", "sao_onnx_ops"))):
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "__init__.py").write_text("")
+    code = "import sys, sao_onnx, sao_onnx_ops; print(sao_onnx.__file__, sao_onnx_ops.__file__, file=sys.stderr)"
+    monkeypatch.setenv("PYTHONPATH", str(given))
+    found = _run(Way("ahead", engine, "ahead"), [sys.executable, "-c", code])[2].split()
+    assert found == [str(engine / "sao_onnx" / "__init__.py"), str(given / "sao_onnx_ops" / "__init__.py")]
+    monkeypatch.delenv("PYTHONPATH")
+    code = "import sys, sao_onnx; print(sao_onnx.__file__, '' in sys.path[1:], file=sys.stderr)"
+    assert _run(Way("ahead", engine, "ahead"), [sys.executable, "-c", code])[2].split() == [found[0], "False"]
+
+
 @pytest.mark.slow
 def test_fidelity(folder):
     arguments = ["--model", MINIATURE, "--folder", folder / "models", "--results", folder / "results", "--prompts", "20"]

@@ -83,6 +83,13 @@ def test_python_m():
 def test_misspelt():
     for words, message in (
         (["gne", "rain"], "Did you mean 'gen'?"),
+        ([""], 'A prompt comes behind gen, and has words: sao-onnx gen "short kick drum"'),
+        ([" \t"], 'A prompt comes behind gen, and has words: sao-onnx gen "short kick drum"'),
+        (["", "--seed", "3"], 'A prompt comes behind gen, and has words: sao-onnx gen "short kick drum"'),
+        (["", "rain"], "A prompt comes behind gen: sao-onnx gen rain"),
+        (["-"], "A prompt comes behind gen: sao-onnx gen -"),
+        (["models", ""], "Known: add, remove, default"),
+        (["models", "zzz"], "Known: add, remove, default"),
         (["gen", "rain", "--stpes", "3"], "--steps"),
         (["gen", "rain", "--sampler", "eulr"], "did you mean 'euler'?"),
         (["gen", "rain", "--normalize", "luffs"], "did you mean 'lufs'?"),

@@ -431,6 +431,8 @@ def test_folders_that_cannot_be(tmp_path, place):
 def test_addresses_are_no_folders():
     with pytest.raises(FileError, match="s3://bucket/clips is an address, expected a folder on this machine"):
         Folder(Path("s3://bucket/clips"))
+    with pytest.raises(FileError, match=r"^s3:clips looks like the address s3://clips, expected a folder on this machine"):
+        Folder(Path("s3:clips"))
 
 
 def test_a_folder_stays_the_one_that_it_was(tmp_path, monkeypatch):

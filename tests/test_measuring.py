@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from sao_onnx.bundle.bundle import open_bundle
+from sao_onnx.cli import app
 from sao_onnx.measuring import advice as checks
 from sao_onnx.measuring import board
 from sao_onnx.measuring.advice import advice
 from sao_onnx.measuring.board import Moment, Settings
 from sao_onnx.measuring.measure import PARTS, Begun, measure
 from sao_onnx.measuring.operations import Operations, clip_operations, node_operations
-from sao_onnx.measuring.rates import Rates, shortest
+from sao_onnx.measuring.rates import Rates, measured, shortest
 from sao_onnx.measuring.report import Clip, Hardware, Load, Model, Report, Software, Stage
 from sao_onnx.runtime.large_matmul import ROWS, large_matmul
 from sao_onnx.runtime.sessions import SessionFactory
 from tests.conftest import MINIATURE, ROOT
+from tests.processes import COMMAND, GUARD, started
 
 SOUND = Report(
     1,
@@ -181,16 +186,24 @@ def test_the_page_of_boards_has_its_tables():
 
 def test_a_measurement(miniature, root):
     *begun, report = measure(miniature, spent=0.0, root=root)
-    assert [part.index for part in begun if isinstance(part, Begun)] == list(range(PARTS))
     assert isinstance(report, Report)
+    parts = PARTS if report.hardware.usable > 1 else PARTS - 2
+    assert [part.index for part in begun if isinstance(part, Begun)] == list(range(parts))
     assert [stage.name for stage in report.stages] == ["text", "dit", "decoder"]
     assert report.clip.measured
     assert not report.telling
-    assert len(report.moments) == PARTS + 1
+    assert len(report.moments) == parts + 1
     text = report.to_json(advice(report))
     assert json.loads(text)["format"] == 1
     for private in (socket.gethostname(), str(miniature), os.sep + "home", str(root)):
         assert len(private) < 4 or private not in text
+
+
+def test_one_processor_is_measured_once():
+    *names, rates = measured(1, 10**6, spent=0.0)
+    assert names == ["int8 matmul, 1 thread", "fp32 matmul, 1 thread", "memory"]
+    assert isinstance(rates, Rates)
+    assert (rates.int8_all, rates.fp32_all) == (rates.int8_one, rates.fp32_one)
 
 
 def test_a_clip_for_which_there_is_no_time(miniature, root):
@@ -198,6 +211,80 @@ def test_a_clip_for_which_there_is_no_time(miniature, root):
     assert isinstance(report, Report)
     assert not report.clip.measured
     assert report.clip.seconds >= report.clip.sampling > 0
+
+
+@pytest.fixture
+def bench(miniature, tmp_path, monkeypatch):
+    """The command in an empty folder, on a board whose measurement is already there."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, report=SOUND, meanwhile=lambda: None):
+        def measured(folder):
+            yield Begun("clip", 0)
+            meanwhile()
+            yield report
+
+        monkeypatch.setattr("sao_onnx.measuring.measure.measure", measured)
+        return CliRunner().invoke(app, ["bench", "-m", str(miniature), *words])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "message"),
+    [
+        ("none/board.json", 1, "error: the folder none does not exist; create it first"),
+        (".", 1, "error: . is a folder; give a file name"),
+        ("s3:b", 2, "error: s3:b looks like the address s3://b, expected a file on this machine"),
+        ("s3://b/board.json", 2, "error: s3://b/board.json is an address, expected a file on this machine"),
+        ("-", 2, "- is no file; --json prints the figures"),
+        ("", 2, "--report is empty"),
+    ],
+)
+def test_files_that_the_figures_cannot_go_to(bench, tmp_path, file, code, message):
+    def meanwhile():
+        raise AssertionError("it is told before the work")
+
+    done = bench("--report", file, meanwhile=meanwhile)
+    assert done.exit_code == code
+    assert message in done.output
+    assert os.listdir(tmp_path) == []
+
+
+def test_figures_go_to_the_home_folder(bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert bench("--report=~/board.json").exit_code == 0
+    assert os.listdir(tmp_path) == ["board.json"]
+
+
+def test_figures_are_printed_where_their_file_fails(bench, tmp_path):
+    """Nobody waits two minutes for nothing, because another program was faster with the name."""
+    done = bench("--report", "board.json", meanwhile=lambda: (tmp_path / "board.json").write_text("other"))
+    assert done.exit_code == 1
+    assert "share  " in done.stdout
+    assert "board.json exists" in done.stderr
+    assert (tmp_path / "board.json").read_text() == "other"
+
+
+def test_one_processor_in_words(bench):
+    one = replace(SOUND, hardware=replace(SOUND.hardware, usable=1), model=replace(SOUND.model, threads=1, workers=1))
+    assert "threads       1 on 1 processor, 1 decoder tile at a time\n" in bench(report=one).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent to a group there")
+@pytest.mark.parametrize("part", ["int8 matmul, 1 thread", "decoder"])
+def test_an_interrupted_measurement_leaves_no_file(miniature, tmp_path, part):
+    words = [COMMAND, "bench", "-m", miniature, "--report", "board.json"]
+    with started(words, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        assert any(part in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=GUARD)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.endswith("interrupted\n")
+    assert "Traceback" not in stderr
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_command(command, miniature, tmp_path):

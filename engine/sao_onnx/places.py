@@ -31,6 +31,17 @@ def meant_address(text: str | Path) -> str:
     return "" if found is None else f"{found[1].lower()}://{str(text)[found.end() :]}"
 
 
+def address_in_words(path: str | Path) -> str:
+    """The beginning of a message about a path that was meant as an address: as it was typed, and what it is. "" for any other.
+
+    A path of Python's has lost one of two slashes, which is taken as meant.
+    """
+    if not (address := meant_address(path)):
+        return ""
+    typed = re.sub(r":/(?!/)", "://", str(path), count=1) if isinstance(path, Path) else path
+    return f"{typed} is an address" if typed.lower() == address.lower() else f"{typed} looks like the address {address}"
+
+
 def expand_home(path: str | Path) -> Path:
     """A path as it is written, but that a first part `~` stands for the user's home folder, where there is one.
 

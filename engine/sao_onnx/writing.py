@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from sao_onnx.errors import FileError, OutputExistsError
 from sao_onnx.locks import lock
-from sao_onnx.places import meant_address
+from sao_onnx.places import address_in_words
 
 PARTIAL = re.compile(r"\.sao-onnx-[0-9a-f]{16}\.partial")
 """Names of files that are being written. Short, whatever the final name is: file systems limit the bytes of a name."""
@@ -130,10 +130,8 @@ def _target(path: Path, overwrite: bool) -> Path:
     if mode is not None and stat.S_ISDIR(mode):
         raise FileError(f"{path} is a folder; give a file name")
     if not target.parent.is_dir():
-        if address := meant_address(path):
-            raise FileError(
-                f"{address} is an address, expected a file on this machine; only `sao-onnx batch` writes to addresses"
-            )
+        if address := address_in_words(path):
+            raise FileError(f"{address}, expected a file on this machine; only `sao-onnx batch` writes to addresses")
         raise FileError(f"the folder {target.parent} does not exist; create it first")
     if mode is not None and not stat.S_ISREG(mode):
         raise FileError(f"{path} is a device or a pipe, expected a file")

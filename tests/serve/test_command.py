@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from sao_onnx.cli import serve as serve_module
 from sao_onnx.cli.commands import app
@@ -89,6 +90,19 @@ def test_a_variable_with_folders_that_have_spaces(asked, monkeypatch):
     Path("my models/rain").mkdir(parents=True)
     monkeypatch.setenv("SAO_ONNX_MODEL", "my models/rain sao-tiny")
     assert asked()[0].models == ("my models/rain", "sao-tiny")
+
+
+def test_a_variable_with_models_that_are_not_there(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    hint = "; words are one model where they are the path of a folder"
+    for value, line in (
+        ("a b", f"the models a and b are named by SAO_ONNX_MODEL{hint}"),
+        ("a b c", f"the models a, b and c are named by SAO_ONNX_MODEL{hint}"),
+        ("a", "the model a is named by SAO_ONNX_MODEL"),
+    ):
+        done = CliRunner().invoke(app, ["serve"], env={"SAO_ONNX_MODEL": value})
+        assert done.exit_code == 3
+        assert done.output.splitlines()[-1] == line
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,12 @@ const Compared COMPARED[] = {
     {"MultiplyBytes",
      [](const Values& v, Results& r, int64_t o, int64_t n) {
        constexpr int64_t ROWS = 7, MOST_INPUTS = 18, MOST_OUTPUTS = ROOM / ROWS;
-       static uint8_t bands[2 * BAND * (MOST_INPUTS + FOUR)];
-       static int8_t panels[2 * PANEL * (MOST_INPUTS + FOUR)], weights[MOST_INPUTS * MOST_OUTPUTS];
+       static uint8_t bands[2 * BAND * 2 * (MOST_INPUTS + FOUR)];
+       static int8_t panel[PANEL * (MOST_INPUTS + FOUR)], weights[MOST_INPUTS * MOST_OUTPUTS];
        const Product product = {ROWS, 1 + n % MOST_INPUTS, 1 + n % (MOST_OUTPUTS - MOST_OFFSET)};
        for (int64_t i = 0; i < product.inputs * product.outputs; ++i) weights[i] = static_cast<int8_t>(v.q[i % ROOM]);
        for (int64_t band = 0; band < product.bands(); ++band) arrange_band(product, v.q + o, band, bands + band * product.band_size());
-       multiply_panels(product, bands, weights, v.x + o, 0, product.panels(), panels, r.floats + o);
+       multiply_panels(product, bands, weights, v.x + o, 0, product.panels(), panel, r.floats + o);
      }},
     {"ResidualUnit",
      [](const Values& v, Results& r, int64_t o, int64_t n) {

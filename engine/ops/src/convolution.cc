@@ -120,19 +120,29 @@ SAO_AVX512 void group_avx512(const Tile& t, int64_t count) {
     tile_avx512<1>(t, start, count - start);
 }
 
-// Stores the first `left` of eight results.
-SAO_AVX_VNNI inline void store_avx_vnni(__m256i sums, float factor, uint8_t* y, int64_t left) {
-  __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(factor));
-  value = _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(LEAST)), _mm256_set1_ps(MOST));
-  const __m256i result = _mm256_cvtps_epi32(value);
-  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1));
-  const __m128i bytes = _mm_xor_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(static_cast<char>(ZERO)));
-  if (left >= 8) {
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(y), bytes);
-  } else {
-    uint8_t all[16];
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(all), bytes);
-    std::memcpy(y, all, static_cast<size_t>(left));
+// Stores what sums [4, VECTORS · 8] become.
+template <int VECTORS>
+SAO_AVX_VNNI void store_avx_vnni(const Tile& t, const int32_t* sums, int64_t half, int64_t start, int64_t count) {
+  constexpr int LANES = 8, OUTPUTS = GROUP / 2;
+  for (int o = 0; o < OUTPUTS; ++o) {
+    const __m256 factor = _mm256_set1_ps(t.factors[half + o]);
+    uint8_t* y = t.y + (half + o) * t.stride + start;
+    for (int v = 0; v < VECTORS && LANES * v < count; ++v) {
+      const __m256i sum = _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + LANES * (VECTORS * o + v)));
+      __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor);
+      value = _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(LEAST)), _mm256_set1_ps(MOST));
+      const __m256i result = _mm256_cvtps_epi32(value);
+      const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1));
+      const __m128i bytes = _mm_xor_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(static_cast<char>(ZERO)));
+      const int64_t left = count - LANES * v;
+      if (left >= LANES) {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(y + LANES * v), bytes);
+      } else {
+        uint8_t all[16];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(all), bytes);
+        std::memcpy(y + LANES * v, all, static_cast<size_t>(left));
+      }
+    }
   }
 }
 
@@ -151,22 +161,24 @@ SAO_AVX_VNNI void tile_avx_vnni(const Tile& t, int64_t half, int64_t start, int6
     for (int64_t tap = 0; tap < t.taps; ++tap, x += QUAD * t.dilation, w += GROUP * QUAD) {
       __m256i values[VECTORS];
 #pragma GCC unroll 3
-      for (int v = 0; v < VECTORS; ++v)
-        values[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + QUAD * LANES * v));
+      for (int v = 0; v < VECTORS; ++v) values[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + QUAD * LANES * v));
 #pragma GCC unroll 4
       for (int o = 0; o < OUTPUTS; ++o) {
         const __m256i four = _mm256_set1_epi32(four_weights(w + QUAD * o));
 #pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; ++v) sums[o][v] = _mm256_dpbusd_avx_epi32(sums[o][v], values[v], four);
+        for (int v = 0; v < VECTORS; ++v)
+          sums[o][v] = _mm256_dpbusd_avx_epi32(sums[o][v], values[v], four);
       }
     }
   }
+  // By way of memory, as above.
+  alignas(32) int32_t stored[OUTPUTS * VECTORS * LANES];
 #pragma GCC unroll 4
   for (int o = 0; o < OUTPUTS; ++o)
 #pragma GCC unroll 3
     for (int v = 0; v < VECTORS; ++v)
-      if (count > LANES * v)
-        store_avx_vnni(sums[o][v], t.factors[half + o], t.y + (half + o) * t.stride + start + LANES * v, count - LANES * v);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(stored + LANES * (VECTORS * o + v)), sums[o][v]);
+  store_avx_vnni<VECTORS>(t, stored, half, start, count);
 }
 
 SAO_AVX_VNNI void group_avx_vnni(const Tile& t, int64_t count) {

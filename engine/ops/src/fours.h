@@ -37,4 +37,20 @@ inline void interleave(const uint8_t* const row[4], int64_t count, uint8_t turne
     for (int k = 0; k < 4; ++k) to[4 * t + k] = row[k][t] ^ turned;
 }
 
+// to[t][k] = row[k][t], of two rows.
+inline void interleave_pair(const uint8_t* const row[2], int64_t count, uint8_t* to) {
+  int64_t t = 0;
+#if defined(SAO_X86)
+  for (; t + 16 <= count; t += 16) {
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[0] + t));
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[1] + t));
+    auto* place = reinterpret_cast<__m128i*>(to + 2 * t);
+    _mm_storeu_si128(place, _mm_unpacklo_epi8(a, b));
+    _mm_storeu_si128(place + 1, _mm_unpackhi_epi8(a, b));
+  }
+#endif
+  for (; t < count; ++t)
+    for (int k = 0; k < 2; ++k) to[2 * t + k] = row[k][t];
+}
+
 }  // namespace sao

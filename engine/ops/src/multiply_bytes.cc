@@ -24,10 +24,10 @@ void MultiplyBytes::compute(Run& run) const {
   auto* bands = static_cast<uint8_t*>(std::malloc(static_cast<size_t>(product.bands() * product.band_size() + 1)));
   if (run.require(bands != nullptr, "not enough memory")) {
     run.parallel(product.bands(), [=](int64_t band) { arrange_band(product, x, band, bands + band * product.band_size()); });
-    // Some panels for each thread, and one after the other for as long as that leaves enough for all threads.
+    // Some panels one after the other, in the same scratch, for as long as that leaves enough for all threads.
     constexpr int64_t ENOUGH = 8;
     const int64_t several = (product.panels() + ENOUGH - 1) / ENOUGH, tasks = (product.panels() + several - 1) / several;
-    run.parallel(tasks, 2 * product.panel_size() + 1, [=](int64_t task, uint8_t* scratch) {
+    run.parallel(tasks, product.panel_size() + 1, [=](int64_t task, uint8_t* scratch) {
       const int64_t first = task * several, last = first + several < product.panels() ? first + several : product.panels();
       multiply_panels(product, bands, weights, scales, first, last, reinterpret_cast<int8_t*>(scratch), y);
     });

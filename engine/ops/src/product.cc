@@ -9,11 +9,17 @@ namespace sao {
 namespace {
 
 constexpr int32_t ZERO = 128;
+constexpr int64_t PAIR = 2;
+constexpr int64_t STRIP = 16;  // Outputs that registers of 256 bits have room for.
+
+// Without an instruction for fours, pairs of 16 bits are multiplied: [2 · fours, 6, 2] and [2 · fours, 64, 2]. Sums of two products
+// of bytes would overflow the 16 bits that AVX2 gives them. The zero point is taken away when values are laid out.
+bool takes_pairs() { return kernels() == Kernels::AVX2; }
 
 // A band of rows times a panel of weights.
 struct Block {
-  const uint8_t* x;  // [fours, 6, 4]
-  const int8_t* w;   // [fours, 64, 4]
+  const uint8_t* x;  // [fours, 6, 4], or as pairs.
+  const int8_t* w;   // [fours, 64, 4], or as pairs.
   int64_t fours, rows, columns;
   const int32_t* offsets;  // [64]: what the sums begin with.
   const float* scales;     // [64]
@@ -92,35 +98,86 @@ SAO_AVX512 void block_avx512(const Block& b) {
     }
 }
 
-SAO_AVX_VNNI void block_avx_vnni(const Block& b) {
+using Sums = void (*)(const Block& b, int64_t first, int32_t* sums);
+
+SAO_AVX2 void sums_avx2(const Block& b, int64_t first, int32_t* result) {
   constexpr int LANES = 8, VECTORS = 2;
-  for (int64_t first = 0; first < b.columns; first += LANES * VECTORS) {
-    __m256i sums[BAND][VECTORS];
-#pragma GCC unroll 6
-    for (int r = 0; r < BAND; ++r)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; ++v)
-        sums[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.offsets + first + LANES * v));
-    const uint8_t* x = b.x;
-    const int8_t* w = b.w + FOUR * first;
-    for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
-      const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-      const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + FOUR * LANES));
-#pragma GCC unroll 6
-      for (int r = 0; r < BAND; ++r) {
-        const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
-        sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], values, low);
-        sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], values, high);
-      }
-    }
+  __m256i sums[BAND][VECTORS] = {};
+  const uint8_t* x = b.x;
+  const int8_t* w = b.w + PAIR * first;
+  for (int64_t pair = 0; pair < FOUR / PAIR * b.fours; ++pair, x += BAND * FOUR, w += PANEL * PAIR) {
+    const __m256i low = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
+    const __m256i high = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + PAIR * LANES)));
 #pragma GCC unroll 6
     for (int r = 0; r < BAND; ++r) {
-      alignas(32) float result[LANES * VECTORS];
-      _mm256_store_ps(result, _mm256_cvtepi32_ps(sums[r][0]));
-      _mm256_store_ps(result + LANES, _mm256_cvtepi32_ps(sums[r][1]));
-      for (int64_t o = first; r < b.rows && o < b.columns && o < first + LANES * VECTORS; ++o)
-        b.y[r * b.stride + o] = result[o - first] * b.scales[o];
+      const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
+      sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(values, low));
+      sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(values, high));
     }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(result + STRIP * r + LANES * v), sums[r][v]);
+}
+
+SAO_AVX_VNNI void sums_avx_vnni(const Block& b, int64_t first, int32_t* result) {
+  constexpr int LANES = 8, VECTORS = 2;
+  __m256i sums[BAND][VECTORS];
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v)
+      sums[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.offsets + first + LANES * v));
+  const uint8_t* x = b.x;
+  const int8_t* w = b.w + FOUR * first;
+  for (int64_t four = 0; four < b.fours; ++four, x += BAND * FOUR, w += PANEL * FOUR) {
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + FOUR * LANES));
+#pragma GCC unroll 6
+    for (int r = 0; r < BAND; ++r) {
+      const __m256i values = _mm256_set1_epi32(four_values(x + FOUR * r));
+      sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], values, low);
+      sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], values, high);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < BAND; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(result + STRIP * r + LANES * v), sums[r][v]);
+}
+
+SAO_AVX2 void block_avx2(const Block& b, Sums sums) {
+  constexpr int64_t LANES = 8;
+  for (int64_t first = 0; first < b.columns; first += STRIP) {
+    alignas(32) int32_t result[BAND * STRIP];
+    sums(b, first, result);
+    for (int64_t r = 0; r < b.rows; ++r) {
+      float* y = b.y + r * b.stride;
+      const int32_t* row = result + STRIP * r - first;
+      int64_t o = first;
+      for (; o < first + STRIP && o + LANES <= b.columns; o += LANES) {
+        const __m256 values = _mm256_cvtepi32_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(row + o)));
+        _mm256_storeu_ps(y + o, _mm256_mul_ps(values, _mm256_loadu_ps(b.scales + o)));
+      }
+      for (; o < first + STRIP && o < b.columns; ++o) y[o] = static_cast<float>(row[o]) * b.scales[o];
+    }
+  }
+}
+
+// Lays out a row of a band in pairs.
+SAO_AVX2 void arrange_pairs(const Product& product, const uint8_t* row, uint8_t* to) {
+  constexpr int64_t LANES = 16;
+  const __m256i zero = _mm256_set1_epi16(ZERO);
+  for (int64_t i = 0; i < FOUR * product.fours(); i += LANES) {
+    alignas(32) int16_t values[LANES] = {};
+    if (i + LANES <= product.inputs) {
+      const __m256i read = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + i)));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(values), _mm256_sub_epi16(read, zero));
+    } else {
+      for (int64_t k = 0; i + k < product.inputs; ++k) values[k] = static_cast<int16_t>(row[i + k] - ZERO);
+    }
+    for (int64_t k = 0; k < LANES && i + k < FOUR * product.fours(); k += PAIR, to += BAND * FOUR) std::memcpy(to, values + k, FOUR);
   }
 }
 
@@ -166,36 +223,35 @@ SAO_NEON_DOT void block_neon_dot(const Block& b) {
 
 void take_away(const int8_t* w, int64_t fours, int32_t* offsets) {
   std::memset(offsets, 0, PANEL * sizeof *offsets);
-  if (takes_signed()) return;
+  if (takes_signed() || takes_pairs()) return;
 #if defined(SAO_X86)
   if (kernels() == Kernels::AVX512) return take_away_avx512(w, fours, offsets);
 #endif
   take_away_portable(w, fours, offsets);
 }
 
-// The end of so many fours from the first one on.
-int64_t end_of(const Product& product, int64_t first, int64_t count) {
-  return first + count < product.fours() ? first + count : product.fours();
-}
-
-// Asks for weights of a panel that are laid out soon.
-void fetch(const Product& product, const int8_t* w, int64_t panel, int64_t first, int64_t count) {
-  const int64_t end = FOUR * end_of(product, first, count);
-  for (int64_t i = FOUR * first; i < (end < product.inputs ? end : product.inputs); ++i)
-    __builtin_prefetch(w + i * product.outputs + panel * PANEL);
-}
-
-// Lays out a part of a panel of weights: [fours, 64, 4]. What is left is 0.
-void arrange(const Product& product, const int8_t* w, int64_t panel, int64_t first, int64_t count, int8_t* arranged) {
+// Lays out a panel of weights: [fours, 64, 4]. What is left is 0.
+void arrange_panel(const Product& product, const int8_t* w, int64_t panel, int8_t* arranged) {
+  constexpr int64_t SOON = 16;  // Rows. Those of a panel lie far apart, in places that caches do not foresee.
   const int64_t column = panel * PANEL, columns = product.outputs - column < PANEL ? product.outputs - column : PANEL;
   const int8_t none[PANEL] = {};
-  for (int64_t four = first; four < end_of(product, first, count); ++four) {
+  w += column;
+  for (int64_t four = 0; four < product.fours(); ++four) {
     int8_t* to = arranged + four * PANEL * FOUR;
     const uint8_t* row[FOUR];
-    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i)
-      row[k] = reinterpret_cast<const uint8_t*>(i < product.inputs ? w + i * product.outputs + column : none);
-    interleave(row, columns, 0, reinterpret_cast<uint8_t*>(to));
-    std::memset(to + FOUR * columns, 0, static_cast<size_t>(FOUR * (PANEL - columns)));
+    for (int64_t k = 0, i = FOUR * four; k < FOUR; ++k, ++i) {
+      row[k] = reinterpret_cast<const uint8_t*>(i < product.inputs ? w + i * product.outputs : none);
+      if (i + SOON < product.inputs) __builtin_prefetch(w + (i + SOON) * product.outputs);
+    }
+    if (takes_pairs()) {
+      for (int64_t k = 0; k < FOUR; k += PAIR, to += PANEL * PAIR) {
+        interleave_pair(row + k, columns, reinterpret_cast<uint8_t*>(to));
+        std::memset(to + PAIR * columns, 0, static_cast<size_t>(PAIR * (PANEL - columns)));
+      }
+    } else {
+      interleave(row, columns, 0, reinterpret_cast<uint8_t*>(to));
+      std::memset(to + FOUR * columns, 0, static_cast<size_t>(FOUR * (PANEL - columns)));
+    }
   }
 }
 
@@ -205,7 +261,9 @@ void multiply(const Block& block) {
     case Kernels::AVX512:
       return block_avx512(block);
     case Kernels::AVX_VNNI:
-      return block_avx_vnni(block);
+      return block_avx2(block, sums_avx_vnni);
+    case Kernels::AVX2:
+      return block_avx2(block, sums_avx2);
 #elif defined(SAO_NEON)
     case Kernels::NEON_DOT:
       return block_neon_dot(block);
@@ -217,6 +275,8 @@ void multiply(const Block& block) {
 
 }  // namespace
 
+int64_t Product::band_size() const { return BAND * FOUR * fours() * (takes_pairs() ? static_cast<int64_t>(sizeof(int16_t)) : 1); }
+
 void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_t* arranged) {
   const uint32_t turned = takes_signed() ? 0x80808080u : 0;
   const int64_t first = band * BAND, whole = product.inputs / FOUR, rest = product.inputs % FOUR;
@@ -224,6 +284,12 @@ void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_
     // Rows that are not there are computed as well, and not stored.
     const uint8_t* row = x + (first + r < product.rows ? first + r : first) * product.inputs;
     uint8_t* to = arranged + FOUR * r;
+#if defined(SAO_X86)
+    if (takes_pairs()) {
+      arrange_pairs(product, row, to);
+      continue;
+    }
+#endif
     for (int64_t four = 0; four < whole; ++four, row += FOUR, to += BAND * FOUR) {
       uint32_t values;
       std::memcpy(&values, row, FOUR);
@@ -241,24 +307,16 @@ void arrange_band(const Product& product, const uint8_t* x, int64_t band, uint8_
 
 void multiply_panels(const Product& product, const uint8_t* bands, const int8_t* w, const float* scales, int64_t first, int64_t last,
                      int8_t* scratch, float* y) {
-  int8_t *here = scratch, *next = scratch + product.panel_size();
-  arrange(product, w, first, 0, product.fours(), here);
   for (int64_t panel = first; panel < last; ++panel) {
     const int64_t column = panel * PANEL, left = product.outputs - column, columns = left < PANEL ? left : PANEL;
     alignas(64) int32_t offsets[PANEL];
-    take_away(here, product.fours(), offsets);
-    // The next panel is laid out in shares, and each is fetched while a band is multiplied: its weights come from afar.
-    const int64_t share = panel + 1 < last ? (product.fours() + product.bands() - 1) / product.bands() : 0;
-    fetch(product, w, panel + 1, 0, share);
+    arrange_panel(product, w, panel, scratch);
+    take_away(scratch, product.fours(), offsets);
     for (int64_t band = 0; band < product.bands(); ++band) {
-      fetch(product, w, panel + 1, (band + 1) * share, share);
       const int64_t row = band * BAND, rows = product.rows - row < BAND ? product.rows - row : BAND;
-      multiply({bands + band * product.band_size(), here, product.fours(), rows, columns, offsets, scales + column,
+      multiply({bands + band * product.band_size(), scratch, product.fours(), rows, columns, offsets, scales + column,
                 y + row * product.outputs + column, product.outputs});
-      arrange(product, w, panel + 1, band * share, share, next);
     }
-    int8_t* const done = here;
-    here = next, next = done;
   }
 }
 

@@ -18,13 +18,16 @@ namespace {
 
 constexpr const char* DOMAIN_NAME = "sao_onnx";
 
-// Without instructions for dot products, ONNX Runtime's own products are as fast. The portable ones are there for tests.
-bool products_pay() { return kernels() != Kernels::NEON && kernels() != Kernels::AVX2; }
+// Without instructions for dot products, ONNX Runtime's own convolutions are as fast, and on Arm its products. With AVX2, products
+// must not overflow, for which ONNX Runtime copies all weights when it opens a graph. The portable ones are there for tests.
+bool convolutions_pay() { return kernels() != Kernels::NEON && kernels() != Kernels::AVX2; }
+bool products_pay() { return kernels() != Kernels::NEON; }
 
 Status* register_operators(SessionOptions* options) {
   static const CustomOp operators[] = {describe<LookUpBytes>(), describe<LookUpSteps>(), describe<QuantizeRows>(),
                                        describe<QuantizeGatedRows>()};
-  static const CustomOp products[] = {describe<ConvolveBytes>(), describe<ResidualUnit>(), describe<MultiplyBytes>()};
+  static const CustomOp convolutions[] = {describe<ConvolveBytes>(), describe<ResidualUnit>()};
+  static const CustomOp product = describe<MultiplyBytes>();
   // ONNX Runtime keeps a pointer to the domain for as long as there are sessions. There is one for all of them.
   static Domain* domain = nullptr;
   if (domain == nullptr) {
@@ -32,9 +35,11 @@ Status* register_operators(SessionOptions* options) {
     if (Status* status = ort.create_domain(DOMAIN_NAME, &made)) return status;
     for (const CustomOp& op : operators)
       if (Status* status = ort.add_operator(made, &op)) return status;
-    if (products_pay())
-      for (const CustomOp& op : products)
+    if (convolutions_pay())
+      for (const CustomOp& op : convolutions)
         if (Status* status = ort.add_operator(made, &op)) return status;
+    if (products_pay())
+      if (Status* status = ort.add_operator(made, &product)) return status;
     domain = made;
   }
   return ort.add_domain(options, domain);

@@ -17,7 +17,7 @@ from sao_onnx.audio.files import sound_path
 from sao_onnx.audio.foreign import foreign_file
 from sao_onnx.audio.prepare import BLOCK, Part, converted, require_sound
 from sao_onnx.errors import AudioFileError, SaoOnnxError
-from sao_onnx.places import meant_address
+from sao_onnx.places import address_in_words
 
 EXACT_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")
 EXACT_CODECS = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -104,7 +104,7 @@ def _require_file(path: str | Path) -> None:
             with Path(path).open("rb"):  # libsndfile does not tell why it could not.
                 return
     except (FileNotFoundError, NotADirectoryError) as error:
-        hint = f"; {address} is an address: download it first" if (address := meant_address(path)) else ""
+        hint = f"; {address}: download it first" if (address := address_in_words(path)) else ""
         raise AudioFileError(f"{path} does not exist{hint}") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path.
         raise AudioFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error

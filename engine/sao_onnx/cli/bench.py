@@ -36,12 +36,37 @@ def bench(
     """Measure this machine for about two minutes at most, and tell what makes it slower than it could be."""
     from sao_onnx.bundle.names import find
     from sao_onnx.measuring.advice import advice
-    from sao_onnx.measuring.measure import PARTS, Begun, measure
-    from sao_onnx.writing import require_free, write_whole
+    from sao_onnx.writing import write_whole
 
-    if report is not None:
-        require_free(report, force)
-    folder = find(model)
+    file = None if report is None else _writable(report, force)
+    measured = _measured(find(model), quiet)
+    said = advice(measured)
+    result = measured.to_json(said)
+    if not as_json:  # Before the file, which may fail: minutes of measuring would be lost.
+        _print(measured, said)
+    if file is not None:
+        write_whole(file, f"{result}\n".encode(), overwrite=force)
+    if as_json:
+        print(result)
+    elif file is not None and not quiet:
+        note(f"the figures are in {file}")
+
+
+def _writable(report: Path, force: bool) -> Path:
+    """The file of a report, refused before the work where it could not be written."""
+    from sao_onnx.cli.outputs import STDOUT, expanded
+    from sao_onnx.writing import require_free
+
+    if report == STDOUT:
+        raise typer.BadParameter("- is no file; --json prints the figures", param_hint="--report")
+    file = expanded(report)
+    require_free(file, force)
+    return file
+
+
+def _measured(folder: Path, quiet: bool) -> Report:
+    """Measure with a bundle, and tell which part is measured."""
+    from sao_onnx.measuring.measure import PARTS, Begun, measure
 
     def work(tell: Callable[[Begun | Report], None]) -> None:
         for found in measure(folder):
@@ -49,28 +74,19 @@ def bench(
 
     with progress_bar(not quiet) as bar:
         for found in in_background(work):
-            if isinstance(found, Begun):
-                bar.update("measuring", found.index, PARTS)
-                if not quiet:
-                    note(f"measuring {found.part}")
-            else:
-                measured = found
-    said = advice(measured)
-    result = measured.to_json(said)
-    if report is not None:
-        write_whole(report, f"{result}\n".encode(), overwrite=force)
-    if as_json:
-        print(result)
-        return
-    _print(measured, said)
-    if report is not None and not quiet:
-        note(f"the figures are in {report}")
+            if not isinstance(found, Begun):
+                return found
+            bar.update("measuring", found.index, PARTS)
+            if not quiet:
+                note(f"measuring {found.part}")
+    raise RuntimeError("the measurement ended without a report")
 
 
 def _print(report: Report, said: Mapping[str, str]) -> None:
     software, hardware, rates, model, clip = report.software, report.hardware, report.rates, report.model, report.clip
     print(f"machine       {hardware.processor}, {hardware.architecture}, {hardware.system}")
-    print(f"threads       {model.threads} on {hardware.usable} processors, {model.workers} decoder tiles at a time")
+    tiles = f"{_counted(model.workers, 'decoder tile')} at a time"
+    print(f"threads       {model.threads} on {_counted(hardware.usable, 'processor')}, {tiles}")
     print(f"ONNX Runtime  {software.onnxruntime}; 8 bits: {software.int8_products or 'unknown'}")
     print(f"int8 matmul   {_giga(rates.int8_all)} GOP/s, one thread {_giga(rates.int8_one)}")
     print(f"fp32 matmul   {_giga(rates.fp32_all)} GOP/s, one thread {_giga(rates.fp32_one)}")
@@ -88,6 +104,10 @@ def _print(report: Report, said: Mapping[str, str]) -> None:
         print("\nNothing is wrong with this machine that the measurement could see.")
     for text in said.values():
         print(f"\n- {text}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _giga(value: float) -> str:

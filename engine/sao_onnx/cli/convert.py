@@ -3,110 +3,45 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from sao_onnx.cli import convert_options as c
 from sao_onnx.cli.command_options import Force, Json, Quiet, Verbose
 from sao_onnx.cli.signals import end_interrupted
 from sao_onnx.cli.terminal import FAILED, closeness, in_background, megabytes, note, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from sao_onnx.bundle.bundle import Bundle
     from sao_onnx_convert import Progress
 
 
 def convert(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="Folder with a configuration and weights (.safetensors, .ckpt), the weights in it, or a repository: "
-            "owner/name, owner/name@revision or its address.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Bundle to write.", show_default=False)],
-    t5: Annotated[
-        str | None,
-        typer.Option(
-            "--t5",
-            metavar="PLACE",
-            help="Folder or repository of the T5 encoder.",
-            show_default="the one that the configuration names",
-        ),
-    ] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option("--precision", metavar="int8|fp32", help="May be given several times.", show_default="fp32"),
-    ] = None,
-    config_name: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            "--config-name",
-            metavar="FILE",
-            help="The configuration: its name beside the weights, or a file.",
-            show_default="model_config.json, or the only one that fits",
-        ),
-    ] = None,
-    weights_name: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            "--weights-name",
-            metavar="NAME",
-            help="The weights' name.",
-            show_default="model.safetensors, model.ckpt, or the only ones",
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            metavar="PLACE",
-            help="Folder or repository of the model that it was made from, for parts that are missing.",
-            show_default=False,
-        ),
-    ] = None,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, where a snapshot has them.")] = True,
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lora",
-            metavar="FILE[:STRENGTH]",
-            help="LoRA to merge into the model, of stable-audio-tools or LoRAW, or a folder of PEFT; strength 1 is as it was "
-            "trained. May be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    checkpoint: c.Checkpoint,
+    output: c.Output,
+    t5: c.T5 = None,
+    precision: c.Precisions = None,
+    config_name: c.Configuration = None,
+    weights_name: c.Weights = None,
+    base: c.Base = None,
+    ema: c.Ema = True,
+    lora: c.Loras = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     force: Force = False,
 ) -> None:
     """Convert a checkpoint to a bundle. Needs the extra: pip install 'sao-onnx[convert]'."""
-    from sao_onnx.bundle.manifest import PRECISIONS
+    _require_precisions(precision or ())
+    _require_converter()
+    from sao_onnx_convert import convert as run
+    from sao_onnx_convert.bundle.staging import abandon
 
-    if unknown := [name for name in precision or () if name not in PRECISIONS]:
-        raise typer.BadParameter(
-            f"{unknown[0]!r} is no precision; expected {' or '.join(PRECISIONS)}", param_hint="--precision"
-        )
-    try:
-        from sao_onnx_convert import convert as run
-        from sao_onnx_convert.bundle.staging import abandon
-        from sao_onnx_convert.errors import ConversionError
-        from sao_onnx_convert.lora.argument import parse
-    except ModuleNotFoundError as error:
-        note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
-        raise typer.Exit(FAILED) from None
-    try:
-        loras = [parse(text) for text in lora or ()]
-    except ConversionError as error:
-        raise typer.BadParameter(str(error), param_hint="--lora") from error
+    loras = _read_loras(lora or ())
 
     def tell(text: str) -> None:
         if not quiet:
@@ -136,6 +71,35 @@ def convert(
         abandon(output)
         end_interrupted()
     _report(bundle, output, as_json=as_json, quiet=quiet)
+
+
+def _require_precisions(names: Sequence[str]) -> None:
+    from sao_onnx.bundle.manifest import PRECISIONS
+
+    if unknown := [name for name in names if name not in PRECISIONS]:
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is no precision; expected {' or '.join(PRECISIONS)}", param_hint="--precision"
+        )
+
+
+def _require_converter() -> None:
+    """End the command where what the converter needs is not installed."""
+    try:
+        import sao_onnx_convert  # noqa: F401
+    except ModuleNotFoundError as error:
+        note(f"error: converting needs {error.name}; install it with: pip install 'sao-onnx[convert]'")
+        raise typer.Exit(FAILED) from None
+
+
+def _read_loras(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """Files or folders with their strengths."""
+    from sao_onnx_convert.errors import ConversionError
+    from sao_onnx_convert.lora.argument import parse
+
+    try:
+        return [parse(text) for text in texts]
+    except ConversionError as error:
+        raise typer.BadParameter(str(error), param_hint="--lora") from error
 
 
 def _converted(work: Callable[[Callable[[Progress | Bundle], None]], None], *, quiet: bool, verbose: bool) -> Bundle:

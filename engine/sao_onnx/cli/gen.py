@@ -71,7 +71,7 @@ def gen(
     request = recorded_request(prompt_from_stdin() if prompt == "-" else prompt, written, recorded, from_file)
     bits = recorded_bits(bits, recorded, output)
     clips = clips_of("{prompt}-{seed}.wav" if output is None else output, request, count)
-    outputs = Outputs(clips, bits, metadata, as_json, expanded(preview), expanded(plot), force)
+    outputs = Outputs(clips, bits, metadata, as_json, preview and expanded(preview), plot and expanded(plot), force)
     outputs.require([Path(source) for source in (from_file, request.init_audio) if isinstance(source, (str, Path))])
     opened = partial(recorded_engine, model, recorded, precision, threads)
     engine, way = _fitting(opened, request, several=count > 1, preview=preview is not None)

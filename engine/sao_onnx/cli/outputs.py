@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sao_onnx.cli.results import print_bytes, print_result, require_writable, save_sidecar
 from sao_onnx.file_names import file_name, for_several
-from sao_onnx.places import expand_home, meant_address, user_path
+from sao_onnx.places import address_in_words, expand_home, user_path
 
 if TYPE_CHECKING:
     from sao_onnx.clip import Clip
@@ -101,17 +101,29 @@ def clips_of(output: str, request: Request, count: int) -> list[tuple[int, Path]
         raise RequestError(f"seed is {first} and count {count}, expected seeds of 0 to {MAX_SEED}, the last one included")
     if Path(output) == STDOUT:
         return [(first, STDOUT)]
-    if address := meant_address(output):
-        raise RequestError(f"{address} is an address, expected a file on this machine; `sao-onnx batch` writes to addresses")
+    _refuse_address(output)
     template = for_several(output) if count > 1 else output
     seeds = range(first, first + count)
     names = [file_name(template, prompt=request.prompt, seed=seed, index=seed - first + 1) for seed in seeds]
     return [(seed, expand_home(name)) for seed, name in zip(seeds, names, strict=True)]
 
 
-def expanded(path: Path | None) -> Path | None:
-    """A file that may be written, with the home folder for `~`."""
-    return None if path is None else expand_home(path)
+def expanded(path: Path) -> Path:
+    """A file other than the clip that may be written, with the home folder for `~`.
+
+    Raises:
+        RequestError: It was meant as an address.
+    """
+    _refuse_address(path)
+    return expand_home(path)
+
+
+def _refuse_address(path: str | Path) -> None:
+    from sao_onnx.errors import RequestError
+
+    if address := address_in_words(path):
+        hint = "" if isinstance(path, Path) or "://" in path else f"; a file of this name is ./{path}"
+        raise RequestError(f"{address}, expected a file on this machine; `sao-onnx batch` writes to addresses{hint}")
 
 
 def _require_stdout() -> None:

@@ -123,9 +123,19 @@ def _failing(options: Mapping[str, Any], applied: Sequence[Applied]) -> Iterator
         if isinstance(error, BundleError):  # Or nobody would know why it is this one.
             for setting in applied:
                 if setting.key == "model" and not options.get("as_json"):
-                    note(f"the model {setting.value} is named by {setting.source}")
+                    note(_named_by(setting))
         code = BAD_BUNDLE if isinstance(error, BundleError) else FAILED
         raise typer.Exit(WRONG_USAGE if isinstance(error, (RequestError, ProviderError)) else code) from None
+
+
+def _named_by(setting: Applied) -> str:
+    """Where the model comes from, or the models, as a server has them."""
+    if not isinstance(setting.value, list):
+        return f"the model {setting.value} is named by {setting.source}"
+    if len(setting.value) == 1:
+        return f"the model {setting.value[0]} is named by {setting.source}"
+    hint = "; words are one model where they are the path of a folder" if setting.source in os.environ else ""
+    return f"the models {', '.join(setting.value[:-1])} and {setting.value[-1]} are named by {setting.source}{hint}"
 
 
 def in_background(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:

@@ -60,9 +60,11 @@ def without_command(error: Any, context: Any, arguments: Sequence[str]) -> Any:
     if near := suggestion(arguments[0], context.command.list_commands(context)):  # Not every typer does it.
         return WrongUsageError(f"{message} Did you mean {near!r}?", context)
     if context.parent is not None:
-        return error
-    words = itertools.takewhile(lambda word: not word.startswith("-"), arguments)
-    return WrongUsageError(f"{message} A prompt comes behind gen: sao-onnx gen {_quoted(' '.join(words))}", context)
+        return WrongUsageError(f"{message} Known: {', '.join(context.command.list_commands(context))}", context)
+    words = itertools.takewhile(lambda word: word == "-" or not word.startswith("-"), arguments)
+    if prompt := " ".join(words).strip():
+        return WrongUsageError(f"{message} A prompt comes behind gen: sao-onnx gen {_quoted(prompt)}", context)
+    return WrongUsageError(f'{message} A prompt comes behind gen, and has words: sao-onnx gen "short kick drum"', context)
 
 
 def _quoted(word: str) -> str:
@@ -116,7 +118,7 @@ def _may_be_empty(option: Declared) -> bool:
 
 def _problem(option: Declared, name: str, value: str) -> str:
     """What is wrong with a number; "" where we find nothing."""
-    from sao_onnx.cli.settings import own_value
+    from sao_onnx.cli.setting_values import own_value
     from sao_onnx.errors import RequestError
     from sao_onnx.option import shown
 

@@ -10,7 +10,7 @@ from sao_onnx.audio.formats import AUDIO_FORMATS
 from sao_onnx.clip import Clip
 from sao_onnx.errors import FileError, OutputExistsError, RequestError
 from sao_onnx.option import shown
-from sao_onnx.places import meant_address
+from sao_onnx.places import address_in_words
 from sao_onnx.slug import slug
 from sao_onnx.writing import require_free
 
@@ -29,8 +29,8 @@ class Folder:
     """
 
     def __init__(self, path: Path) -> None:
-        if address := meant_address(path):
-            raise FileError(f"{address} is an address, expected a folder on this machine")
+        if address := address_in_words(path):
+            raise FileError(f"{address}, expected a folder on this machine")
         try:
             path.mkdir(exist_ok=True)
             # Once and for all: where the working folder or a link leads may change later.

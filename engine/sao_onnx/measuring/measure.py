@@ -25,7 +25,7 @@ BUDGET = 120.0
 """Seconds that the whole measurement should take. A clip that would take longer than what is left is not made."""
 
 PARTS = 10
-"""How many parts the measurement has, for its progress: five rates, three stages, the operations, a clip."""
+"""How many parts the measurement has at most, for its progress: five rates, three stages, the operations, a clip."""
 
 
 @dataclass(frozen=True)

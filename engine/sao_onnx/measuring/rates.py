@@ -84,7 +84,10 @@ def copy_rate(available: int | None, *, spent: float = SPENT) -> float:
 
 
 def measured(threads: int, available: int | None, *, spent: float = SPENT) -> Iterator[str | Rates]:
-    """Measure all rates. Yields the name of each before it is measured, and in the end the rates."""
+    """Measure all rates. Yields the name of each before it is measured, and in the end the rates.
+
+    On one processor, all threads are one, which is measured once: two figures would differ by chance.
+    """
     found: dict[str, float] = {}
     ways: tuple[tuple[str, Precision, int], ...] = (
         ("int8_one", "int8", 1),
@@ -93,6 +96,9 @@ def measured(threads: int, available: int | None, *, spent: float = SPENT) -> It
         ("fp32_all", "fp32", threads),
     )
     for name, precision, count in ways:
+        if name.endswith("_all") and threads == 1:
+            found[name] = found[f"{precision}_one"]
+            continue
         yield f"{precision} matmul, {count} thread{'s' if count > 1 else ''}"
         found[name] = matmul_rate(precision, count, spent=spent)
     yield "memory"

@@ -43,7 +43,7 @@ class Awaited(AsyncIterator[T]):
             item = await loop.run_in_executor(self._thread, self._context.run, self._next)
         except GeneratorExit:
             # The event loop is gone without having ended its tasks, and nothing can be awaited any more.
-            self._begin_end()
+            self._abandon()
             raise
         except BaseException:
             await self.aclose()
@@ -69,11 +69,15 @@ class Awaited(AsyncIterator[T]):
 
     def __del__(self) -> None:
         if self._begun:
-            with contextlib.suppress(RuntimeError):  # The interpreter is ending, and has ended the thread.
-                self._begin_end()
+            self._abandon()
 
     def _next(self) -> T | None:
         return next(self._items, None)
+
+    def _abandon(self) -> None:
+        """End the work, where nobody is left who could wait for it or hear of an error."""
+        with contextlib.suppress(RuntimeError):  # The interpreter is ending, and has ended the thread.
+            self._begin_end()
 
     def _begin_end(self) -> Future[None]:
         """Close the generator in its thread, behind what is being made there. Waits for nothing."""
