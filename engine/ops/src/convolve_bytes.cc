@@ -14,7 +14,7 @@ void ConvolveBytes::compute(Run& run) const {
   const int32_t* biases = run.input<int32_t>(3, biases_shape);
   const int64_t outputs = weights.outputs(), inputs = weights.inputs();
   run.require(shape.axes == 3 && shape.lengths[1] == inputs, "expected a value [b, channels, n] with the channels of the weights");
-  run.require(factors_shape.size() == outputs && biases_shape.size() == outputs, "expected a factor and a bias for each output");
+  run.require(factors_shape.is_vector(outputs, 1) && biases_shape.is_vector(outputs, 1), "expected a factor and a bias for each output");
   const int64_t n = shape.lengths[2], result = n - weights.reach();
   if (!run.require(result >= 0, "the value is shorter than the kernel")) return;
   uint8_t* y = run.output<uint8_t>(0, Shape::of(shape.lengths[0], outputs, result));

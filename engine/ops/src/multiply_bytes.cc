@@ -14,7 +14,7 @@ void MultiplyBytes::compute(Run& run) const {
   const float* scales = run.input<float>(2, scales_shape);
   const int64_t inputs = weights_shape.lengths[0], outputs = weights_shape.lengths[1];
   run.require(weights_shape.axes == 2 && shape.axes >= 1 && shape.last() == inputs, "expected a value [..., inputs] and weights [inputs, outputs]");
-  run.require(scales_shape.size() == outputs, "expected a scale for each output");
+  run.require(scales_shape.is_vector(outputs, 1), "expected a scale for each output");
   if (run.failed()) return;
   Shape result = shape;
   result.lengths[result.axes - 1] = outputs;

@@ -32,7 +32,7 @@ struct Scaling {
   static Scaling of(Run& run, size_t index, int64_t outputs) {
     Shape factors, biases;
     Scaling scaling = {run.input<float>(index, factors), run.input<int32_t>(index + 1, biases)};
-    run.require(factors.size() == outputs && biases.size() == outputs, "expected a factor and a bias for each output");
+    run.require(factors.is_vector(outputs, 1) && biases.is_vector(outputs, 1), "expected a factor and a bias for each output");
     return scaling;
   }
 };
@@ -134,7 +134,7 @@ void ResidualUnit::compute(Run& run) const {
   const Scaling before = Scaling::of(run, 4, channels), after = Scaling::of(run, 8, channels);
   const float* scales = run.input<float>(10, scales_shape);
   const uint8_t* zeros = run.input<uint8_t>(11, zeros_shape);
-  run.require(scales_shape.size() == channels && zeros_shape.size() == channels, "expected a scale and a zero point for each channel");
+  run.require(scales_shape.is_vector(channels, 1) && zeros_shape.is_vector(channels, 1), "expected a scale and a zero point for each channel");
   float* y = run.output<float>(0, shape);
   if (run.failed()) return;
   const Unit unit = {dilated, pointwise, channels, n, edge, x, edges, steps, bytes, before, after, scales, zeros, y};
