@@ -20,10 +20,10 @@ _LATER = f"{_PLAIN} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
 CORES = {
     "cortex-a72": f"Features: {_PLAIN}\nCPU implementer: 0x41\nCPU part: 0xd08\n",
     "cortex-a76": f"Features: {_LATER}\nCPU implementer: 0x41\nCPU part: 0xd0b\n",
-    "max": f"Features: {_LATER} i8mm bf16\nCPU implementer: 0x00\n",
+    "max": f"Features: {_LATER} i8mm bf16\nCPU implementer: 0x41\nCPU part: 0xd49\n",
 }
-"""What a processor's description says for each core. QEMU before 8.1 shows programs that of the host, and ONNX Runtime does not
-understand it."""
+"""What a processor's description says for each core, `max` as a Neoverse N2: ONNX Runtime crashes without a part that it knows. QEMU
+before 8.1 shows programs the description of the host."""
 
 ROLES = ("dit", "decoder_2", "decoder_3")
 
