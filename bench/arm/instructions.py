@@ -22,8 +22,8 @@ CORES = {
     "cortex-a76": f"Features: {_LATER}\nCPU implementer: 0x41\nCPU part: 0xd0b\n",
     "max": f"Features: {_LATER} i8mm bf16\nCPU implementer: 0x41\nCPU part: 0xd49\n",
 }
-"""What a processor's description says for each core, `max` as a Neoverse N2: ONNX Runtime crashes without a part that it knows. QEMU
-before 8.1 shows programs the description of the host."""
+"""What a processor's description says for each core, `max` as a Neoverse N2: ONNX Runtime crashes without a part that it knows.
+QEMU before 8.1 shows programs the description of the host."""
 
 ROLES = ("dit", "decoder_2", "decoder_3")
 

@@ -65,7 +65,7 @@ def compile_library(root: Path, target: Path, wheel_platform: str | None = None)
     """
     if wheel_platform is None:
         compiler = shlex.split(os.environ.get("CXX", "c++"))
-        options = ["-shared", "-nodefaultlibs", "-lc"] if sys.platform == "linux" else ["-shared"]
+        options = ["-shared", "-nodefaultlibs", "-lc", "-Wl,-z,defs"] if sys.platform == "linux" else ["-shared"]
         position = ["-fPIC"]
     else:
         compiler = [sys.executable, "-m", "ziglang", "c++", "-target", ZIG_TARGETS[wheel_platform]]

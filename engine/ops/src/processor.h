@@ -11,6 +11,10 @@
 #include <arm_neon.h>
 #endif
 
+#if defined(SAO_X86) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 11
+#error "GCC is too old for kernels with AVX-VNNI: 11 or newer is needed, or clang"
+#endif
+
 // A function that uses more instructions than the rest of the library. It may be called only where `kernels()` says so.
 #if defined(__GNUC__) || defined(__clang__)
 #define SAO_TARGET(features) __attribute__((target(features)))
@@ -21,7 +25,11 @@
 #endif
 #define SAO_AVX2 SAO_TARGET("avx2")
 #define SAO_AVX_VNNI SAO_TARGET("avx2,avxvnni")
+#if defined(__clang__)
 #define SAO_NEON_DOT SAO_TARGET("+dotprod")
+#else
+#define SAO_NEON_DOT SAO_TARGET("arch=armv8.2-a+dotprod")  // What the header of GCC before 14 asks for.
+#endif
 #define SAO_AVX512 SAO_TARGET("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")
 
 namespace sao {
