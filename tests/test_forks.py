@@ -201,6 +201,13 @@ def test_a_lock_is_free_afterwards(fork):
     assert go_on.is_set()
 
 
+def test_a_lock_may_be_held_by_whoever_forks(fork):
+    lock = forks.Lock()
+    for _ in range(2):
+        with lock:
+            fork()
+
+
 def test_a_user_of_the_process_before_is_no_user(fork):
     lazy = Lazy(object, keep=False)
     with lazy.use() as before:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import io
 import json
+import logging
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +27,10 @@ import pytest
 
 import sao_onnx
 from sao_onnx.bundle.bundle import Bundle, open_bundle
-from sao_onnx.errors import BundleError
+from sao_onnx.errors import BundleError, SaoOnnxWarning
 from sao_onnx.runtime import native_operators as native
+from sao_onnx.runtime import sessions
+from sao_onnx.runtime.onnx_bytes import domain_version
 from sao_onnx.runtime.onnx_runtime import ort
 from sao_onnx.runtime.sessions import SessionFactory
 
@@ -616,6 +622,24 @@ def test_bytes_that_are_no_model_call_nothing():
         assert native.called_version(hostile) is None
 
 
+def test_a_model_of_nothing_but_imports_is_not_read_for_long():
+    """A file of 30 MB, of which little is read: each read is a step of Python."""
+    reads = 0
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal reads
+            reads += 1
+            return super().read(size)
+
+    field = b"\x1a\x00"  # An empty text, of a number that imports do not have.
+    for many in (5000, 400):
+        imported = field * many
+        entry = b"\x42" + bytes([len(imported) & 127 | 128, len(imported) >> 7]) + imported
+        assert domain_version(Counted(entry * 3000), DOMAIN) is None
+    assert reads < 10_000
+
+
 @needs_compiler
 def test_operators_of_another_version_are_not_those_of_a_graph(installed, tmp_path, caplog):
     """ONNX Runtime would take them, whatever the graph's functions compute."""
@@ -690,7 +714,7 @@ def _pair_sums(bundle: Bundle) -> float:
 def test_a_clip_with_them_is_the_clip_without_them(installed, eight_bits, monkeypatch):
     """Equal where integers are computed; elsewhere within what 8 bits lose anyway."""
     bundle = eight_bits
-    assert native.calls_operators(open_bundle(bundle))
+    assert native.operators_of(open_bundle(bundle)) == installed.kernels
     assert _pair_sums(open_bundle(bundle)) <= MAX_PAIR_SUM
     engine = sao_onnx.load(bundle, threads=2)
     fast = engine.generate("a kick drum", seed=5)
@@ -803,14 +827,64 @@ def test_the_variable_turns_them_off(value, monkeypatch):
 
 
 def test_a_misspelt_value_of_the_variable_is_told(monkeypatch):
-    found = _found_again(monkeypatch, "offf")
+    with pytest.warns(SaoOnnxWarning, match="native operators are not used"):
+        found = _found_again(monkeypatch, "offf")
     _forget()
     assert found.library is None
     assert found.reason.startswith("SAO_ONNX_OPS is 'offf', expected off or one of portable")
 
 
-def test_a_bundle_from_before_calls_none(bundle):
-    assert not native.calls_operators(open_bundle(bundle))
+@needs_compiler
+def test_a_bundle_from_before_calls_none(bundle, installed):
+    assert native.operators_of(open_bundle(bundle)) == f"{installed.kernels}, but this bundle does not call them"
+
+
+@needs_compiler
+def test_half_a_library_is_not_used(package, tmp_path, monkeypatch):
+    """The system would end the process when it reads what is not there."""
+    shutil.copytree(package / "sao_onnx_ops", tmp_path / "sao_onnx_ops")
+    (library,) = (path for path in (tmp_path / "sao_onnx_ops").iterdir() if path.suffix in (".so", ".dylib", ".dll"))
+    library.write_bytes(library.read_bytes()[:60_000])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "sao_onnx_ops", raising=False)
+    found = _found_again(monkeypatch)
+    _forget()
+    assert found.library is None
+    assert "is damaged; install sao-onnx-ops again" in found.reason
+
+
+@needs_compiler
+def test_a_library_that_cannot_be_registered_leaves_stock_nodes(installed, tmp_path, monkeypatch, caplog):
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(_model(QUANTIZE_ROWS, _inputs(QUANTIZE_ROWS, 1, 5), {}))
+    monkeypatch.setattr(sessions, "native_operators", lambda: replace(installed, library=tmp_path / "gone.so"))
+    with caplog.at_level(logging.INFO):
+        SessionFactory(1).session(path)
+    assert "opened with stock nodes" in caplog.text
+
+
+@needs_compiler
+def test_kernels_that_do_not_agree_cannot_be_asked_for(tmp_path, monkeypatch):
+    """The portable matmul is made another one, so that all others differ from it."""
+    pytest.importorskip("hatchling")
+    shutil.copytree(OPS, tmp_path / "ops", ignore=shutil.ignore_patterns("build"))
+    source = tmp_path / "ops" / "src" / "product.cc"
+    text = source.read_text(encoding="utf-8")
+    right = "static_cast<float>(static_cast<int32_t>(sum)) * b.scales[o]"
+    assert right in text
+    source.write_text(text.replace(right, right.replace("*", "+")), encoding="utf-8")
+    _build().compile_library(tmp_path / "ops", tmp_path / "sao_onnx_ops.so")
+    package = ModuleType("sao_onnx_ops")
+    package.library = lambda: tmp_path / "sao_onnx_ops.so"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sao_onnx_ops", package)
+    for wanted in ("", *native.KERNELS[1:]):
+        assert _found_again(monkeypatch, wanted).library is None
+    _forget()
+
+
+def test_memory_that_runs_out_in_an_operator_is_told_as_that():
+    (told,) = re.findall(r'NO_MEMORY = "(.*)"', (OPS / "src" / "operator.h").read_text(encoding="utf-8"))
+    assert sessions._is_out_of_memory(RuntimeError(told))
 
 
 def test_a_library_that_is_none_is_not_used(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ makes it for that one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -78,7 +79,9 @@ def compile_library(root: Path, target: Path, wheel_platform: str | None = None)
     try:
         done = subprocess.run(command, check=False)
     except FileNotFoundError as error:
-        raise SystemExit(f"no C++ compiler: {error}; install one (g++ or clang++), or name it in CXX") from error
+        raise SystemExit(
+            f"no C++ compiler: {error}; install one (g++ or clang++), or name it in CXX. sao-onnx runs without these operators, too"
+        ) from error
     if done.returncode or not target.exists():
         raise SystemExit(f"the compiler {shlex.join(compiler)} made no library (exit {done.returncode}): {shlex.join(command)}")
 
@@ -100,4 +103,7 @@ class CompilingHook(BuildHookInterface[Any]):
         compile_library(root, library, chosen)
         build_data["tag"] = f"py3-none-{name}"
         build_data["pure_python"] = False
-        build_data["force_include"][str(library)] = f"sao_onnx_ops/{library.name}"
+        digest = library.with_name("library.sha256")
+        digest.write_text(hashlib.sha256(library.read_bytes()).hexdigest(), encoding="ascii")
+        for made in (library, digest):
+            build_data["force_include"][str(made)] = f"sao_onnx_ops/{made.name}"

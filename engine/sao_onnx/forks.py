@@ -76,7 +76,7 @@ class Lock:
     """A lock for `with` blocks that is free in a process that was forked, whoever held it before."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = self._held = threading.Lock()
         self._watched = False
 
     def renew(self) -> None:
@@ -87,10 +87,12 @@ class Lock:
         if not self._watched:
             renew_after_fork(self)
             self._watched = True
-        self._lock.acquire()
+        lock = self._lock
+        lock.acquire()
+        self._held = lock
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.release()
+        self._held.release()  # Also where the process was forked by whoever holds it: then it is not the lock of now.
 
 
 @functools.cache

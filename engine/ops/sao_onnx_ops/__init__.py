@@ -5,6 +5,7 @@ The engine finds and uses them by itself. This package only says where the libra
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 __all__ = ["library"]
@@ -15,8 +16,13 @@ def library() -> Path:
 
     Raises:
         FileNotFoundError: This package was installed without it.
+        ValueError: It is not what was compiled. Half a library would end the process.
     """
-    for found in Path(__file__).parent.glob("sao_onnx_ops.*"):
+    folder = Path(__file__).parent
+    for found in folder.glob("sao_onnx_ops.*"):
         if found.suffix in (".so", ".dylib", ".dll"):
+            digest = folder / "library.sha256"
+            if digest.exists() and digest.read_text(encoding="ascii").strip() != hashlib.sha256(found.read_bytes()).hexdigest():
+                raise ValueError(f"{found} is damaged; install sao-onnx-ops again")
             return found
-    raise FileNotFoundError(f"{Path(__file__).parent} has no compiled library; install sao-onnx-ops again")
+    raise FileNotFoundError(f"{folder} has no compiled library; install sao-onnx-ops again")

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "processor.h"
+
 namespace sao {
 
 // Random numbers, by xorshift: the same everywhere.
@@ -26,7 +28,7 @@ class Random {
 constexpr int64_t MOST_COMPARED = 512, MOST_OFFSET = 16;
 const char* first_difference(Random& random, int64_t n, int64_t offset);
 
-// Chooses the fastest kernels that agree with the portable ones.
-void use_kernels_that_agree();
+// Chooses the fastest kernels that agree with the portable ones, and that are no faster than these.
+void use_kernels_that_agree(Kernels most);
 
 }  // namespace sao

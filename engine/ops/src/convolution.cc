@@ -256,7 +256,7 @@ void Weights::read(Setup& setup, size_t index, int64_t dilation) {
   const int64_t outputs = shape.lengths[0], inputs = shape.lengths[1], taps = shape.lengths[2];
   if (setup.require(shape.axes == 3 && shape.size() > 0, "expected weights [outputs, inputs, taps]") &&
       setup.require(dilation <= MOST_DILATION && taps <= MOST_TAPS, "the kernel is too long"))
-    setup.require(arrange(weights, outputs, inputs, taps, dilation), "not enough memory");
+    setup.require(arrange(weights, outputs, inputs, taps, dilation), NO_MEMORY);
 }
 
 bool Weights::arrange(const int8_t* weights, int64_t outputs, int64_t inputs, int64_t taps, int64_t dilation) {
@@ -273,9 +273,9 @@ bool Weights::arrange(const int8_t* weights, int64_t outputs, int64_t inputs, in
           for (int64_t i = quad * QUAD; i < (quad + 1) * QUAD; ++i)
             *next++ = o < outputs && i < inputs ? weights[(o * inputs + i) * taps + tap] : int8_t{0};
   for (int64_t o = 0; o < outputs; ++o) {
-    int32_t sum = 0;
-    for (int64_t i = 0; i < inputs * taps; ++i) sum += weights[o * inputs * taps + i];
-    sums_[o] = sum;
+    uint32_t sum = 0;
+    for (int64_t i = 0; i < inputs * taps; ++i) sum += static_cast<uint32_t>(weights[o * inputs * taps + i]);
+    sums_[o] = static_cast<int32_t>(sum);
   }
   return true;
 }

@@ -242,20 +242,13 @@ void QuantizeGatedRows::compute(Run& run) const {
   uint8_t* q = run.output<uint8_t>(0, shape);
   float* largest = run.output<float>(1, rows_shape);
   if (run.failed()) return;
-  bool full = false;
-  run.parallel(rows_shape.size(), [=, &full](int64_t row) {
-    float* hidden = static_cast<float*>(std::malloc(static_cast<size_t>(n) * sizeof(float)));
-    if (hidden == nullptr) {
-      full = true;  // Only ever set, by any thread.
-      return;
-    }
+  run.parallel(rows_shape.size(), n * static_cast<int64_t>(sizeof(float)), [=](int64_t row, uint8_t* scratch) {
+    auto* hidden = reinterpret_cast<float*>(scratch);
     gate_row(value + row * n, gate + row * n, scale[row], value_bias, gate_bias, hidden, n);
     rotate_row(hidden, n);
     largest[row] = largest_of(hidden, n, *least);
     quantize_row(hidden, largest[row], *step, q + row * n, n);
-    std::free(hidden);
   });
-  run.require(!full, "Failed to allocate memory");
 }
 
 }  // namespace sao

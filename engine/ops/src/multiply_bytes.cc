@@ -22,7 +22,7 @@ void MultiplyBytes::compute(Run& run) const {
   if (run.failed() || result.size() == 0) return;
   const Product product = {result.size() / outputs, inputs, outputs};
   auto* bands = static_cast<uint8_t*>(std::malloc(static_cast<size_t>(product.bands() * product.band_size() + 1)));
-  if (run.require(bands != nullptr, "not enough memory")) {
+  if (run.require(bands != nullptr, NO_MEMORY)) {
     run.parallel(product.bands(), [=](int64_t band) { arrange_band(product, x, band, bands + band * product.band_size()); });
     // Some panels one after the other, in the same scratch, for as long as that leaves enough for all threads.
     constexpr int64_t ENOUGH = 8;

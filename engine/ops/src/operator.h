@@ -51,6 +51,9 @@ class Checked {
 };
 
 // What is known when a graph is opened.
+// What ONNX Runtime itself says: the engine knows it by that.
+constexpr const char* NO_MEMORY = "Failed to allocate memory";
+
 class Setup : public Checked {
  public:
   explicit Setup(const KernelInfo* info) : info_(info) {}
@@ -109,7 +112,7 @@ class Run : public Checked {
         work(index, scratch);
       std::free(scratch);
     });
-    require(all, "not enough memory");
+    require(all, NO_MEMORY);
   }
 
  private:
@@ -147,7 +150,7 @@ CustomOp describe() {
   op.create_checked = [](const CustomOp*, const void* const*, const KernelInfo* info, void** kernel) -> Status* {
     Setup setup(info);
     void* room = std::calloc(1, sizeof(Operator));
-    if (setup.require(room != nullptr, "not enough memory")) {
+    if (setup.require(room != nullptr, NO_MEMORY)) {
       auto* made = new (room) Operator();
       made->create(setup);
       *kernel = made;

@@ -10,7 +10,6 @@ namespace {
 
 constexpr int32_t ZERO = 128;
 constexpr int64_t PAIR = 2;
-constexpr int64_t STRIP = 16;  // Outputs that registers of 256 bits have room for.
 
 // Without an instruction for fours, pairs of 16 bits are multiplied: [2 · fours, 6, 2] and [2 · fours, 64, 2]. Sums of two products
 // of bytes would overflow the 16 bits that AVX2 gives them. The zero point is taken away when values are laid out.
@@ -43,7 +42,9 @@ void take_away_portable(const int8_t* w, int64_t fours, int32_t* offsets) {
   for (int64_t four = 0; four < fours; ++four)
     for (int64_t o = 0; o < PANEL; ++o) {
       const int8_t* one = w + (four * PANEL + o) * FOUR;
-      offsets[o] -= ZERO * (one[0] + one[1] + one[2] + one[3]);
+      // Beyond 32 bits it wraps around, as in registers.
+      const auto taken = static_cast<uint32_t>(ZERO * (one[0] + one[1] + one[2] + one[3]));
+      offsets[o] = static_cast<int32_t>(static_cast<uint32_t>(offsets[o]) - taken);
     }
 }
 
@@ -98,6 +99,7 @@ SAO_AVX512 void block_avx512(const Block& b) {
     }
 }
 
+constexpr int64_t STRIP = 16;  // Outputs that registers of 256 bits have room for.
 using Sums = void (*)(const Block& b, int64_t first, int32_t* sums);
 
 SAO_AVX2 void sums_avx2(const Block& b, int64_t first, int32_t* result) {

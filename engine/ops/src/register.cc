@@ -58,15 +58,16 @@ SAO_EXPORT sao::Status* SAO_CALL RegisterCustomOps(sao::SessionOptions* options,
 
 // Compares the kernels with their portable forms, and returns the name of those that are used from now on: the fastest that agree.
 SAO_EXPORT const char* sao_onnx_ops_check(void) {
-  sao::use_kernels_that_agree();
+  sao::use_kernels_that_agree(sao::fastest_kernels());
   return sao::kernels_name(sao::kernels());
 }
 
-// Uses kernels that are no faster than those of this name; returns the name of those that are used.
+// The same with kernels that are no faster than those of this name, nor than those in use.
 SAO_EXPORT const char* sao_onnx_ops_use(const char* name) {
-  for (int level = static_cast<int>(sao::fastest_kernels()); level >= 0; --level)
-    if (std::strcmp(name, sao::kernels_name(static_cast<sao::Kernels>(level))) == 0)
-      sao::use_kernels(static_cast<sao::Kernels>(level));
+  for (int level = static_cast<int>(sao::kernels()); level >= 0; --level) {
+    const auto wanted = static_cast<sao::Kernels>(level);
+    if (std::strcmp(name, sao::kernels_name(wanted)) == 0) sao::use_kernels_that_agree(wanted);
+  }
   return sao::kernels_name(sao::kernels());
 }
 

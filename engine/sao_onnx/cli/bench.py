@@ -88,6 +88,7 @@ def _print(report: Report, said: Mapping[str, str]) -> None:
     tiles = f"{_counted(model.workers, 'decoder tile')} at a time"
     print(f"threads       {model.threads} on {_counted(hardware.usable, 'processor')}, {tiles}")
     print(f"ONNX Runtime  {software.onnxruntime}; 8 bits: {software.int8_products or 'unknown'}")
+    print(f"operators     {software.native_operators}")
     print(f"int8 matmul   {_giga(rates.int8_all)} GOP/s, one thread {_giga(rates.int8_one)}")
     print(f"fp32 matmul   {_giga(rates.fp32_all)} GOP/s, one thread {_giga(rates.fp32_one)}")
     print(f"memory        {_giga(rates.copy)} GB/s; {megabytes(hardware.available)} available")

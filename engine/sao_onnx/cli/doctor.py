@@ -35,7 +35,7 @@ def doctor(
     from sao_onnx.bundle.names import find
     from sao_onnx.runtime.machine import describe_machine, int8_matmul_instructions
     from sao_onnx.runtime.memory import estimate_peak
-    from sao_onnx.runtime.native_operators import calls_operators, native_operators
+    from sao_onnx.runtime.native_operators import operators_of
     from sao_onnx.runtime.processor import FEATURES
     from sao_onnx.runtime.sessions import int8_matmul_overflows, runtime
     from sao_onnx.runtime.tuning import saved_tuning
@@ -52,9 +52,7 @@ def doctor(
         "int8_weights": "unsigned" if int8_matmul_overflows() else "signed",
     }
     bundle = open_bundle(find(model))
-    operators = native_operators()
-    unused = "" if operators.library is None or calls_operators(bundle) else ", but this bundle does not call them"
-    report["native_operators"] = f"{operators}{unused}"
+    report["native_operators"] = operators_of(bundle)
     needs = {
         precision: {name: estimate_peak(bundle, precision, **way) for name, way in WAYS.items()}
         for precision in bundle.manifest.precisions

@@ -174,7 +174,8 @@ def no_dot_products(report: Report) -> str | None:
 def int8_gains_little(report: Report) -> str | None:
     """There are such instructions, but 8 bits are hardly faster."""
     products = report.software.int8_products
-    gain = report.rates.int8_all / report.rates.fp32_all
+    # Of one thread, which other programs disturb less.
+    gain = report.rates.int8_one / report.rates.fp32_one
     if products is None or products.startswith("16-bit") or gain >= GAIN:
         return None
     return (

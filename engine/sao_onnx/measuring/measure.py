@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sao_onnx.bundle.bundle import Bundle
 from sao_onnx.engine import Engine, load
 from sao_onnx.measuring import board
 from sao_onnx.measuring.board import Moment, Usage
@@ -17,6 +18,7 @@ from sao_onnx.measuring.report import FORMAT, Clip, Hardware, Load, Model, Repor
 from sao_onnx.measuring.stages import expected_clip, measured_clip, measured_stages, prompt_tokens
 from sao_onnx.runtime.machine import Machine, describe_machine, int8_matmul_instructions
 from sao_onnx.runtime.memory import require_memory
+from sao_onnx.runtime.native_operators import operators_of
 from sao_onnx.runtime.sessions import int8_matmul_overflows, runtime
 from sao_onnx.runtime.tuning import saved_tuning
 from sao_onnx.version import __version__
@@ -106,7 +108,7 @@ class _Measurement:
         others, stolen, swapped = _between(before, board.usage(root), time.process_time() - own, elapsed)
         yield Report(
             FORMAT,
-            _software(self._machine),
+            _software(self._machine, self._engine.bundle),
             _hardware(self._machine),
             board.settings(root),
             Load(load_average, others, stolen, swap, swapped),
@@ -137,10 +139,11 @@ class _Measurement:
         return expected if expected.seconds + expected.load > left else measured_clip(self._engine)
 
 
-def _software(machine: Machine) -> Software:
+def _software(machine: Machine, bundle: Bundle) -> Software:
     overflows, about = int8_matmul_overflows(), runtime()
     products = int8_matmul_instructions(machine, overflows)
-    return Software(__version__, platform.python_version(), about["onnxruntime"], about["build"], products, overflows)
+    python, operators = platform.python_version(), operators_of(bundle)
+    return Software(__version__, python, about["onnxruntime"], about["build"], products, overflows, operators)
 
 
 def _hardware(machine: Machine) -> Hardware:

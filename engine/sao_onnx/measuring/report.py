@@ -33,6 +33,7 @@ class Software:
         build: How ONNX Runtime was built.
         int8_products: What it computes 8-bit matmuls with; None if unknown.
         int8_overflows: Whether products of signed weights would overflow, so that unsigned ones are used.
+        native_operators: Which native operators run, or why none do.
     """
 
     sao_onnx: str
@@ -41,6 +42,7 @@ class Software:
     build: str
     int8_products: str | None
     int8_overflows: bool
+    native_operators: str
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sao_onnx.bundle.bundle import Bundle
+from sao_onnx.errors import SaoOnnxWarning
 from sao_onnx.forks import Lock
 from sao_onnx.runtime.onnx_bytes import domain_version
+from sao_onnx.warn import warn
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,9 @@ class NativeOperators:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"not used: {self.reason}" if self.library is None else self.kernels
+        if self.library is None:
+            return f"not used: {self.reason}"
+        return f"{PORTABLE}, which is for tests: a clip takes many minutes" if self.kernels == PORTABLE else self.kernels
 
 
 _finding = Lock()
@@ -71,7 +75,9 @@ def native_operators() -> NativeOperators:
     if wanted in ("on", "1", "yes", "true"):
         wanted = ""
     if wanted and wanted not in KERNELS:
-        return NativeOperators(None, reason=f"{VARIABLE} is {wanted!r}, expected off or one of {', '.join(KERNELS)}")
+        reason = f"{VARIABLE} is {wanted!r}, expected off or one of {', '.join(KERNELS)}"
+        warn(f"{reason}; native operators are not used", SaoOnnxWarning)
+        return NativeOperators(None, reason=reason)
     with _finding:
         return _checked(wanted)
 
@@ -90,7 +96,8 @@ def _checked(wanted: str) -> NativeOperators:
         version = int(functions.sao_onnx_ops_version())
         if version != VERSION:
             reason = (
-                f"sao-onnx-ops has operators of version {version}, expected {VERSION}; install the release that belongs to it"
+                f"sao-onnx-ops has operators of version {version}, expected {VERSION}; install the release of the package that "
+                "belongs to this one of sao-onnx"
             )
             return NativeOperators(None, reason=reason)
         kernels = functions.sao_onnx_ops_check()
@@ -99,10 +106,13 @@ def _checked(wanted: str) -> NativeOperators:
     except (OSError, AttributeError, ValueError) as error:
         # Of another system, incomplete, or of another package of this name.
         logger.info("native operators cannot be used: %s", error)
-        return NativeOperators(None, reason=f"the library cannot be used: {error}")
+        told = str(error)
+        remedy = "" if "install" in told else "; install sao-onnx-ops again"
+        return NativeOperators(None, reason=f"the library cannot be used: {told}{remedy}")
     name = kernels.decode()
     if name == PORTABLE and wanted != PORTABLE:
-        return NativeOperators(None, reason="they have no fast kernels for this processor")
+        whose = f"no kernels like {wanted}" if wanted else "no fast kernels"
+        return NativeOperators(None, reason=f"they have {whose} for this processor")
     logger.debug("native operators: %s", name)
     return NativeOperators(library, name)
 
@@ -122,7 +132,8 @@ def called_version(graph: Path | bytes) -> int | None:
         return domain_version(stream, DOMAIN)
 
 
-def calls_operators(bundle: Bundle) -> bool:
-    """Whether a graph of a bundle in 8 bits calls these operators. Older bundles call none."""
-    graphs = bundle.manifest.graphs
-    return any(graph.precision == "int8" and called_version(bundle.path(graph.path)) == VERSION for graph in graphs)
+def operators_of(bundle: Bundle) -> str:
+    """Which native operators the graphs of a bundle in 8 bits use, or why none, in words. Older bundles call none."""
+    operators, graphs = native_operators(), bundle.manifest.graphs
+    called = any(graph.precision == "int8" and called_version(bundle.path(graph.path)) == VERSION for graph in graphs)
+    return f"{operators}" if operators.library is None or called else f"{operators}, but this bundle does not call them"

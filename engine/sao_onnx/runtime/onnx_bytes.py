@@ -86,11 +86,11 @@ def domain_version(stream: BinaryIO, domain: str) -> int | None:
     return None
 
 
-MOST_OF_AN_IMPORT = 10_000
+MOST_OF_AN_IMPORT = 1_000
 """Bytes of the name and version of a domain."""
 
-MOST_FIELDS = 100_000
-"""Of a model, whose graph is one. More are not looked at, and models end before so many bytes:"""
+MOST_FIELDS = 1_000
+"""Of a model, whose graph is one, or of an import. More are not looked at, and models end before so many bytes:"""
 
 MOST_BYTES = 2**40
 

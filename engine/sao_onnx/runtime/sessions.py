@@ -169,10 +169,11 @@ class SessionFactory:
         native = _operators_for(path)
         try:
             return self._opened(path, entries, tiled, native)
-        except BundleError as error:
+        except (BundleError, ProviderError) as error:
             if native is None:
                 raise
-            # Operators take for granted what the graphs of the converter have, such as weights that are constants.
+            # Operators take for granted what the graphs of the converter have, such as weights that are constants. And the
+            # library may be one that ONNX Runtime cannot register.
             session = self._opened(path, entries, tiled, None)
             logger.info("%s; opened with stock nodes in place of native operators", error)
         return session
