@@ -80,7 +80,7 @@ def compile_library(root: Path, target: Path, wheel_platform: str | None = None)
         done = subprocess.run(command, check=False)
     except FileNotFoundError as error:
         raise SystemExit(
-            f"no C++ compiler: {error}; install one (g++ or clang++), or name it in CXX. sao-onnx runs without these operators, too"
+            f"no C++ compiler: {error}; install one (g++ or clang++), or name it in CXX. sao-onnx runs without operators, too"
         ) from error
     if done.returncode or not target.exists():
         raise SystemExit(f"the compiler {shlex.join(compiler)} made no library (exit {done.returncode}): {shlex.join(command)}")

@@ -6,6 +6,8 @@
 #include <windows.h>
 #elif defined(__linux__) && defined(SAO_NEON)
 #include <sys/auxv.h>
+#elif defined(__APPLE__) && defined(SAO_NEON)
+#include <sys/sysctl.h>
 #endif
 
 namespace sao {
@@ -95,6 +97,22 @@ Kernels fastest_of(Kernels wanted) {
 Kernels in_use = fastest_kernels();
 
 }  // namespace
+
+bool has_matrix_products() {
+#if defined(__APPLE__) && defined(SAO_NEON)
+  int found = 0;
+  size_t size = sizeof found;
+  return sysctlbyname("hw.optional.arm.FEAT_I8MM", &found, &size, nullptr, 0) == 0 && found != 0;
+#elif defined(_WIN32) && defined(SAO_NEON)
+  constexpr unsigned long MATRIX_PRODUCTS = 66;
+  return IsProcessorFeaturePresent(MATRIX_PRODUCTS) != 0;
+#elif defined(__linux__) && defined(SAO_NEON)
+  constexpr unsigned long MATRIX_PRODUCTS = 1ul << 13;  // Of AT_HWCAP2.
+  return (getauxval(AT_HWCAP2) & MATRIX_PRODUCTS) != 0;
+#else
+  return false;
+#endif
+}
 
 Kernels fastest_kernels() { return fastest_of(Kernels::AVX512); }
 

@@ -46,4 +46,7 @@ Kernels kernels();
 void use_kernels(Kernels wanted);
 const char* kernels_name(Kernels kernels);
 
+// Whether the processor has Arm's instructions for matrix products of bytes (i8mm), which no kernel here uses.
+bool has_matrix_products();
+
 }  // namespace sao

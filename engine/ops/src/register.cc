@@ -19,9 +19,10 @@ namespace {
 constexpr const char* DOMAIN_NAME = "sao_onnx";
 
 // Without instructions for dot products, ONNX Runtime's own convolutions are as fast, and on Arm its products. With AVX2, products
-// must not overflow, for which ONNX Runtime copies all weights when it opens a graph. The portable ones are there for tests.
+// must not overflow, for which ONNX Runtime copies all weights when it opens a graph. Where Arm has instructions for matrix products,
+// ONNX Runtime's matmuls use them and take half as many instructions. The portable ones are there for tests.
 bool convolutions_pay() { return kernels() != Kernels::NEON && kernels() != Kernels::AVX2; }
-bool products_pay() { return kernels() != Kernels::NEON; }
+bool products_pay() { return kernels() != Kernels::NEON && !(kernels() == Kernels::NEON_DOT && has_matrix_products()); }
 
 Status* register_operators(SessionOptions* options) {
   static const CustomOp operators[] = {describe<LookUpBytes>(), describe<LookUpSteps>(), describe<QuantizeRows>(),
