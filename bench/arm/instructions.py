@@ -43,8 +43,8 @@ def report(python: Path, bundle: Path) -> Iterator[str]:
     yield "# Instructions of the 8-bit graphs on emulated Arm cores, in millions"
     yield ""
     yield (
-        "One thread, full size; `max` has everything that QEMU knows but SVE, i8mm among it. A run of the graph, and opening it. "
-        "Instructions are no times: a dot product does more than an addition."
+        "One thread, full size; `max` has everything that QEMU knows but SVE, i8mm among it. A run of the graph, and opening "
+        "it. Instructions are no times: a dot product does more than an addition."
     )
     yield ""
     yield "| core | graph | operators | opening | run | dot products | matrix products | other vectors | memory | other |"
