@@ -2,7 +2,7 @@
 
     python -m bench.profile [--folder scratch/bench] [--model models/stable-audio-open-small]
 
-Writes `profile.md`. Uses the files that `bench.prepare` writes.
+Writes `profile.md`, with native operators `profile-with-operators.md`. Uses the files that `bench.prepare` writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import numpy as np
 from bench.common import THREADS, parser, prepared
 from sao_onnx.bundle.bundle import Bundle, open_bundle
 from sao_onnx.bundle.manifest import Role
+from sao_onnx.runtime.native_operators import native_operators
 from sao_onnx.runtime.onnx_runtime import ort
+from sao_onnx.runtime.processor import processor_name
 from sao_onnx.runtime.sessions import DISABLED_OPTIMIZERS, EXACT_INT8_MATMUL, int8_matmul_overflows
 from sao_onnx_convert.export.builder import GraphBuilder
 from sao_onnx_convert.family.stable_audio_open.transformer import float_matmuls
@@ -38,7 +40,8 @@ def main() -> None:
     prepared(arguments.folder, arguments.model)
     text = report(open_bundle(arguments.folder / "bundle"))
     arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "profile.md").write_text(text, encoding="utf-8")
+    name = "profile.md" if native_operators().library is None else "profile-with-operators.md"
+    (arguments.results / name).write_text(text, encoding="utf-8")
     print(text)
 
 
@@ -49,7 +52,8 @@ def report(bundle: Bundle) -> str:
         "# Time of each operator (int8)",
         "",
         f"Milliseconds of one run by operator, mean of {RUNS}. The DiT and the decoder's first graph have {THREADS} threads, "
-        "the decoder's tiles one thread, as in a clip. Made by `python -m bench.profile`.",
+        f"the decoder's tiles one thread, as in a clip. {processor_name()}; native operators: {native_operators()}. Made by "
+        "`python -m bench.profile`.",
         "",
         f"For comparison, a matmul of two square matrices of {LIMIT} rows, with its quantization, on {THREADS} threads: "
         f"{_limit('int8'):.0f} GOP/s in 8 bits, {_limit('fp32'):.0f} in single precision.",
@@ -70,6 +74,8 @@ def _operators(bundle: Bundle, role: Role, threads: int) -> collections.Counter[
     graph = bundle.manifest.graph(role, "int8")
     options = _options(threads)
     options.enable_profiling = True
+    if library := native_operators().library:
+        options.register_custom_ops_library(str(library))
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         path = bundle.path(graph.path)

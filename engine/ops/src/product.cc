@@ -154,15 +154,17 @@ SAO_AVX2 void block_avx2(const Block& b, Sums sums) {
   for (int64_t first = 0; first < b.columns; first += STRIP) {
     alignas(32) int32_t result[BAND * STRIP];
     sums(b, first, result);
+    const int64_t columns = b.columns - first < STRIP ? b.columns - first : STRIP;
     for (int64_t r = 0; r < b.rows; ++r) {
-      float* y = b.y + r * b.stride;
-      const int32_t* row = result + STRIP * r - first;
-      int64_t o = first;
-      for (; o < first + STRIP && o + LANES <= b.columns; o += LANES) {
+      const int32_t* row = result + STRIP * r;
+      const float* scales = b.scales + first;
+      float* y = b.y + r * b.stride + first;
+      int64_t o = 0;
+      for (; o + LANES <= columns; o += LANES) {
         const __m256 values = _mm256_cvtepi32_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(row + o)));
-        _mm256_storeu_ps(y + o, _mm256_mul_ps(values, _mm256_loadu_ps(b.scales + o)));
+        _mm256_storeu_ps(y + o, _mm256_mul_ps(values, _mm256_loadu_ps(scales + o)));
       }
-      for (; o < first + STRIP && o < b.columns; ++o) y[o] = static_cast<float>(row[o]) * b.scales[o];
+      for (; o < columns; ++o) y[o] = static_cast<float>(row[o]) * scales[o];
     }
   }
 }
