@@ -2,7 +2,6 @@
 // quantization for the second one. Stock nodes pass over the values a dozen times.
 #include "gated_rows.h"
 
-#include <cstdlib>
 #include <cstring>
 
 #include "processor.h"

@@ -100,6 +100,7 @@ SAO_AVX512 void block_avx512(const Block& b) {
 }
 
 constexpr int64_t STRIP = 16;  // Outputs that registers of 256 bits have room for.
+// Sums of a strip, left in memory: compilers find registers for them only where nothing else is done with them.
 using Sums = void (*)(const Block& b, int64_t first, int32_t* sums);
 
 SAO_AVX2 void sums_avx2(const Block& b, int64_t first, int32_t* result) {
